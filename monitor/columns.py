@@ -1,0 +1,64 @@
+"""Rows of one model version as columns: what a wire format hands to a profile."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+import numpy.typing as npt
+
+Float = npt.NDArray[np.float64]
+Int = npt.NDArray[np.int64]
+Codes = npt.NDArray[np.uint8]
+
+
+class Special(IntEnum):
+    """What a value is when it is not a value; also the order of a feature's special cells (less `VALUE`)."""
+
+    VALUE = 0
+    MISSING = 1
+    """null"""
+    ABSENT = 2
+    """The event does not have the feature."""
+    NAN = 3
+    POS_INF = 4
+    NEG_INF = 5
+    WRONG_TYPE = 6
+    NEVER_SEEN = 7
+    """A category that the reference does not have; only ever a cell, never in a column."""
+
+
+@dataclass(slots=True)
+class ColumnBatch:
+    """`n` rows, columns in the order of `Layout.numbers` and `Layout.categories`.
+
+    numbers: (n_numbers, n) float64, C order; where `specials` is not VALUE the content is ignored.
+    specials: (n_numbers, n) uint8 of `Special`, or None when every number is a finite value.
+    categories: per feature n of str | int | float | bool, None (null), `Special.ABSENT` or `Special.WRONG_TYPE`.
+    unexpected: rows by name of a feature that the layout does not have, among the `inspected` rows only.
+    """
+
+    n: int
+    numbers: Float
+    specials: Codes | None
+    categories: Sequence[Sequence[object]]
+    inspected: int = 0
+    unexpected: dict[str, int] | None = None
+
+
+def specials_of(numbers: Float) -> Codes | None:
+    """Classify non-finite numbers; None when all are finite. NaN counts as NAN, not as missing.
+
+    >>> specials_of(np.array([[1.0, np.nan, -np.inf]])).tolist()
+    [[0, 3, 5]]
+    """
+    finite = np.isfinite(numbers)
+    if finite.all():
+        return None
+    specials = np.zeros(numbers.shape, np.uint8)
+    specials[np.isnan(numbers)] = Special.NAN
+    specials[numbers == np.inf] = Special.POS_INF
+    specials[numbers == -np.inf] = Special.NEG_INF
+    return specials

@@ -1,0 +1,195 @@
+"""Where every count of a model lives: per feature its kind, edges or dictionary, and its slice of one flat vector.
+
+A layout is made from a reference and never from a window's data. A feature's slice starts with seven special cells, in the order of
+`columns.Special` (missing, absent, NaN, +inf, −inf, wrong type, never seen); its value cells follow.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import msgspec
+import numpy as np
+
+from monitor.columns import ColumnBatch, Float, Int, Special
+from monitor.sketches.bounded import key_hash
+
+N_SPECIAL = len(Special) - 1
+"""Special cells per feature."""
+
+OTHER = "other"
+"""The reference's values beyond the dictionary."""
+
+ValueType = Literal["string", "number", "boolean"]
+
+
+class NumberFeature(msgspec.Struct, frozen=True, kw_only=True, tag="number", tag_field="kind"):
+    """A numeric feature. Cell i holds (edges[i−1], edges[i]]; the last one is open to the right.
+
+    edges: increasing finite float64, the fine cells; `reported` ⊂ edges are the decile edges of the reference (inverted CDF).
+    minimum, maximum: the reference's range; `below_min` and `above_max` are exact because both ends are cell borders.
+    centre, exponent: the grid of the exact sums (sketches/moments.py).
+    """
+
+    name: str
+    edges: tuple[float, ...]
+    reported: tuple[float, ...]
+    minimum: float
+    maximum: float
+    centre: float
+    exponent: int
+
+    @property
+    def n_values(self) -> int:
+        """Number of value cells."""
+        return len(self.edges) + 1
+
+    def reported_groups(self) -> Int:
+        """Return, per value cell, the index of the reported cell that holds it; shape (n_values,)."""
+        upper = np.append(np.array(self.edges), np.inf)
+        return np.searchsorted(np.array(self.reported), upper, side="left").astype(np.int64)
+
+
+class CategoryFeature(msgspec.Struct, frozen=True, kw_only=True, tag="category", tag_field="kind"):
+    """A feature with a dictionary. One cell per value, then `other`.
+
+    values: canonical texts, most frequent first. value_type: what the wire must carry, else the value is of a wrong type.
+    other: hashes (sketches.bounded.key_hash) of the reference's values beyond the dictionary.
+    """
+
+    name: str
+    values: tuple[str, ...]
+    value_type: ValueType = "string"
+    other: tuple[int, ...] = ()
+
+    @property
+    def n_values(self) -> int:
+        """Number of value cells."""
+        return len(self.values) + 1
+
+    def reported_groups(self) -> Int:
+        """Return, per value cell, the index of its reported cell: every cell is reported; shape (n_values,)."""
+        return np.arange(self.n_values, dtype=np.int64)
+
+
+Feature = NumberFeature | CategoryFeature
+
+
+def canonical(value: object) -> str:
+    """Return the text that a category is known by: true/false, integers without a point, other numbers as Python writes them.
+
+    >>> canonical(True), canonical(3.0), canonical(2.5), canonical("3")
+    ('true', '3', '2.5', '3')
+    """
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value)
+
+
+class _Lookup(dict[object, int]):
+    """Value → flat cell, misses → the never-seen cell (or `other` for a known hash)."""
+
+    def __init__(self, feature: CategoryFeature, offset: int) -> None:
+        super().__init__()
+        first_value = offset + N_SPECIAL
+        for i, value in enumerate(feature.values):
+            self[value] = first_value + i
+            if feature.value_type == "number":
+                self[float(value)] = first_value + i  # 3, 3.0 hash alike
+            elif feature.value_type == "boolean":
+                self[value == "true"] = first_value + i
+        self[None] = offset + Special.MISSING - 1
+        self[Special.ABSENT] = offset + Special.ABSENT - 1
+        self[Special.WRONG_TYPE] = offset + Special.WRONG_TYPE - 1
+        self._other = frozenset(feature.other)
+        self._other_cell = first_value + len(feature.values)
+        self._never_seen = offset + Special.NEVER_SEEN - 1
+
+    def __missing__(self, value: object) -> int:
+        if self._other and key_hash(canonical(value)) in self._other:
+            return self._other_cell
+        return self._never_seen
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The features of one reference, in their order, and their places in the flat count vector."""
+
+    features: tuple[Feature, ...] = ()
+
+    @cached_property
+    def sha256(self) -> str:
+        """Identity of the layout: two profiles merge only if it is equal."""
+        return hashlib.sha256(msgspec.json.encode(self.features)).hexdigest()
+
+    @cached_property
+    def offsets(self) -> tuple[int, ...]:
+        """First cell of each feature, and the total as a last element."""
+        starts = [0]
+        for feature in self.features:
+            starts.append(starts[-1] + N_SPECIAL + feature.n_values)
+        return tuple(starts)
+
+    @property
+    def n_cells(self) -> int:
+        """Length of the flat vector."""
+        return self.offsets[-1]
+
+    @cached_property
+    def index(self) -> dict[str, int]:
+        """Feature name → position."""
+        return {feature.name: i for i, feature in enumerate(self.features)}
+
+    @cached_property
+    def numbers(self) -> tuple[tuple[int, NumberFeature], ...]:
+        """(position, feature) of the numeric ones: the rows of `ColumnBatch.numbers`."""
+        return tuple((i, f) for i, f in enumerate(self.features) if isinstance(f, NumberFeature))
+
+    @cached_property
+    def categories(self) -> tuple[tuple[int, CategoryFeature], ...]:
+        """(position, feature) of the categories: `ColumnBatch.categories`."""
+        return tuple((i, f) for i, f in enumerate(self.features) if isinstance(f, CategoryFeature))
+
+    @cached_property
+    def _edges(self) -> tuple[Float, ...]:
+        return tuple(np.array(feature.edges, np.float64) for _, feature in self.numbers)
+
+    @cached_property
+    def _lookups(self) -> tuple[_Lookup, ...]:
+        return tuple(_Lookup(feature, self.offsets[i]) for i, feature in self.categories)
+
+    def value_slice(self, position: int) -> slice:
+        """Return where the value cells of a feature lie."""
+        return slice(self.offsets[position] + N_SPECIAL, self.offsets[position + 1])
+
+    def special_cell(self, position: int, special: Special) -> int:
+        """Return the flat index of a feature's special cell."""
+        return self.offsets[position] + special - 1
+
+    def cells(self, batch: ColumnBatch) -> Int:
+        """Return the flat cell of every value, numbers first, then categories; shape (n_features, batch.n)."""
+        cells = np.empty((len(self.features), batch.n), np.int64)
+        for row, ((position, _), edges) in enumerate(zip(self.numbers, self._edges, strict=True)):
+            cells[row] = np.searchsorted(edges, batch.numbers[row], side="left")
+            cells[row] += self.offsets[position] + N_SPECIAL
+            if batch.specials is not None:
+                special = batch.specials[row]
+                at = np.flatnonzero(special)
+                cells[row, at] = self.offsets[position] + special[at].astype(np.int64) - 1
+        for row, lookup in enumerate(self._lookups, start=len(self.numbers)):
+            column = batch.categories[row - len(self.numbers)]
+            cells[row] = np.fromiter(map(lookup.__getitem__, column), np.int64, batch.n)
+        return cells
+
+
+def layout_of(features: Iterable[Feature]) -> Layout:
+    """Return the layout of features sorted by name, so that the order in a file does not matter."""
+    return Layout(tuple(sorted(features, key=lambda feature: feature.name)))

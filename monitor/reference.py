@@ -1,0 +1,154 @@
+"""The reference record: a model's state before deployment, as a profile of its training data, and which one applies when."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from bisect import bisect_right
+from functools import cached_property
+
+import msgspec
+
+from monitor.errors import InputError
+from monitor.layout import Feature, Layout
+from monitor.profiles import Profile
+from monitor.windows import NEVER_MS
+
+FORMAT = 1
+
+PREDICTION = "@prediction"
+SCORE = "@score"
+LATENCY = "@latency_ms"
+"""Names under which a layout holds outputs; a feature cannot begin with @."""
+
+
+class ReferenceRecord(msgspec.Struct, kw_only=True, omit_defaults=False):
+    """The wire form (schemas/reference.schema.json). `sha256` covers all but itself and `effective_from_ms`."""
+
+    format: int = FORMAT
+    model: str
+    version: str
+    rows: int
+    features: list[Feature]
+    profile: str
+    """base64 of the profile's bytes."""
+    labels: dict[str, int] = {}
+    """Rows by label, where the data had a label column."""
+    time_range_ms: tuple[int, int] | None = None
+    """First and last event time, where the data had a time column."""
+    warnings: list[str] = []
+    sha256: str = ""
+    effective_from_ms: int | None = None
+    """Event time from which windows are compared with this reference; null until it is published."""
+
+
+class Reference:
+    """A reference, decoded: its layout and its profile.
+
+    Raises InputError when the content does not match its sha256.
+    """
+
+    def __init__(self, record: ReferenceRecord) -> None:
+        expected = record_sha256(record)
+        if record.sha256 != expected:
+            raise InputError(
+                f"reference of {record.model} {record.version}: sha256 is {record.sha256[:12] or 'missing'}, "
+                f"its content has {expected[:12]}; build it again"
+            )
+        self.record = record
+        self.model = record.model
+        self.version = record.version
+        self.sha256 = record.sha256
+        self.effective_from_ms = NEVER_MS if record.effective_from_ms is None else record.effective_from_ms
+        self.layout = Layout(tuple(record.features))
+
+    @cached_property
+    def profile(self) -> Profile:
+        """Counts of the reference's rows."""
+        return Profile.from_bytes(base64.b64decode(self.record.profile), self.layout)
+
+    @classmethod
+    def build(
+        cls,
+        model: str,
+        version: str,
+        profile: Profile,
+        *,
+        labels: dict[str, int] | None = None,
+        time_range_ms: tuple[int, int] | None = None,
+        warnings: list[str] | None = None,
+    ) -> Reference:
+        """Seal a profile into a reference."""
+        record = ReferenceRecord(
+            model=model,
+            version=version,
+            rows=profile.n,
+            features=list(profile.layout.features),
+            profile=base64.b64encode(profile.to_bytes()).decode(),
+            labels=labels or {},
+            time_range_ms=time_range_ms,
+            warnings=warnings or [],
+        )
+        record.sha256 = record_sha256(record)
+        return cls(record)
+
+    def effective_from(self, time_ms: int | None) -> Reference:
+        """Return the same reference, valid from an event time (None: from always)."""
+        return Reference(msgspec.structs.replace(self.record, effective_from_ms=time_ms))
+
+    @property
+    def key(self) -> bytes:
+        """Key on the references topic: model|version|effective_from."""
+        return f"{self.model}|{self.version}|{self.effective_from_ms}".encode()
+
+    def to_bytes(self) -> bytes:
+        """Return the JSON document."""
+        return msgspec.json.encode(self.record)
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Reference:
+        """Read a JSON document. Raises InputError when it is none, or of another format."""
+        try:
+            record = msgspec.json.decode(data, type=ReferenceRecord)
+        except msgspec.MsgspecError as error:
+            raise InputError(f"not a reference file: {error}") from error
+        if record.format != FORMAT:
+            raise InputError(f"reference format {record.format} is not known; this program reads {FORMAT}")
+        return cls(record)
+
+
+def record_sha256(record: ReferenceRecord) -> str:
+    """Return the hash of a record's content."""
+    content = msgspec.structs.replace(record, sha256="", effective_from_ms=None)
+    return hashlib.sha256(msgspec.json.encode(content, order="deterministic")).hexdigest()
+
+
+class References:
+    """Every reference known, by model version and event time, and by sha256."""
+
+    def __init__(self) -> None:
+        self._by_version: dict[tuple[str, str], list[Reference]] = {}
+        self._by_sha: dict[str, Reference] = {}
+
+    def add(self, reference: Reference) -> None:
+        """Take a reference in; one with the same model, version and `effective_from_ms` replaces it."""
+        known = self._by_version.setdefault((reference.model, reference.version), [])
+        known[:] = [r for r in known if r.effective_from_ms != reference.effective_from_ms]
+        known.append(reference)
+        known.sort(key=lambda r: r.effective_from_ms)
+        self._by_sha[reference.sha256] = reference
+
+    def at(self, model: str, version: str, start_ms: int) -> Reference | None:
+        """Return the newest reference with `effective_from_ms` ≤ start_ms, or None."""
+        known = self._by_version.get((model, version))
+        if not known:
+            return None
+        i = bisect_right(known, start_ms, key=lambda r: r.effective_from_ms)
+        return known[i - 1] if i else None
+
+    def by_sha256(self, sha256: str) -> Reference | None:
+        """Return the reference with that content, whatever its time."""
+        return self._by_sha.get(sha256)
+
+    def __len__(self) -> int:
+        return len(self._by_sha)

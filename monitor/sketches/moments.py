@@ -1,0 +1,108 @@
+"""Exact sums of numbers: the same bits whatever the order, the batching or the partitioning.
+
+A value x is turned into an integer q = round((x − centre) / 2^exponent); Σq and Σq² are kept as integers of any size, so merging is
+integer addition. With the quantum 2^exponent ≈ spread · 2^−36 the mean is right to 1e-11 of the reference's spread, and values with
+up to 36 significant bits around the centre (integers, cents) are represented without any error.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from monitor.columns import Float
+
+QUANTUM_BITS = 36
+_HALF_BITS = 23
+_LIMIT = float(1 << (2 * _HALF_BITS))
+_CHUNK_ROWS = 1 << 14  # 2^14 squares of 2^46 stay below 2^63
+
+
+def scale_of(centre: float, spread: float) -> tuple[float, int]:
+    """Return (centre on the grid, exponent) for a feature with that centre and spread (say, mean and standard deviation).
+
+    >>> scale_of(41.3, 10.0)
+    (41.300000000046566, -32)
+    """
+    if not math.isfinite(spread) or spread <= 0:
+        spread = abs(centre) if centre else 1.0
+    exponent = max(math.frexp(spread)[1] - QUANTUM_BITS, -1000)
+    return math.ldexp(round(math.ldexp(centre, -exponent)), exponent), exponent
+
+
+def exact_sums(values: Float, centre: float, exponent: int) -> tuple[int, int]:
+    """Return (Σq, Σq²) of finite values, shape (n,) float64, as Python integers.
+
+    Cost: about 12 ns per value; values further than 2^10 spreads from the centre take an exact path of about 1 µs each.
+    """
+    first = second = 0
+    for start in range(0, len(values), _CHUNK_ROWS):
+        with np.errstate(over="ignore"):
+            scaled = np.rint(np.ldexp(values[start : start + _CHUNK_ROWS] - centre, -exponent))
+        far = ~(np.abs(scaled) < _LIMIT)
+        if far.any():
+            for value in values[start : start + _CHUNK_ROWS][far].tolist():
+                q = _quantise_far(value, centre, exponent)
+                first += q
+                second += q * q
+            scaled[far] = 0.0
+        q64 = scaled.astype(np.int64)
+        high = q64 >> _HALF_BITS
+        low = q64 - (high << _HALF_BITS)
+        first += int(q64.sum())
+        second += (
+            (int((high * high).sum()) << (2 * _HALF_BITS))
+            + (int((high * low).sum()) << (_HALF_BITS + 1))
+            + int((low * low).sum())
+        )
+    return first, second
+
+
+def _quantise_far(value: float, centre: float, exponent: int) -> int:
+    """Round (value − centre) / 2^exponent half to even, with integers only."""
+    numerator, denominator = value.as_integer_ratio()
+    c_numerator, c_denominator = centre.as_integer_ratio()
+    top = numerator * c_denominator - c_numerator * denominator
+    bottom = denominator * c_denominator
+    if exponent < 0:
+        top <<= -exponent
+    else:
+        bottom <<= exponent
+    quotient, rest = divmod(top, bottom)
+    return quotient + (2 * rest > bottom or (2 * rest == bottom and quotient % 2 == 1))
+
+
+def mean_std(n: int, first: int, second: int, centre: float, exponent: int) -> tuple[float, float]:
+    """Return mean and population standard deviation (ddof 0) of n ≥ 1 values from their exact sums.
+
+    >>> c, e = scale_of(0.0, 1.0)
+    >>> mean_std(2, *exact_sums(np.array([1.0, 3.0]), c, e), c, e)
+    (2.0, 1.0)
+    """
+    mean = centre + _ldexp_ratio(first, n, exponent)
+    variance = n * second - first * first
+    return mean, math.ldexp(_sqrt_ratio(variance, n * n), exponent)
+
+
+def _ldexp_ratio(top: int, bottom: int, exponent: int) -> float:
+    """top / bottom · 2^exponent, ±inf where a double cannot hold it."""
+    try:
+        if exponent >= 0:
+            return (top << exponent) / bottom
+        return top / (bottom << -exponent)
+    except OverflowError:
+        return math.copysign(math.inf, top)
+
+
+def _sqrt_ratio(top: int, bottom: int) -> float:
+    """√(top / bottom) for integers of any size: scaled so that isqrt keeps 64 significant bits."""
+    if top <= 0:
+        return 0.0
+    shift = max(0, 128 - top.bit_length() + bottom.bit_length())
+    shift += shift & 1
+    root = math.isqrt((top << shift) // bottom)
+    try:
+        return math.ldexp(float(root), -(shift // 2))
+    except OverflowError:
+        return math.inf

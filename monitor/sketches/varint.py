@@ -1,0 +1,39 @@
+"""LEB128 for arrays of counts: one byte for a count below 128, vectorised both ways."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from monitor.columns import Int
+
+
+def encode(counts: Int) -> bytes:
+    """Return the bytes of non-negative int64 counts, shape (n,).
+
+    >>> encode(np.array([1, 300]))
+    b'\\x01\\xac\\x02'
+    """
+    values = np.ascontiguousarray(counts, np.int64).astype(np.uint64)
+    if not len(values):
+        return b""
+    width = max(1, -(-int(values.max()).bit_length() // 7))
+    planes = np.empty((len(values), width), np.uint8)
+    keep = np.empty((len(values), width), bool)
+    for i in range(width):
+        planes[:, i] = (values >> np.uint64(7 * i)).astype(np.uint8) & 0x7F
+        keep[:, i] = values >= np.uint64(1 << (7 * i)) if i else True
+    planes[:, :-1] |= keep[:, 1:].astype(np.uint8) << 7
+    return planes[keep].tobytes()
+
+
+def decode(data: bytes, n: int) -> Int:
+    """Return n counts, shape (n,) int64. Raises ValueError when `data` does not hold exactly n."""
+    raw = np.frombuffer(data, np.uint8)
+    last = raw < 0x80
+    if int(last.sum()) != n or (n and not last[-1]) or (not n and len(raw)):
+        raise ValueError(f"{int(last.sum())} counts where {n} were expected")
+    if not n:
+        return np.zeros(0, np.int64)
+    starts = np.concatenate(([0], np.flatnonzero(last)[:-1] + 1))
+    position = np.arange(len(raw)) - np.repeat(starts, np.diff(np.append(starts, len(raw))))
+    return np.add.reduceat((raw & 0x7F).astype(np.int64) << (7 * position), starts)

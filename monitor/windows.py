@@ -1,0 +1,67 @@
+"""Integer time: window specifications, windows and the panes that make them.
+
+All times are epoch milliseconds (UTC); windows are half-open `[start_ms, end_ms)` and aligned to the epoch, so that a 7-day
+tumbling window begins on a Thursday.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+NEVER_MS = -(1 << 62)
+"""A watermark that nothing has passed yet."""
+
+
+class Window(NamedTuple):
+    """One half-open interval of event time; ordered by end, then by size (shorter first)."""
+
+    end_ms: int
+    size_ms: int
+    step_ms: int
+
+    @property
+    def start_ms(self) -> int:
+        return self.end_ms - self.size_ms
+
+    @property
+    def spec(self) -> WindowSpec:
+        return WindowSpec(self.size_ms, self.step_ms)
+
+
+class WindowSpec(NamedTuple):
+    """How windows lie: `size_ms` long, one every `step_ms`; tumbling when both are equal."""
+
+    size_ms: int
+    step_ms: int
+
+    @property
+    def kind(self) -> str:
+        """`tumbling` or `hopping`."""
+        return "tumbling" if self.size_ms == self.step_ms else "hopping"
+
+    def windows_of(self, start_ms: int, end_ms: int) -> Iterator[Window]:
+        """Yield, by end, the windows that overlap `[start_ms, end_ms)`.
+
+        >>> [w.start_ms for w in WindowSpec(30, 10).windows_of(25, 26)]
+        [0, 10, 20]
+        """
+        first = (start_ms // self.step_ms) * self.step_ms - self.size_ms + self.step_ms
+        while first + self.size_ms <= start_ms:
+            first += self.step_ms
+        for start in range(first, end_ms, self.step_ms):
+            yield Window(start + self.size_ms, self.size_ms, self.step_ms)
+
+    def after(self, window: Window) -> Window:
+        """Return the next window."""
+        return window._replace(end_ms=window.end_ms + self.step_ms)
+
+
+def pane_size_ms(specs: Iterable[WindowSpec]) -> int:
+    """Return the length of a pane: the greatest common divisor of all sizes and steps.
+
+    >>> pane_size_ms([WindowSpec(3_600_000, 3_600_000), WindowSpec(86_400_000, 3_600_000)])
+    3600000
+    """
+    return math.gcd(*(length for spec in specs for length in spec))
