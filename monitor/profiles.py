@@ -57,7 +57,7 @@ class _Wire(msgspec.Struct, array_like=True):
     unexpected: dict[str, int]
 
 
-_encode = msgspec.msgpack.Encoder(order="deterministic").encode
+_encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(_Wire).decode
 
 
@@ -196,7 +196,7 @@ class Profile:
             maximum=self.maximum.astype("<f8").tobytes(),
             unseen=self.unseen,
             inspected=self.inspected,
-            unexpected=self.unexpected,
+            unexpected=dict(sorted(self.unexpected.items())),
         )
         return bytes([CODEC_VERSION]) + bytes(cramjam.zstd.compress(_encode(wire), level=3))
 

@@ -138,6 +138,10 @@ class References:
         known.sort(key=lambda r: r.effective_from_ms)
         self._by_sha[reference.sha256] = reference
 
+    def keep(self, reference: Reference) -> None:
+        """Know a reference by its sha256 only: state still needs it, whether or not it applies to new windows."""
+        self._by_sha.setdefault(reference.sha256, reference)
+
     def at(self, model: str, version: str, start_ms: int) -> Reference | None:
         """Return the newest reference with `effective_from_ms` ≤ start_ms, or None."""
         known = self._by_version.get((model, version))

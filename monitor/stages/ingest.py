@@ -1,0 +1,673 @@
+"""Stage 1: one partition of a source topic → partial profiles per pane, a watermark, late rows and rejections.
+
+What a pane contains is a function of the partition's log alone: a row is late iff its pane had ended, grace included, at or before the
+running maximum of event time at the row's own offset. Timers decide when something is sent, never what is in it; the only exception,
+the clock of a silent partition, is written down (offset, value) before it has an effect.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+
+from monitor.columns import Int
+from monitor.errors import OffsetGap, StateMismatch
+from monitor.events import Rejection, RejectionReason
+from monitor.formats import DecodedBatch, Format
+from monitor.ports import LOG_APPEND_TIME, Checkpoint, Message, Outbox, Record
+from monitor.layout import Layout
+from monitor.profiles import Profile
+from monitor.reference import Reference, References
+from monitor.stages import partials
+from monitor.stages.rows import CLOSED, EMITTED, META, OPEN, Versions, row_key
+from monitor.stages.settings import ModelSettings, Settings
+from monitor.windows import NEVER_MS
+
+FOLD_ROWS = 1_000
+"""Rows of a pane that are gathered before they are folded: large enough for numpy, small enough for memory."""
+MAX_PENDING_ROWS = 50_000
+"""Rows of all panes together that may wait."""
+
+COUNTED, LATE = 0, 1
+
+_NO_FEATURES = Layout()
+"""Of a model without a reference: rows are counted, nothing else."""
+
+
+class _Meta(msgspec.Struct, kw_only=True):
+    """What a partition knows beside its rows; every field is a function of the log up to `hi`, but for the four of silence."""
+
+    topic: str
+    partition: int
+    partitions: int
+    topic_id: str | None = None
+    started: bool = False
+    max_ts: int = NEVER_MS
+    models: dict[str, dict[str, list[int]]] = {}
+    rejected: dict[str, int] = {}
+    dropped: int = 0
+    labels: int = 0
+    ticks: int = 0
+    gaps: int = 0
+    lost: int = 0
+    lost_pending: int = 0
+    gc_upto: dict[str, int] = {}
+    idle_clock: int = NEVER_MS
+    quiet_since: int | None = None
+    quiet_clock: int = NEVER_MS
+    idle: bool = False
+
+
+class _PaneState(msgspec.Struct, array_like=True):
+    """A pane row's payload."""
+
+    reference: str
+    settings: str
+    first: int
+    last: int
+    clock_before: int
+    lost: int
+    profile: bytes
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode_meta = msgspec.msgpack.Decoder(_Meta).decode
+_decode_pane = msgspec.msgpack.Decoder(_PaneState).decode
+
+
+class _Pane:
+    """An open, closed or emitted pane of one model version. `hi` is the last offset folded; `waiting` rows are beyond it."""
+
+    __slots__ = (
+        "clock_before", "durable", "emitted_ms", "end_ms", "first", "hi", "key", "last", "lost", "model", "profile",
+        "reference", "settings", "start_ms", "state", "version", "waiting", "waiting_offsets",
+    )  # fmt: skip
+
+    def __init__(self, key: bytes, model: str, version: str, start_ms: int, settings: ModelSettings) -> None:
+        self.key = key
+        self.model = model
+        self.version = version
+        self.start_ms = start_ms
+        self.end_ms = start_ms + settings.pane_ms
+        self.settings = settings
+        self.state = OPEN
+        self.hi = -1
+        self.first = -1
+        self.last = -1
+        self.clock_before = NEVER_MS
+        self.lost = 0
+        self.reference: Reference | None = None
+        self.profile: Profile | None = None
+        self.waiting: list[object] = []
+        self.waiting_offsets: list[int] = []
+        self.durable: tuple[int, int] | None = None
+        self.emitted_ms = 0
+
+
+class _Sent(NamedTuple):
+    """What an outbox holds, for `emitted`."""
+
+    panes: tuple[bytes, ...]
+    watermark: tuple[dict[int, int], bool] | None
+
+
+class IngestPartition:
+    """State machine of one source partition (ports.PartitionStage).
+
+    rows: what the store holds of this partition, every epoch. Raises StaleOwner, UnknownCodec, StateMismatch.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        topic: str,
+        partition: int,
+        *,
+        partitions: int,
+        epoch: int,
+        wire: Format,
+        references: References,
+        rows: Iterable[tuple[bytes, bytes]] = (),
+        topic_id: str | None = None,
+        now_ms: int = 0,
+    ) -> None:
+        self._settings = settings
+        self._source = settings.sources[topic]
+        self._wire = wire
+        self._references = references
+        self._epoch = epoch
+        self._now_ms = now_ms
+        self._hi = -1
+        self._meta = _Meta(topic=topic, partition=partition, partitions=partitions, topic_id=topic_id)
+        self._meta_dirty = False
+        self._panes: dict[bytes, _Pane] = {}
+        self._dirty: set[bytes] = set()
+        self._kept_references: set[str] = set()
+        self._new_references: list[Reference] = []
+        self._resume_at: set[int] = set()
+        self._waiting_rows = 0
+        self._dead_letters: list[Message] = []
+        self._collected: list[bytes] = []
+        self._versions = Versions(rows, epoch)
+        self._load()
+        self._loaded_ms = now_ms
+        self._durable_hi = self._hi
+        self._durable_closed: tuple[dict[int, int], bool] = ({}, False)
+        self._sent_closed: tuple[dict[int, int], bool] | None = None
+        self._sent_ms = NEVER_MS
+
+    # --- loading
+
+    def _load(self) -> None:
+        best = self._versions.best
+        if META in best:
+            self._hi = best[META].hi
+            stored = _decode_meta(best[META].payload)
+            self._check_identity(stored)
+            stored.topic_id = stored.topic_id or self._meta.topic_id
+            self._meta = stored
+        for key, row in list(best.items()):
+            if key.startswith(b"reference|"):
+                reference = Reference.from_bytes(row.payload)
+                self._kept_references.add(reference.sha256)
+                if self._references.by_sha256(reference.sha256) is None:
+                    self._references.keep(reference)
+        for key, row in list(best.items()):
+            if not key.startswith(b"pane|"):
+                continue
+            _, model, version, start, size = key.decode().split("|")
+            settings = self._settings.model(model)
+            if int(start) + int(size) <= self._meta.gc_upto.get(f"{model}|{version}", NEVER_MS):
+                self._versions.drop(key)  # a paused owner wrote it again after it had been collected
+                continue
+            state = _decode_pane(row.payload)
+            if int(size) != settings.pane_ms or state.settings != settings.sha256:
+                raise StateMismatch(
+                    f"the windows of model {model} were changed while state of the old ones is kept; "
+                    "restore them, or start with another `app` name"
+                )
+            self._panes[key] = self._restore(key, row.state, row.hi, state)
+        best.clear()
+
+    def _check_identity(self, stored: _Meta) -> None:
+        mine = self._meta
+        if stored.partitions != mine.partitions:
+            raise StateMismatch(
+                f"topic {mine.topic} has {mine.partitions} partitions, its state was written for {stored.partitions}; "
+                "start with another `app` name to begin anew"
+            )
+        if stored.topic_id and mine.topic_id and stored.topic_id != mine.topic_id:
+            raise StateMismatch(
+                f"topic {mine.topic} was deleted and created again since its state was written; "
+                "start with another `app` name to begin anew"
+            )
+
+    def _restore(self, key: bytes, row_state: int, hi: int, state: _PaneState) -> _Pane:
+        _, model, version, start, _ = key.decode().split("|")
+        pane = _Pane(key, model, version, int(start), self._settings.model(model))
+        pane.state, pane.hi = row_state, hi
+        pane.first, pane.last, pane.clock_before, pane.lost = state.first, state.last, state.clock_before, state.lost
+        pane.emitted_ms = self._now_ms
+        pane.durable = (row_state, hi)
+        if row_state == EMITTED:
+            return pane
+        pane.state = OPEN  # whether it is closed is decided anew from meta's clock
+        pane.durable = None
+        pane.reference = self._references.by_sha256(state.reference) if state.reference else None
+        if state.reference and pane.reference is None:
+            raise StateMismatch(f"the reference {state.reference[:12]} of an open pane is not in the state")
+        layout = pane.reference.layout if pane.reference else _NO_FEATURES
+        pane.profile = Profile.from_bytes(state.profile, layout)
+        return pane
+
+    # --- reading
+
+    @property
+    def next_offset(self) -> int:
+        """Offset to read next; -1 when nothing was read yet: the driver then calls `skip_to` with where it starts."""
+        return self._hi + 1 if self._meta.started else -1
+
+    @property
+    def clock_ms(self) -> int:
+        """The partition's running maximum of event time; its watermark before grace."""
+        return max(self._meta.max_ts, self._meta.idle_clock)
+
+    def skip_to(self, offset: int, *, lost: bool = False) -> None:
+        """Declare that no record lies between here and `offset`; `lost`: there were some, retention took them."""
+        n = offset - (self._hi + 1)
+        if lost and self._meta.started:
+            self._meta.lost += n
+            self._meta.lost_pending += n
+            for pane in self._panes.values():
+                if pane.state == OPEN:
+                    pane.lost += n
+                    self._dirty.add(pane.key)
+        if not self._meta.started:
+            self._hi = offset - 1
+        elif n > 0 and not self._resume_at_gap(offset, lost):
+            self._meta.gaps += 0 if lost else n
+            self._hi = offset - 1
+        self._meta.started = self._meta_dirty = True
+
+    def _resume_at_gap(self, offset: int, lost: bool) -> bool:
+        """Remember a gap inside the batch that `feed` refused; False for one that begins right here."""
+        if lost or self._gap_expected == self._hi + 1:
+            return False
+        self._resume_at.add(offset)
+        return True
+
+    _gap_expected = -1
+
+    def _check_contiguous(self, offsets: Int) -> None:
+        expected = np.empty_like(offsets)
+        expected[0] = self._hi + 1 if self.next_offset >= 0 else offsets[0]
+        expected[1:] = offsets[:-1] + 1
+        for at in np.flatnonzero(offsets != expected).tolist():
+            if int(offsets[at]) not in self._resume_at:
+                self._gap_expected = int(expected[at])
+                raise OffsetGap(int(expected[at]), int(offsets[at]))
+        if len(self._resume_at):
+            for at in np.flatnonzero(offsets != expected).tolist():
+                self._meta.gaps += int(offsets[at] - expected[at])
+            self._resume_at.clear()
+
+    def feed(self, records: Sequence[Record], now_ms: int) -> None:
+        """Fold a batch; see ports.PartitionStage."""
+        if self.next_offset > 0:
+            first_new = 0
+            while first_new < len(records) and records[first_new].offset <= self._hi:
+                first_new += 1
+            records = records[first_new:]
+        if not records:
+            return
+        offsets = np.fromiter((r.offset for r in records), np.int64, len(records))
+        self._check_contiguous(offsets)
+        self._now_ms = now_ms
+        batch = self._wire.decode(records)
+        clock_before = self.clock_ms
+        accepted = self._refuse(batch, records, now_ms)
+        running = self._run_clock(batch, records, accepted)
+        self._count_others(batch, records)
+        if len(accepted):
+            self._gather(batch, accepted, running, clock_before)
+        self._hi = int(offsets[-1])
+        self._meta.started = True
+        self._meta.quiet_since = now_ms
+        self._meta.quiet_clock = self.clock_ms
+        if len(accepted) or batch.ticks:
+            self._meta.idle = False
+        self._meta_dirty = True
+        if self._waiting_rows > MAX_PENDING_ROWS:
+            self._fold_all()
+
+    def _refuse(self, batch: DecodedBatch, records: Sequence[Record], now_ms: int) -> Int:
+        """Apply the future guard and the policy for unknown models; return the positions of the predictions that are left."""
+        keep = np.ones(len(batch.offsets), bool)
+        if self._source.max_future_ms is not None and len(keep):
+            limit = batch.record_ms
+            if records[0].timestamp_type != LOG_APPEND_TIME:
+                limit = np.minimum(limit, now_ms)
+            future = batch.times_ms > limit + self._source.max_future_ms
+            if future.any():
+                keep &= ~future
+                reason = Rejection(RejectionReason.FUTURE_TIMESTAMP, "time")
+                batch.rejections += [(o, reason) for o in batch.offsets[future].tolist()]
+        for i, (model, _) in enumerate(batch.keys):
+            refusal = self._refusal(model, batch.keys[:i])
+            if refusal is None:
+                continue
+            mine = (batch.key_index == i) & keep
+            keep &= ~mine
+            if refusal == "drop":
+                self._meta.dropped += int(mine.sum())
+            else:
+                batch.rejections += [(o, Rejection(refusal, "model")) for o in batch.offsets[mine].tolist()]
+        return np.flatnonzero(keep)
+
+    def _refusal(self, model: str, others: Sequence[tuple[str, str]]) -> RejectionReason | str | None:
+        if model in self._settings.models:
+            return None
+        if self._settings.unknown_model == "drop":
+            return "drop"
+        if self._settings.unknown_model == "dlq":
+            return RejectionReason.UNKNOWN_MODEL
+        if model in self._meta.models:
+            return None
+        known = set(self._meta.models) | {name for name, _ in others}
+        return RejectionReason.MODEL_LIMIT if len(known) >= self._settings.max_models else None
+
+    def _run_clock(self, batch: DecodedBatch, records: Sequence[Record], accepted: Int) -> Int:
+        """Move the clock over the batch; return its value at each accepted prediction, its own time included."""
+        times = np.minimum(batch.times_ms, batch.record_ms)[accepted]
+        offsets = batch.offsets[accepted]
+        marks = list(batch.ticks)
+        if self._source.clock == "wall" and records[0].timestamp_type == LOG_APPEND_TIME:
+            marks += [(r.offset, r.timestamp - self._source.max_delay_ms) for r in records]
+        if marks:
+            all_offsets = np.concatenate((offsets, np.array([o for o, _ in marks], np.int64)))
+            all_times = np.concatenate((times, np.array([t for _, t in marks], np.int64)))
+            order = np.argsort(all_offsets, kind="stable")
+            running = np.empty_like(all_times)
+            running[order] = np.maximum.accumulate(np.maximum(all_times[order], self._meta.max_ts))
+            self._meta.max_ts = max(self._meta.max_ts, int(all_times.max()))
+            running = running[: len(offsets)]
+        elif len(times):
+            running = np.maximum.accumulate(np.maximum(times, self._meta.max_ts))
+            self._meta.max_ts = int(running[-1])
+        else:
+            running = times
+        return np.maximum(running, self._meta.idle_clock)
+
+    def _count_others(self, batch: DecodedBatch, records: Sequence[Record]) -> None:
+        self._meta.ticks += len(batch.ticks)
+        self._meta.labels += len(batch.labels)
+        if not batch.rejections:
+            return
+        by_offset = {record.offset: record for record in records}
+        for offset, rejection in sorted(batch.rejections):
+            reason = rejection.reason.value
+            self._meta.rejected[reason] = self._meta.rejected.get(reason, 0) + 1
+            self._dead_letters.append(self._dead_letter(by_offset[offset], rejection))
+
+    def _dead_letter(self, record: Record, rejection: Rejection) -> Message:
+        headers = {str(name): value for name, value in getattr(record, "headers", ()) or ()}
+        facts = {
+            "topic": self._meta.topic,
+            "partition": self._meta.partition,
+            "offset": record.offset,
+            "timestamp": record.timestamp,
+            "reason": rejection.reason.value,
+            "pointer": rejection.pointer,
+        }
+        headers |= {f"__monitor.errors.{name}": str(value).encode() for name, value in facts.items()}
+        return Message(self._settings.topic("dead-letter"), record.key, record.value, headers=headers)
+
+    def _gather(self, batch: DecodedBatch, accepted: Int, running: Int, clock_before: int) -> None:
+        """Sort accepted rows into late ones and panes."""
+        key_index = batch.key_index[accepted]
+        by_key = [self._settings.model(model) for model, _ in batch.keys]
+        pane_ms = np.array([s.pane_ms for s in by_key], np.int64)[key_index]
+        grace_ms = np.array([s.grace_ms for s in by_key], np.int64)[key_index]
+        starts = batch.times_ms[accepted] // pane_ms * pane_ms
+        late = starts + pane_ms <= running - grace_ms
+        before = np.concatenate(([clock_before], running[:-1]))
+        for key, start, rows in _groups(key_index, starts):
+            model, version = batch.keys[key]
+            on_time = rows[~late[rows]]
+            pane = self._pane(model, version, start, by_key[key]) if len(on_time) else None
+            if pane is not None and pane.state == EMITTED:
+                pane, on_time = None, on_time[:0]
+            counts = self._meta.models.setdefault(model, {}).setdefault(version, [0, 0])
+            counts[COUNTED] += len(on_time)
+            counts[LATE] += len(rows) - len(on_time)
+            if pane is not None:
+                self._wait(pane, batch, accepted[on_time], before[on_time])
+
+    def _pane(self, model: str, version: str, start_ms: int, settings: ModelSettings) -> _Pane:
+        key = row_key("pane", model, version, start_ms, settings.pane_ms)
+        pane = self._panes.get(key)
+        if pane is not None:
+            return pane
+        pane = _Pane(key, model, version, start_ms, settings)
+        pane.reference = self._references.at(model, version, start_ms)
+        pane.profile = Profile(pane.reference.layout) if pane.reference else Profile(_NO_FEATURES)
+        pane.lost, self._meta.lost_pending = self._meta.lost_pending, 0
+        if pane.reference and pane.reference.sha256 not in self._kept_references:
+            self._kept_references.add(pane.reference.sha256)
+            self._new_references.append(pane.reference)
+        self._panes[key] = pane
+        return pane
+
+    def _wait(self, pane: _Pane, batch: DecodedBatch, rows: Int, before: Int) -> None:
+        """Let rows wait for folding, less those that the pane already holds (it may be ahead of meta after a crash)."""
+        offsets = batch.offsets[rows]
+        if offsets[0] <= pane.hi:
+            new = offsets > pane.hi
+            rows, before, offsets = rows[new], before[new], offsets[new]
+            if not len(rows):
+                return
+        if pane.first < 0:
+            pane.first, pane.clock_before = int(offsets[0]), int(before[0])
+        payloads = batch.payloads
+        pane.waiting += [payloads[i] for i in rows.tolist()]
+        pane.waiting_offsets += offsets.tolist()
+        self._waiting_rows += len(rows)
+        pane.state = OPEN
+        if len(pane.waiting) >= FOLD_ROWS:
+            self._fold(pane)
+
+    def _fold(self, pane: _Pane) -> None:
+        if not pane.waiting:
+            return
+        assert pane.profile is not None
+        offsets = np.array(pane.waiting_offsets, np.int64)
+        pane.profile.update(self._wire.columns(pane.profile.layout, pane.waiting, offsets))
+        pane.hi = pane.last = int(offsets[-1])
+        self._waiting_rows -= len(offsets)
+        pane.waiting, pane.waiting_offsets = [], []
+        self._dirty.add(pane.key)
+
+    def _fold_all(self) -> None:
+        for pane in self._panes.values():
+            if pane.waiting:
+                self._fold(pane)
+
+    # --- silence
+
+    def is_quiet(self, now_ms: int) -> bool:
+        """Whether the broker should be asked for the end: no data for `idle_after`, or none since the start."""
+        since = self._meta.quiet_since
+        return since is None or now_ms - since >= self._source.idle_after_ms
+
+    def advance(self, now_ms: int, *, at_end: bool) -> None:
+        """Move the clock of a silent partition, from where it stood; announce idleness when nothing is open."""
+        self._now_ms = now_ms
+        if not at_end or not self.is_quiet(now_ms):
+            return
+        meta = self._meta
+        if meta.quiet_since is not None and self._source.clock == "wall" and meta.quiet_clock > NEVER_MS:
+            elapsed = now_ms - meta.quiet_since
+            # Old data that pauses (a backfill) is given as long as the slowest live data before its clock moves.
+            is_live = meta.quiet_since - meta.quiet_clock <= self._source.max_delay_ms
+            if is_live or elapsed >= self._source.max_delay_ms:
+                meta.idle_clock = max(meta.idle_clock, meta.quiet_clock + elapsed)
+                self._meta_dirty = True
+        if not meta.idle and not any(self._holds_back(pane) for pane in self._panes.values()):
+            meta.idle = True
+            self._meta_dirty = True
+
+    def _holds_back(self, pane: _Pane) -> bool:
+        return pane.state != EMITTED
+
+    # --- closing
+
+    def _is_due(self, pane: _Pane) -> bool:
+        return pane.state == OPEN and pane.end_ms + pane.settings.grace_ms <= self.clock_ms
+
+    def _closed_by_grace(self) -> dict[int, int]:
+        """Return, per grace in use, up to when panes are closed, rounded down to the shortest pane with that grace."""
+        clock = self.clock_ms
+        if clock <= NEVER_MS:
+            return {}
+        panes: dict[int, int] = {}
+        for model in {*self._meta.models, *self._settings.models}:
+            settings = self._settings.model(model)
+            panes[settings.grace_ms] = min(settings.pane_ms, panes.get(settings.grace_ms, settings.pane_ms))
+        return {grace: (clock - grace) // pane * pane for grace, pane in sorted(panes.items())}
+
+    @property
+    def wants_checkpoint(self) -> bool:
+        """Whether something could be sent after a checkpoint."""
+        if any(self._is_due(pane) for pane in self._panes.values()):
+            return True
+        return (self._closed_by_grace(), self._meta.idle) != self._durable_closed
+
+    def checkpoint(self) -> Checkpoint | None:
+        """Fold what waits, close what is due, and return what changed since the last checkpoint."""
+        self._fold_all()
+        for pane in self._panes.values():
+            if self._is_due(pane):
+                pane.state = CLOSED
+                self._dirty.add(pane.key)
+        for key in self._collected:  # gc_upto, which covers them, became durable with the last checkpoint
+            self._versions.drop(key)
+        self._collected = self._collect()
+        if not (self._dirty or self._meta_dirty or self._versions.has_dropped or self._collected):
+            return None
+        rows = [(key, pane.state, pane.hi, self._payload(pane)) for key, pane in self._changed()]
+        rows += [(row_key("reference", r.sha256), OPEN, 0, r.to_bytes()) for r in self._new_references]
+        meta = (self._hi, _encode(self._meta))
+        checkpoint = self._versions.snapshot(rows, meta, self._dead_letters, retire=self._may_retire)
+        self._dirty, self._meta_dirty = set(), False
+        self._new_references, self._dead_letters = [], []
+        self._snapshot = [(pane, pane.state, pane.hi) for pane in self._panes.values()]
+        self._snapshot_closed = (self._closed_by_grace(), self._meta.idle)
+        return checkpoint
+
+    _snapshot: Sequence[tuple[_Pane, int, int]] = ()
+    _snapshot_closed: tuple[dict[int, int], bool] = ({}, False)
+
+    @property
+    def _may_retire(self) -> bool:
+        """Whether owners before this one are surely gone: a paused one ends itself well before."""
+        return self._now_ms - self._loaded_ms >= self._settings.retire_after_ms
+
+    def _changed(self) -> list[tuple[bytes, _Pane]]:
+        return [(key, self._panes[key]) for key in sorted(self._dirty) if key in self._panes]
+
+    def _payload(self, pane: _Pane) -> bytes:
+        profile = pane.profile.to_bytes() if pane.profile is not None and pane.state != EMITTED else b""
+        reference = pane.reference.sha256 if pane.reference else ""
+        return _encode(
+            _PaneState(
+                reference, pane.settings.sha256, pane.first, pane.last, pane.clock_before, pane.lost, profile
+            )
+        )
+
+    def _collect(self) -> list[bytes]:
+        """Raise `gc_upto` over panes that are emitted, old and durable; return them, to be deleted one checkpoint later."""
+        ends: dict[str, list[tuple[int, bool, bytes]]] = {}
+        for pane in self._panes.values():
+            ripe = (
+                pane.state == EMITTED
+                and pane.durable == (EMITTED, pane.hi)
+                and pane.hi <= self._durable_hi
+                and pane.emitted_ms + self._settings.retire_after_ms <= self._now_ms
+            )
+            ends.setdefault(f"{pane.model}|{pane.version}", []).append((pane.end_ms, ripe, pane.key))
+        collected: list[bytes] = []
+        for name, panes in ends.items():
+            for end_ms, ripe, key in sorted(panes):
+                if not ripe:
+                    break
+                self._meta.gc_upto[name] = max(end_ms, self._meta.gc_upto.get(name, NEVER_MS))
+                collected.append(key)
+                del self._panes[key]
+        return collected
+
+    def committed(self, checkpoint: Checkpoint) -> None:
+        """The checkpoint is durable."""
+        self._versions.committed(checkpoint)
+        self._durable_hi = checkpoint.hi
+        for pane, state, hi in self._snapshot:
+            pane.durable = (state, hi)
+        self._durable_closed = self._snapshot_closed
+        self._snapshot = ()
+
+    # --- sending
+
+    def outbox(self, now_ms: int) -> Outbox:
+        """Partials of closed panes, then the watermark to every partition of `partials`."""
+        self._now_ms = now_ms
+        topic = self._settings.topic("partials")
+        panes = [p for p in self._panes.values() if p.state == CLOSED and p.durable == (CLOSED, p.hi)]
+        panes.sort(key=lambda p: (p.end_ms, p.key))
+        first = tuple(Message(topic, p.model.encode(), partials.encode(self._partial(p))) for p in panes)
+        closed, idle = self._durable_closed
+        is_news = self._durable_closed != self._sent_closed and (closed or idle)
+        is_repeat = (closed or idle) and now_ms - self._sent_ms >= self._settings.watermark_every_ms
+        if not (panes or is_news or is_repeat):
+            return Outbox()
+        meta = self._meta
+        mark = partials.encode(
+            partials.Watermark(meta.topic, meta.partition, self._epoch, self._durable_hi, closed, idle, meta.partitions)
+        )
+        then = tuple(Message(topic, None, mark, q) for q in range(self._settings.partials_partitions))
+        return Outbox(first, then, _Sent(tuple(p.key for p in panes), self._durable_closed))
+
+    def _partial(self, pane: _Pane) -> partials.Partial:
+        assert pane.profile is not None
+        return partials.Partial(
+            source=self._meta.topic,
+            partition=self._meta.partition,
+            epoch=self._epoch,
+            hi=pane.hi,
+            model=pane.model,
+            version=pane.version,
+            start_ms=pane.start_ms,
+            size_ms=pane.settings.pane_ms,
+            first=pane.first,
+            last=pane.last,
+            clock_before_ms=pane.clock_before,
+            n=pane.profile.n,
+            lost=pane.lost,
+            reference=pane.reference.sha256 if pane.reference else "",
+            settings=pane.settings.sha256,
+            chunk=0,
+            chunks=1,
+            profile=pane.profile.to_bytes(),
+        )
+
+    def emitted(self, outbox: Outbox, now_ms: int) -> None:
+        """All of the outbox is on the topic."""
+        sent = outbox.token
+        assert isinstance(sent, _Sent)
+        for key in sent.panes:
+            pane = self._panes[key]
+            pane.state, pane.profile, pane.emitted_ms = EMITTED, None, now_ms
+            self._dirty.add(key)
+        self._sent_closed, self._sent_ms = sent.watermark, now_ms
+
+    # --- telemetry
+
+    def counters(self) -> Mapping[tuple[str, ...], int]:
+        """Monotone counts; functions of the log up to the last offset read."""
+        meta = self._meta
+        counts: dict[tuple[str, ...], int] = {
+            ("labels",): meta.labels,
+            ("ticks",): meta.ticks,
+            ("gaps",): meta.gaps,
+            ("lost",): meta.lost,
+            ("dropped",): meta.dropped,
+        }
+        for model, versions in meta.models.items():
+            counts["events", model, "counted"] = sum(v[COUNTED] for v in versions.values())
+            counts["events", model, "late"] = sum(v[LATE] for v in versions.values())
+        for reason, n in meta.rejected.items():
+            counts["rejections", reason] = n
+        return counts
+
+    def gauges(self) -> Mapping[tuple[str, ...], float]:
+        """Current values."""
+        clock = self.clock_ms
+        return {
+            ("watermark_ms",): float(clock) if clock > NEVER_MS else float("nan"),
+            ("open_rows",): float(sum(pane.state != EMITTED for pane in self._panes.values())),
+            ("rows",): float(len(self._panes)),
+            ("idle",): float(self._meta.idle),
+        }
+
+
+def _groups(key_index: Int, starts: Int) -> Iterable[tuple[int, int, Int]]:
+    """Yield (key, pane start, positions in order) of each group; one group costs two comparisons."""
+    if (key_index == key_index[0]).all() and (starts == starts[0]).all():
+        yield int(key_index[0]), int(starts[0]), np.arange(len(starts))
+        return
+    order = np.lexsort((starts, key_index))
+    keys, begins = key_index[order], starts[order]
+    borders = np.flatnonzero((keys[1:] != keys[:-1]) | (begins[1:] != begins[:-1])) + 1
+    for rows in np.split(order, borders):
+        yield int(key_index[rows[0]]), int(starts[rows[0]]), rows

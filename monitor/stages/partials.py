@@ -1,0 +1,68 @@
+"""What ingest tells merge, on the `partials` topic: a pane's profile so far, and how far a source partition has come."""
+
+from __future__ import annotations
+
+import msgspec
+
+from monitor.errors import UnknownCodec
+
+CODEC_VERSION = 1
+
+
+class Partial(msgspec.Struct, array_like=True, tag="p", frozen=True):
+    """All rows of one pane that one source partition holds: cumulative, so the one with the greatest `hi` replaces the others.
+
+    hi: last source offset folded in. first, last: offsets of the first and the last row.
+    clock_before_ms: the partition's running maximum of event time before `first`. n: rows. lost: offsets that retention took.
+    reference: sha256 of the reference whose layout the profile has, "" without one. chunk, chunks: which segment range this is.
+    """
+
+    source: str
+    partition: int
+    epoch: int
+    hi: int
+    model: str
+    version: str
+    start_ms: int
+    size_ms: int
+    first: int
+    last: int
+    clock_before_ms: int
+    n: int
+    lost: int
+    reference: str
+    settings: str
+    chunk: int
+    chunks: int
+    profile: bytes
+
+
+class Watermark(msgspec.Struct, array_like=True, tag="w", frozen=True):
+    """Every partial of this source partition whose pane ends at or before `closed[grace_ms]` has been sent.
+
+    idle: nothing is open and nothing comes; the partition holds nobody back. partitions: how many the source has.
+    """
+
+    source: str
+    partition: int
+    epoch: int
+    hi: int
+    closed: dict[int, int]
+    idle: bool
+    partitions: int
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(Partial | Watermark)
+
+
+def encode(item: Partial | Watermark) -> bytes:
+    """Return version byte + msgpack."""
+    return bytes([CODEC_VERSION]) + _encoder.encode(item)
+
+
+def decode(data: bytes) -> Partial | Watermark:
+    """Read what `encode` wrote. Raises UnknownCodec for another version."""
+    if data[0] != CODEC_VERSION:
+        raise UnknownCodec("a partial", data[0], [CODEC_VERSION])
+    return _decoder.decode(memoryview(data)[1:])

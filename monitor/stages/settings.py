@@ -1,0 +1,75 @@
+"""What the stages know of the configuration: plain values, no files, no environment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from monitor.windows import WindowSpec, pane_size_ms
+
+MINUTE_MS = 60_000
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSettings:
+    """How a model's events are grouped.
+
+    specs: at least one window specification. grace_ms: how much disorder is waited for. sha256: of what changes content.
+    sources: topics of predictions that the model is bound to; empty means all of them.
+    """
+
+    specs: tuple[WindowSpec, ...]
+    grace_ms: int = 2 * MINUTE_MS
+    sources: tuple[str, ...] = ()
+    sha256: str = ""
+    pane_ms: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "pane_ms", pane_size_ms(self.specs))
+
+
+@dataclass(frozen=True, slots=True)
+class SourceSettings:
+    """How a source's records are read.
+
+    clock: `wall` lets a silent partition's clock move on, `event` does not. idle_after_ms: silence before that.
+    max_future_ms: event time may be this far ahead of the record timestamp. max_delay_ms: the longest delay of live data.
+    """
+
+    topic: str
+    clock: Literal["wall", "event"] = "wall"
+    idle_after_ms: int = 2 * MINUTE_MS
+    max_future_ms: int | None = 5 * MINUTE_MS
+    max_delay_ms: int = 60 * MINUTE_MS
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything that the stages of one application share.
+
+    defaults: for a model that `models` does not name. unknown_model: what happens to such a model's events.
+    partials_partitions: Q. retire_after_ms: how long an emitted row stays, real time; at least ten sessions.
+    """
+
+    app: str
+    models: Mapping[str, ModelSettings]
+    defaults: ModelSettings
+    sources: Mapping[str, SourceSettings]
+    unknown_model: Literal["observe", "dlq", "drop"] = "observe"
+    max_models: int = 200
+    partials_partitions: int = 8
+    retire_after_ms: int = 5 * MINUTE_MS
+    watermark_every_ms: int = 5_000
+
+    def model(self, name: str) -> ModelSettings:
+        """Return a model's own settings, or the defaults."""
+        return self.models.get(name, self.defaults)
+
+    def topic(self, name: str) -> str:
+        """Return the name of one of the application's topics: partials, results, alerts, dead-letter, references.
+
+        >>> Settings("m", {}, ModelSettings((WindowSpec(1, 1),)), {}).topic("alerts")
+        'm.alerts'
+        """
+        return f"{self.app}.{name}"

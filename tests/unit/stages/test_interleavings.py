@@ -1,0 +1,135 @@
+"""One test per rule of the state protocol, over random interleavings of owners, zombies and crashes between single records."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter, defaultdict
+
+import msgspec
+import pytest
+
+from monitor.ports import Message
+from monitor.reference import References
+from monitor.stages import rows
+from monitor.stages.ingest import IngestPartition
+from monitor.stages.merge import MergePartition
+from monitor.windows import WindowSpec
+from tests.simulation import SOURCE, BareFormat, Place, Topic, count_rows, record, run, settings
+
+PARTITIONS = 2
+SPECS = (WindowSpec(10, 10), WindowSpec(30, 10))
+GRACE_MS = 4
+
+
+class World:
+    """Two source partitions, one partition of `partials`, and what was published."""
+
+    def __init__(self, seed: int, n_events: int = 60) -> None:
+        self.dice = random.Random(seed)
+        self.settings = settings(*SPECS, grace_ms=GRACE_MS)
+        self.partials = Topic()
+        self.published: list[Message] = []
+        self.logs = [self._events(n_events) for _ in range(PARTITIONS)]
+        self.places = [Place(log, self._ingest(p), self.partials.append) for p, log in enumerate(self.logs)]
+        self.places.append(Place(self.partials, self._merge, self.published.append))
+
+    def _events(self, n: int) -> Topic:
+        log = Topic()
+        for i in range(n):
+            time = max(0, i * 2 + self.dice.randrange(-12, 4))
+            log.records.append(record(i, self.dice.choice("ab"), time))
+        log.records.append(record(n, "tick", 1_000))
+        return log
+
+    def _ingest(self, partition: int):
+        return lambda epoch, items, now_ms: IngestPartition(
+            self.settings,
+            SOURCE,
+            partition,
+            partitions=PARTITIONS,
+            epoch=epoch,
+            wire=BareFormat(),
+            references=References(),
+            rows=items,
+            now_ms=now_ms,
+        )
+
+    def _merge(self, epoch: int, items: list[tuple[bytes, bytes]], now_ms: int) -> MergePartition:
+        return MergePartition(
+            self.settings,
+            0,
+            topology={SOURCE: PARTITIONS},
+            epoch=epoch,
+            judge=count_rows,
+            references=References(),
+            rows=items,
+            now_ms=now_ms,
+        )
+
+    def expected(self) -> tuple[dict[bytes, int], int]:
+        """Rows per window and late rows, by a plain loop over the logs."""
+        panes: Counter[tuple[str, int]] = Counter()
+        late = 0
+        for log in self.logs:
+            clock = -(10**9)
+            for item in log.records:
+                model, time = msgspec.json.decode(item.value or b"")
+                clock = max(clock, time)
+                if model == "tick":
+                    continue
+                if time // 10 * 10 + 10 + GRACE_MS <= clock:
+                    late += 1
+                else:
+                    panes[model, time // 10 * 10] += 1
+        windows: Counter[bytes] = Counter()
+        for (model, pane), n in panes.items():
+            for spec in SPECS:
+                for w in spec.windows_of(pane, pane + 1):
+                    windows[f"{model}|{w.start_ms}|{w.size_ms}".encode()] += n
+        return dict(windows), late
+
+    def wrong(self) -> list[str]:
+        """Everything that is not as it must be."""
+        windows, _ = self.expected()
+        by_key: dict[bytes, set[bytes]] = defaultdict(set)
+        for message in self.published:
+            assert message.key is not None and message.value is not None
+            by_key[message.key].add(message.value)
+        problems = [f"CHANGED {key!r}" for key, values in by_key.items() if len(values) > 1]
+        counted = {key: msgspec.json.decode(next(iter(values)))["n"] for key, values in by_key.items()}
+        problems += [f"MISSING {key!r}" for key in windows if key not in counted]
+        problems += [f"WRONG {key!r} {n} {windows.get(key, 0)}" for key, n in counted.items() if n != windows.get(key, 0)]
+        return problems
+
+
+def failures(n_seeds: int, **kwargs: bool) -> list[tuple[int, list[str]]]:
+    found = []
+    for seed in range(n_seeds):
+        world = World(seed)
+        try:
+            run(world.places, world.dice, 700, **kwargs)
+        except AssertionError:
+            raise
+        problems = world.wrong()
+        if problems:
+            found.append((seed, problems))
+    return found
+
+
+def test_every_window_is_exact_and_never_changes_whoever_dies_or_wakes_up() -> None:
+    assert failures(150) == []
+
+
+def test_counted_and_late_rows_are_functions_of_the_log() -> None:
+    for seed in range(40):
+        world = World(seed)
+        run(world.places, world.dice, 300)
+        stages = [place.owner() for place in world.places[:PARTITIONS]]
+        counts: Counter[str] = Counter()
+        for stage in stages:
+            for key, n in stage.counters().items():
+                if key[0] == "events":
+                    counts[key[2]] += n
+        late = world.expected()[1]
+        assert counts["late"] == late
+        assert counts["counted"] + late == sum(len(log.records) - 1 for log in world.logs)
