@@ -9,6 +9,8 @@ from enum import IntEnum
 import numpy as np
 import numpy.typing as npt
 
+from monitor.events import Rejection
+
 Float = npt.NDArray[np.float64]
 Int = npt.NDArray[np.int64]
 Codes = npt.NDArray[np.uint8]
@@ -46,6 +48,30 @@ class ColumnBatch:
     categories: Sequence[Sequence[object]]
     inspected: int = 0
     unexpected: dict[str, int] | None = None
+
+
+@dataclass(slots=True)
+class DecodedBatch:
+    """Records of one fetch, sorted out; every array and list in offset order."""
+
+    offsets: Int
+    """(n,) predictions only"""
+    times_ms: Int
+    """(n,) event time, epoch ms"""
+    record_ms: Int
+    """(n,) record timestamp"""
+    keys: list[tuple[str, str]]
+    """distinct (model, version)"""
+    key_index: Int
+    """(n,) index into keys"""
+    payloads: list[object]
+    """opaque per event, for `columns`"""
+    ticks: list[tuple[int, int]]
+    """(offset, ms)"""
+    labels: list[tuple[int, str]]
+    """(offset, model)"""
+    rejections: list[tuple[int, Rejection]]
+    """(offset, why)"""
 
 
 def specials_of(numbers: Float) -> Codes | None:

@@ -13,6 +13,9 @@ from typing import NamedTuple
 NEVER_MS = -(1 << 62)
 """A watermark that nothing has passed yet."""
 
+FOREVER_MS = 1 << 62
+"""A watermark that everything has passed."""
+
 
 class Window(NamedTuple):
     """One half-open interval of event time; ordered by end, then by size (shorter first)."""

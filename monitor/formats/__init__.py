@@ -2,38 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from monitor.columns import ColumnBatch, Int
-from monitor.events import Rejection
+from monitor.columns import ColumnBatch, DecodedBatch, Int
+from monitor.formats.native import NativeFormat
+from monitor.formats.native_label import NativeLabelFormat
 from monitor.layout import Layout
 from monitor.ports import Record
-
-
-@dataclass(slots=True)
-class DecodedBatch:
-    """Records of one fetch, sorted out; every array and list in offset order."""
-
-    offsets: Int
-    """(n,) predictions only"""
-    times_ms: Int
-    """(n,) event time, epoch ms"""
-    record_ms: Int
-    """(n,) record timestamp"""
-    keys: list[tuple[str, str]]
-    """distinct (model, version)"""
-    key_index: Int
-    """(n,) index into keys"""
-    payloads: list[object]
-    """opaque per event, for `columns`"""
-    ticks: list[tuple[int, int]]
-    """(offset, ms)"""
-    labels: list[tuple[int, str]]
-    """(offset, model)"""
-    rejections: list[tuple[int, Rejection]]
-    """(offset, why)"""
 
 
 class Format(Protocol):
@@ -46,3 +22,10 @@ class Format(Protocol):
     def columns(self, layout: Layout, payloads: Sequence[object], offsets: Int) -> ColumnBatch:
         """Turn payloads of accepted predictions into columns of a layout."""
         ...
+
+
+FORMATS: dict[str, Callable[[str, str, int], Format]] = {
+    "native": NativeFormat,
+    "native-label": NativeLabelFormat,
+}
+"""Name → (time field, time unit, largest record in bytes) → format."""

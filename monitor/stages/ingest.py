@@ -16,7 +16,8 @@ import numpy as np
 from monitor.columns import Int
 from monitor.errors import OffsetGap, StateMismatch
 from monitor.events import Rejection, RejectionReason
-from monitor.formats import DecodedBatch, Format
+from monitor.columns import DecodedBatch
+from monitor.formats import Format
 from monitor.ports import LOG_APPEND_TIME, Checkpoint, Message, Outbox, Record
 from monitor.layout import Layout
 from monitor.profiles import Profile
@@ -24,7 +25,7 @@ from monitor.reference import Reference, References
 from monitor.stages import partials
 from monitor.stages.rows import CLOSED, EMITTED, META, OPEN, Versions, row_key
 from monitor.stages.settings import ModelSettings, Settings
-from monitor.windows import NEVER_MS
+from monitor.windows import FOREVER_MS, NEVER_MS
 
 FOLD_ROWS = 1_000
 """Rows of a pane that are gathered before they are folded: large enough for numpy, small enough for memory."""
@@ -483,6 +484,11 @@ class IngestPartition:
         return pane.state != EMITTED
 
     # --- closing
+
+    def finish_input(self) -> None:
+        """No more input will come: every pane is due, wherever the clock stands."""
+        self._meta.idle_clock = FOREVER_MS
+        self._meta_dirty = True
 
     def _is_due(self, pane: _Pane) -> bool:
         return pane.state == OPEN and pane.end_ms + pane.settings.grace_ms <= self.clock_ms

@@ -384,6 +384,19 @@ class MergePartition:
             model.due.discard(window)
             self._finalise(name, model, window, offset)
 
+    def finish_input(self) -> None:
+        """No more input will come: finalise every window that has rows, whatever the watermark says."""
+        for name in sorted(self._models):
+            model = self._models[name]
+            self._hi += 1
+            for start, version in sorted(model.arriving):
+                self._seal(name, model, start, version, self._hi)
+            for window in sorted(model.due):
+                if any(window.start_ms <= start < window.end_ms for start in model.sealed):
+                    self._finalise(name, model, window, self._hi)
+            model.due.clear()
+        self._meta_dirty = True
+
     def _seal(self, name: str, model: _Model, start: int, version: str, offset: int) -> None:
         """Merge what the source partitions sent of a pane before `offset` into one row, which nothing changes any more."""
         rows = model.arriving.pop((start, version))
