@@ -14,7 +14,7 @@ import numpy as np
 
 from monitor.columns import ColumnBatch, Int
 from monitor.findings import ClosedWindow, Judgement
-from monitor.formats import DecodedBatch
+from monitor.columns import DecodedBatch
 from monitor.layout import Layout
 from monitor.ports import Message, PartitionStage, Record, StoredRecord
 from monitor.stages.settings import ModelSettings, Settings, SourceSettings

@@ -1,0 +1,14 @@
+"""Checks: evidence about a closed window → measurements. One callable each, one line in `CHECKS`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from monitor.checks.drift import drift
+from monitor.checks.health import health
+from monitor.checks.traffic import traffic
+from monitor.findings import Evidence, Measurement
+
+Check = Callable[[Evidence], Iterable[Measurement]]
+
+CHECKS: tuple[Check, ...] = (drift, health, traffic)

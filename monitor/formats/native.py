@@ -12,13 +12,13 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import lru_cache
 from operator import attrgetter
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 import numpy as np
 
 from monitor.columns import ColumnBatch, DecodedBatch, Int, Special
-from monitor.events import DEFAULT_VERSION, NAME_PATTERN, Rejection, RejectionReason, is_name
+from monitor.events import DEFAULT_VERSION, Rejection, RejectionReason, is_name
 from monitor.layout import CategoryFeature, Feature, Layout, NumberFeature
 from monitor.ports import Record
 from monitor.reference import LATENCY, PREDICTION, SCORE
@@ -31,9 +31,9 @@ TimeUnit = Literal["s", "ms", "us", "ns", "iso8601"]
 _EARLIEST_MS = -2_208_988_800_000  # 1900-01-01
 _LATEST_MS = 253_402_300_800_000  # 10000-01-01
 _INVALID_MS = _LATEST_MS
+_BRACE = ord("{")
 
-_Name = Annotated[str, msgspec.Meta(pattern=NAME_PATTERN)]
-_FAILURES = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+_FAILURES = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, TypeError)
 _any_values = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _names_only = _any_values
 
@@ -64,10 +64,10 @@ class NativeFormat:
         envelope = msgspec.defstruct(
             "Envelope",
             [
-                ("model", _Name),
+                ("model", str),
                 ("time", self._time_type),
                 ("features", msgspec.Raw),
-                ("version", _Name, DEFAULT_VERSION),
+                ("version", str, DEFAULT_VERSION),
                 ("prediction", str | int | float | bool | None, msgspec.UNSET),
                 ("score", float | None, msgspec.UNSET),
                 ("latency_ms", float | None, msgspec.UNSET),
@@ -84,8 +84,19 @@ class NativeFormat:
         payloads: list[Any] = []
         ticks: list[tuple[int, int]] = []
         rejections: list[tuple[int, Rejection]] = []
+        decode, limit = self._decode, self._max_event_bytes
         for record in records:
-            found = self._decode_one(record.value)
+            value = record.value
+            try:
+                event = decode(value)
+                if (value.isascii() or value.decode()) and len(value) <= limit and memoryview(event.features)[0] == _BRACE:
+                    offsets.append(record.offset)
+                    stamps.append(record.timestamp)
+                    payloads.append(event)
+                    continue
+            except _FAILURES:
+                pass
+            found = self._decode_slowly(value)
             if isinstance(found, Rejection):
                 rejections.append((record.offset, found))
             elif isinstance(found, int):
@@ -94,41 +105,31 @@ class NativeFormat:
                 offsets.append(record.offset)
                 stamps.append(record.timestamp)
                 payloads.append(found)
-        times = self._times_ms(payloads)
-        valid = (times >= _EARLIEST_MS) & (times < _LATEST_MS)
-        if not valid.all():
-            bad = Rejection(RejectionReason.INVALID_TIME, self._time_field)
-            rejections += [(offsets[i], bad) for i in np.flatnonzero(~valid).tolist()]
-            rejections.sort()
-            kept = np.flatnonzero(valid).tolist()
-            offsets, stamps, payloads = ([items[i] for i in kept] for items in (offsets, stamps, payloads))
-            times = times[valid]
         index: dict[tuple[str, str], int] = {}
-        key_index = [index.setdefault((p.model, p.version), len(index)) for p in payloads]
+        key_index = np.array([index.setdefault((p.model, p.version), len(index)) for p in payloads], np.int64)
+        times = self._times_ms(payloads)
+        bad = (times < _EARLIEST_MS) | (times >= _LATEST_MS)
+        refused = {int(i): Rejection(RejectionReason.INVALID_TIME, self._time_field) for i in np.flatnonzero(bad)}
+        for (model, version), key in index.items():
+            if not (is_name(model) and is_name(version)):
+                unnamed = Rejection(RejectionReason.INVALID_NAME, "version" if is_name(model) else "model")
+                refused |= {int(i): unnamed for i in np.flatnonzero(key_index == key)}
+        if refused:
+            rejections = sorted(rejections + [(offsets[i], why) for i, why in refused.items()])
+            kept = [i for i in range(len(offsets)) if i not in refused]
+            offsets, stamps, payloads = ([items[i] for i in kept] for items in (offsets, stamps, payloads))
+            times, key_index = times[kept], key_index[kept]
         return DecodedBatch(
             offsets=np.array(offsets, np.int64),
             times_ms=times,
             record_ms=np.array(stamps, np.int64),
             keys=list(index),
-            key_index=np.array(key_index, np.int64),
+            key_index=key_index,
             payloads=payloads,
             ticks=ticks,
             labels=[],
             rejections=rejections,
         )
-
-    def _decode_one(self, value: bytes | None) -> Any:
-        """Return an accepted event, the milliseconds of a tick, or a Rejection."""
-        if value and len(value) <= self._max_event_bytes:
-            try:
-                event = self._decode(value)
-                if not value.isascii():
-                    value.decode()
-                if memoryview(event.features)[0] == 0x7B:
-                    return event
-            except _FAILURES:
-                pass
-        return self._decode_slowly(value)
 
     def _decode_slowly(self, value: bytes | None) -> Any:
         """Decode field by field: an exact reason, or an event of which only an output is wrong-typed."""
@@ -148,13 +149,10 @@ class NativeFormat:
             if isinstance(parts[name], Rejection):
                 return parts[name]
         parts["features"] = fields["features"]
-        version = _typed(fields, "version", str | int) if "version" in fields else DEFAULT_VERSION
+        version = _typed(fields, "version", str | int | None) if "version" in fields else None
         if isinstance(version, Rejection):
             return version
-        parts["version"] = str(version)
-        for name in ("model", "version"):
-            if not is_name(parts[name]):
-                return Rejection(RejectionReason.INVALID_NAME, name)
+        parts["version"] = DEFAULT_VERSION if version is None else str(version)
         for name, wanted_type in (("prediction", str | int | float | bool), ("score", float), ("latency_ms", float)):
             if name in fields:
                 output = _typed(fields, name, wanted_type | None)

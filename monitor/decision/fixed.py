@@ -1,0 +1,31 @@
+"""The fixed threshold, aware of the sample size: what a rule says, but never what chance alone would do at this n.
+
+The calibrated scheme takes this place later: the same measurements in, the same findings out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from monitor.findings import Finding, Measurement
+from monitor.policy import RuleSet
+
+
+def decide(model: str, measurements: Iterable[Measurement], rules: RuleSet) -> list[Finding]:
+    """Return a finding per measurement that a rule is for, in order."""
+    findings = []
+    for measurement in measurements:
+        rule = rules.rule(measurement.check, model, measurement.feature)
+        if rule is not None:
+            verdict = _verdict(measurement, rule.threshold, below=rule.below is not None)
+            findings.append(Finding(measurement, verdict, rule.threshold, rule.severity))
+    return findings
+
+
+def _verdict(measurement: Measurement, threshold: float, *, below: bool) -> str:
+    if measurement.n < measurement.min_n:
+        return "insufficient"
+    if below:
+        return "breach" if measurement.value < threshold else "ok"
+    limit = threshold if measurement.critical_value is None else max(threshold, measurement.critical_value)
+    return "breach" if measurement.value > limit else "ok"

@@ -1,0 +1,133 @@
+"""From an event to an alert, on one page.
+
+    records ─ decode ─▶ columns ─ profile per pane ─▶ partial ─▶ sealed pane ─▶ final window ─ judge ─▶ result, alerts
+    `formats`            `stages.ingest`, per source partition     `stages.merge`, per model    here
+
+Both stages are pure state machines over one partition's log; the runtime (Faust), the replay and the tests drive the same objects.
+Nothing here reads a clock, a broker or a file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from monitor import incidents
+from monitor.alerts import alert_id, alert_record
+from monitor.checks import CHECKS
+from monitor.decision.fixed import decide
+from monitor.distances import DISTANCES
+from monitor.findings import ClosedWindow, Evidence, Judgement, compare
+from monitor.formats import Format
+from monitor.policy import DEFAULT_RULE_SET, RuleSet
+from monitor.ports import PartitionStage
+from monitor.reference import References
+from monitor.results import result_record
+from monitor.stages.ingest import IngestPartition
+from monitor.stages.merge import MergePartition
+from monitor.stages.settings import Settings
+
+Rows = Iterable[tuple[bytes, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """The stages of one application, composed; owns no state.
+
+    formats: of each source topic. references: filled by whoever reads the references topic or a file.
+    """
+
+    settings: Settings
+    formats: Mapping[str, Format]
+    rules: RuleSet = DEFAULT_RULE_SET
+    references: References = field(default_factory=References)
+
+    def ingest(
+        self,
+        topic: str,
+        partition: int,
+        *,
+        partitions: int,
+        epoch: int = 1,
+        rows: Rows = (),
+        topic_id: str | None = None,
+        now_ms: int = 0,
+    ) -> PartitionStage:
+        """Stage 1 of one source partition: events → partial profiles and a watermark."""
+        return IngestPartition(
+            self.settings,
+            topic,
+            partition,
+            partitions=partitions,
+            epoch=epoch,
+            wire=self.formats[topic],
+            references=self.references,
+            rows=rows,
+            topic_id=topic_id,
+            now_ms=now_ms,
+        )
+
+    def merge(
+        self,
+        partition: int,
+        *,
+        topology: Mapping[str, int],
+        epoch: int = 1,
+        rows: Rows = (),
+        topic_id: str | None = None,
+        now_ms: int = 0,
+    ) -> MergePartition:
+        """Stage 2 of one partition of `partials`: partial profiles → final windows, results, alerts.
+
+        topology: partitions of every source of predictions.
+        """
+        return MergePartition(
+            self.settings,
+            partition,
+            topology=topology,
+            epoch=epoch,
+            judge=self.judge,
+            references=self.references,
+            rows=rows,
+            topic_id=topic_id,
+            now_ms=now_ms,
+        )
+
+    def judge(self, closed: ClosedWindow, before: bytes) -> Judgement:
+        """Say what a final window means, given the decision state before it."""
+        return judge_window(closed, before, self.rules)
+
+
+def judge_window(closed: ClosedWindow, before: bytes, rules: RuleSet) -> Judgement:
+    """Measure a window, decide which measurements are bad, and follow the incidents that they open and close.
+
+    A function of its arguments: two owners of a partition publish the same bytes.
+    """
+    evidence = gather(closed)
+    measurements = [m for check in CHECKS for m in check(evidence)]
+    findings = decide(closed.model, measurements, rules)
+    transitions, after = incidents.step(
+        before,
+        findings,
+        rules,
+        closed.model,
+        firing_id=lambda finding: alert_id(evidence, finding, "firing"),
+        end_ms=closed.window.end_ms,
+    )
+    return Judgement(
+        results=(result_record(evidence, findings),),
+        alerts=tuple(alert_record(evidence, t, rules.sha256) for t in transitions),
+        after=after,
+        alert_severities=tuple(t.finding.severity for t in transitions if t.status == "firing"),
+    )
+
+
+def gather(closed: ClosedWindow) -> Evidence:
+    """Put every feature of a window next to its reference, with all distances."""
+    features = compare(closed)
+    distances = {
+        name: {d.name: d.function(*compared.cells) for d in DISTANCES}
+        for name, compared in features.items()
+        if compared.window.n and compared.reference.n
+    }
+    return Evidence(closed, features, distances)
