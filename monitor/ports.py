@@ -97,7 +97,7 @@ class PartitionStage(Protocol):
 
     @property
     def next_offset(self) -> int:
-        """Offset to read next (`meta.hi + 1`); -1 when the state is empty and the start is the operator's choice."""
+        """Offset to read next (`meta.hi + 1`); -1 when nothing was ever read: the driver then calls `skip_to` with the start."""
         ...
 
     def feed(self, records: Sequence[Record], now_ms: int) -> None:
@@ -108,7 +108,7 @@ class PartitionStage(Protocol):
         """
         ...
 
-    def skip_to(self, offset: int, *, lost: bool) -> None:
+    def skip_to(self, offset: int, *, lost: bool = False) -> None:
         """Declare offsets `next_offset … offset - 1` as holding no record (`lost=True`: retention took them)."""
         ...
 
@@ -118,6 +118,11 @@ class PartitionStage(Protocol):
 
     def advance(self, now_ms: int, *, at_end: bool) -> None:
         """Let time pass: `at_end` says that a read from `next_offset` to the broker's end, asked after `is_quiet`, found nothing."""
+        ...
+
+    @property
+    def wants_checkpoint(self) -> bool:
+        """Whether something could be sent once what is in memory is durable."""
         ...
 
     def checkpoint(self) -> Checkpoint | None:

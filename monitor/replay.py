@@ -86,7 +86,7 @@ class Replay:
         if end_of_input:
             for stage in self._partitions.values():
                 stage.finish_input()
-                self._tick(stage)
+                self._tick(stage, with_watermark=False)
         return self._merge(end_of_input)
 
     def _feed(self, partition: int) -> None:
@@ -111,7 +111,7 @@ class Replay:
             references=self._references,
         )
 
-    def _tick(self, stage: PartitionStage) -> None:
+    def _tick(self, stage: PartitionStage, *, with_watermark: bool = True) -> None:
         """Do what the driver does after a batch; nothing can fail in between, so one checkpoint makes all of it durable."""
         checkpoint = stage.checkpoint()
         if checkpoint is not None:
@@ -120,7 +120,7 @@ class Replay:
         outbox = stage.outbox(0)
         if not outbox:
             return
-        for message in (*outbox.first, *outbox.then):
+        for message in (*outbox.first, *(outbox.then if with_watermark else ())):
             if message.topic == self._settings.topic("partials"):
                 self._partials.append(StoredRecord(len(self._partials), 0, message.value, message.key))
             else:

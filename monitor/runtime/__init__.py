@@ -1,0 +1,1 @@
+"""The shell: everything that talks to a broker, awaits, sends, counts or logs."""

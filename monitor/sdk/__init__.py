@@ -1,0 +1,1 @@
+"""For producers of events."""

@@ -609,9 +609,7 @@ class MergePartition:
         for window, _, row in ready:
             assert isinstance(row.value, _WindowState)
             for topic, records in (("results", row.value.results), ("alerts", row.value.alerts)):
-                messages += [
-                    Message(self._settings.topic(topic), key, value, timestamp_ms=window.end_ms) for key, value in records
-                ]
+                messages += [Message(self._settings.topic(topic), key, value) for key, value in records]
         return Outbox(tuple(messages), (), [row for _, _, row in ready])
 
     def emitted(self, outbox: Outbox, now_ms: int) -> None:

@@ -1,0 +1,87 @@
+"""Configuration → objects: the only place where they meet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from monitor.config import Config, ModelConfig
+from monitor.formats import FORMATS, Format
+from monitor.pipeline import Pipeline
+from monitor.policy import DEFAULT_RULES, Rule, RuleSet
+from monitor.reference import Reference, References
+from monitor.stages.settings import ModelSettings, Settings, SourceSettings
+
+LABEL_FORMATS = ("native-label",)
+"""Formats whose sources have no predictions: no window waits for them."""
+
+
+def build_pipeline(config: Config, references: Sequence[Reference] = ()) -> Pipeline:
+    """Assemble the pipeline of a configuration."""
+    known = References()
+    for reference in references:
+        known.add(reference)
+    return Pipeline(build_settings(config), build_formats(config), build_rules(config), known)
+
+
+def build_settings(config: Config) -> Settings:
+    """Return the values that the stages share."""
+    idle_after = max([config.defaults.idle_after, *(model.idle_after for model in config.models.values())])
+    if config.models:
+        idle_after = max(model.idle_after for model in config.models.values())
+    return Settings(
+        app=config.app,
+        models={name: _model(model) for name, model in config.models.items()},
+        defaults=_model(config.defaults),
+        sources={
+            source.topic: SourceSettings(
+                topic=source.topic,
+                clock=source.clock,
+                idle_after_ms=idle_after,
+                max_future_ms=source.max_future,
+                max_delay_ms=source.max_delay,
+            )
+            for source in config.sources
+        },
+        unknown_model=config.unknown_model,
+        max_models=config.max_models,
+        partials_partitions=config.partials_partitions,
+        retire_after_ms=10 * config.kafka.session_timeout + PRODUCER_TIMEOUT_MS,
+    )
+
+
+PRODUCER_TIMEOUT_MS = 15_000
+"""How long a record may be on its way to the broker."""
+
+
+def _model(model: ModelConfig) -> ModelSettings:
+    return ModelSettings(
+        specs=tuple(sorted(window.spec for window in model.windows)),
+        grace_ms=model.grace,
+        sources=model.sources,
+        sha256=model.content_sha256,
+    )
+
+
+def build_formats(config: Config) -> dict[str, Format]:
+    """Return the format of each source topic."""
+    return {s.topic: FORMATS[s.format](s.time.field, s.time.unit, s.max_event_bytes) for s in config.sources}
+
+
+def prediction_topics(config: Config) -> list[str]:
+    """Return the sources that windows are made of."""
+    return [source.topic for source in config.sources if source.format not in LABEL_FORMATS]
+
+
+def build_rules(config: Config) -> RuleSet:
+    """Return the default rules with the configured ones over them."""
+    rules = dict(DEFAULT_RULES)
+    for check, given in config.rules.items():
+        changes = given.model_dump(exclude_none=True, exclude_unset=True)
+        if "above" in changes:
+            changes["below"] = None
+        elif "below" in changes:
+            changes["above"] = None
+        rules[check] = msgspec.structs.replace(rules[check], **changes)
+    return RuleSet({check: Rule(**msgspec.structs.asdict(rule)) for check, rule in rules.items()})

@@ -1,0 +1,81 @@
+"""`monitor init`, `monitor config check|show`."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from ruamel.yaml import YAML
+
+from monitor.cli.console import DEFAULT_CONFIG, ConfigPath, data, say
+from monitor.config import load_config
+from monitor.errors import InputError
+
+config = typer.Typer(help="Check or show the configuration.", no_args_is_help=True)
+
+TEMPLATE = """\
+# Configuration of the monitor. Durations: 250ms, 90s, 5m, 1h30m, 7d. Environment variables go over it: MONITOR_KAFKA__BOOTSTRAP_SERVERS=…
+app: monitor                                  # consumer group, and prefix of the topics it makes
+kafka:
+  bootstrap_servers: "localhost:9092"         # security.protocol, sasl.mechanisms … as librdkafka names them
+sources:                                      # topics of raw events
+  - topic: predictions
+    format: native                            # native, native-label
+    time: {{field: time, unit: ms}}             # s, ms, us, ns, iso8601
+    clock: wall                               # wall: live traffic; event: a backfill, only events move its clock
+    max_future: 5m                            # an event further ahead of its record is rejected
+    max_delay: 1h                             # the longest delay of live data
+models:
+  {model}:
+    windows:                                  # aligned to the epoch, UTC; 7-day windows begin on Thursdays
+      - {{size: 1h}}                            # tumbling
+      - {{size: 24h, step: 1h}}                 # hopping
+    grace: 2m                                 # how much disorder is waited for
+    idle_after: 2m                            # silence after which a partition holds nothing back
+    features: {{}}                              # email: {{pii: drop}}, zip: {{kind: category, max_categories: 200}}
+rules:                                        # over the defaults; `monitor config show` prints all
+  drift.psi: {{above: 0.2, severity: warning, windows: 1}}
+  traffic.low: {{below: 1, severity: warning}}
+state: {{dir: ./state, memory: 512MiB, checkpoint: 2s}}
+http: {{bind: "127.0.0.1:9464"}}                # /livez, /readyz, /metrics
+"""
+
+
+def init(
+    file: Annotated[Path, typer.Argument(help="Where to write.")] = DEFAULT_CONFIG,
+    model: Annotated[str, typer.Option(help="Name of the model.")] = "credit",
+) -> None:
+    """Write a commented configuration file; an existing one is not touched."""
+    if file.exists():
+        raise InputError(f"{file} exists; name another file, or remove it")
+    file.write_text(TEMPLATE.format(model=model))
+    say(f"wrote {file}")
+
+
+@config.command()
+def check(config: ConfigPath = DEFAULT_CONFIG) -> None:
+    """Say what is wrong with a configuration file, all at once."""
+    found = load_config(config)
+    for source in found.sources:
+        if source.clock == "wall":
+            say(f"note: {source.topic}: on a topic with producers' timestamps the future guard also compares with the clock")
+    say(f"{config}: ok, {len(found.sources)} sources, {len(found.models)} models")
+
+
+@config.command()
+def show(config: ConfigPath = DEFAULT_CONFIG) -> None:
+    """Print the effective configuration; secrets are masked."""
+    from monitor.bootstrap import build_rules  # noqa: PLC0415
+
+    found = load_config(config)
+    tree: dict[str, Any] = found.model_dump(mode="json", by_alias=True)
+    rules = build_rules(found).rules
+    tree["rules"] = {
+        name: {"above": r.above, "below": r.below, "severity": r.severity, "windows": r.windows, "enabled": r.enabled}
+        for name, r in rules.items()
+    }
+    text = io.StringIO()
+    YAML(typ="safe", pure=True).dump(tree, text)
+    data(text.getvalue().rstrip())

@@ -1,0 +1,26 @@
+"""Where commands write: data to standard output, words to standard error, colours and bars on a terminal only."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+ERR = Console(stderr=True, highlight=False)
+
+ConfigPath = Annotated[Path, typer.Option("--config", help="Configuration file.")]
+DEFAULT_CONFIG = Path("monitor.yaml")
+
+
+def say(text: str) -> None:
+    """Write a line for people."""
+    ERR.print(text, soft_wrap=True)
+
+
+def data(line: str | bytes) -> None:
+    """Write a line of data."""
+    sys.stdout.buffer.write((line.encode() if isinstance(line, str) else line) + b"\n")
+    sys.stdout.buffer.flush()

@@ -1,0 +1,102 @@
+"""`monitor topics`, `monitor tail`, `monitor traffic`: commands that speak to a broker."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any, Literal
+
+import orjson
+import typer
+
+from monitor.cli.console import DEFAULT_CONFIG, ConfigPath, data, say
+from monitor.config import load_config
+
+topics = typer.Typer(help="The topics that a configuration needs.", no_args_is_help=True)
+
+
+@topics.command()
+def create(config: ConfigPath = DEFAULT_CONFIG) -> None:
+    """Make the topics that are missing; existing ones are not touched."""
+    from monitor.runtime.topics import create_topics  # noqa: PLC0415
+
+    made, there = create_topics(load_config(config))
+    for name in made:
+        data(name)
+    say(f"{len(made)} topics made, {len(there)} were there")
+
+
+@topics.command()
+def check(config: ConfigPath = DEFAULT_CONFIG) -> None:
+    """Say which topics are missing or have a wrong number of partitions."""
+    from monitor.runtime.topics import check_topics, expected_topics  # noqa: PLC0415
+
+    found = load_config(config)
+    counts = check_topics(found)
+    for spec in expected_topics(found):
+        data(f"{spec.name}\t{counts[spec.name]}")
+
+
+def tail(
+    what: Annotated[Literal["alerts", "results"], typer.Argument(help="alerts or results")],
+    config: ConfigPath = DEFAULT_CONFIG,
+    from_beginning: Annotated[bool, typer.Option(help="From the first record that the topic has.")] = False,
+    follow: Annotated[bool, typer.Option(help="Wait for more.")] = True,
+    limit: Annotated[int | None, typer.Option(help="Stop after so many records.")] = None,
+) -> None:
+    """Print alerts or results as they come: lines for people on a terminal, else JSON lines."""
+    import confluent_kafka as ck  # noqa: PLC0415
+
+    from monitor.runtime.broker import partition_counts, reader  # noqa: PLC0415
+
+    found = load_config(config)
+    topic = f"{found.app}.{what}"
+    n = partition_counts(found.kafka).get(topic)
+    if n is None:
+        from monitor.errors import ConfigError  # noqa: PLC0415
+
+        raise ConfigError(f"topic {topic} is missing; `monitor topics create` makes it")
+    start = ck.OFFSET_BEGINNING if from_beginning else ck.OFFSET_END
+    consumer = reader(found.kafka)
+    consumer.assign([ck.TopicPartition(topic, p, start) for p in range(n)])
+    ended: set[int] = set()
+    printed = 0
+    while limit is None or printed < limit:
+        message = consumer.poll(1.0)
+        if message is None:
+            continue
+        if message.error() is not None:
+            ended.add(message.partition() or 0)
+            if not follow and len(ended) == n:
+                break
+            continue
+        value = message.value() or b""
+        data(line(what, orjson.loads(value)) if sys.stdout.isatty() else value)
+        printed += 1
+    consumer.close()
+
+
+def line(what: str, record: dict[str, Any]) -> str:
+    """Return one line for people about an alert or a result."""
+    if what == "results":
+        window = record["window"]
+        drifts = [(f["distances"].get("psi", 0.0), name) for name, f in record["features"].items() if f["distances"]]
+        top = max(drifts, default=(0.0, "-"))
+        found = ", ".join(f"{f['check']} {f['feature'] or ''}".strip() for f in record["findings"]) or "quiet"
+        return f"{record['model']} {record['version']} [{window['start_ms']}, {window['end_ms']}) n={record['n']} max psi {top[0]:.3f} ({top[1]}): {found}"
+    d = record["data"]
+    where = d["feature"] or "model"
+    return (
+        f"{d['window']['end']} {d['status']:8} {d['severity']:8} {d['model']} {d['version']} {d['check']} {where}: "
+        f"{d['value']:.4g} (threshold {d['threshold']:g}, n={d['n']})"
+    )
+
+
+def traffic(
+    config: ConfigPath = DEFAULT_CONFIG,
+    rate: Annotated[float, typer.Option(help="Events per second.")] = 50.0,
+    seconds: Annotated[float | None, typer.Option(help="Stop after so long.")] = None,
+) -> None:
+    """Send made-up events to the first source, to see something move."""
+    from monitor.sdk.traffic import send_traffic  # noqa: PLC0415
+
+    say(f"{send_traffic(load_config(config), rate, seconds):,} events sent")

@@ -1,0 +1,131 @@
+"""`monitor replay`: the monitor on a file, without Kafka."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from monitor.cli.console import DEFAULT_CONFIG, ERR, ConfigPath, say
+from monitor.cli.reference import Column, read_reference
+from monitor.config import load_config
+from monitor.errors import InputError
+from monitor.policy import SEVERITIES
+from monitor.ports import StoredRecord
+
+
+def replay(
+    events: Annotated[Path, typer.Option(help="Events: CSV, CSV.gz, Parquet, NDJSON rows, or native NDJSON events.")],
+    reference: Annotated[list[Path], typer.Option(help="A reference file; repeatable.")],
+    results: Annotated[Path, typer.Option(help="Where result records go.")] = Path("results.ndjson"),
+    alerts: Annotated[Path, typer.Option(help="Where alert records go.")] = Path("alerts.ndjson"),
+    config: ConfigPath = DEFAULT_CONFIG,
+    labels: Annotated[Path | None, typer.Option(help="Label events, NDJSON; counted.", show_default=False)] = None,
+    topic: Annotated[str | None, typer.Option(help="The source that the file stands for; the first one if left out.")] = None,
+    model: Column = None,
+    model_version: Column = None,
+    time_column: Column = None,
+    prediction_column: Column = None,
+    score_column: Column = None,
+    label_column: Column = None,
+    id_column: Column = None,
+    model_column: Column = None,
+    version_column: Column = None,
+    exclude: Annotated[list[str] | None, typer.Option(help="A column that is no feature; repeatable.")] = None,
+    time_unit: Annotated[str, typer.Option(help="Of integer times: s, ms, us, ns.")] = "ms",
+    end_of_input: Annotated[bool, typer.Option(help="No more will come: close the windows that are open.")] = False,
+    fail_on: Annotated[str | None, typer.Option(help="Exit 1 if an alert of this severity or above fires.")] = None,
+) -> None:
+    """Run the monitor on a file: `monitor replay --reference reference.json --events new.csv --time-column time --end-of-input`."""
+    from monitor.bootstrap import build_pipeline  # noqa: PLC0415
+    from monitor.files import ColumnOptions, EventFile  # noqa: PLC0415
+    from monitor.replay import Replay  # noqa: PLC0415
+
+    found = load_config(config)
+    references = [read_reference(path) for path in reference]
+    source = topic or found.sources[0].topic
+    pipeline = build_pipeline(found, references)
+    if source not in pipeline.formats:
+        raise InputError(f"--topic {source} is not one of the sources: {', '.join(pipeline.formats)}")
+    if fail_on is not None and fail_on not in SEVERITIES:
+        raise InputError(f"--fail-on {fail_on} is not a severity: {', '.join(SEVERITIES)}")
+    only = references[0] if len(references) == 1 else None
+    columns = ColumnOptions(
+        time=time_column,
+        prediction=prediction_column,
+        score=score_column,
+        label=label_column,
+        id=id_column,
+        model=model_column,
+        version=version_column,
+        exclude=tuple(exclude or ()),
+        time_unit=time_unit,  # type: ignore[arg-type]
+    )
+    rows = EventFile(
+        events,
+        columns,
+        model or (only.model if only else None),
+        model_version or (only.version if only else None),
+        only.layout if only else None,
+    )
+    if not rows.has_record_timestamps:
+        say(
+            "note: the events have no record_timestamp: the future guard is off"
+            + ("" if rows.has_partitions else ", and all are taken as one partition")
+        )
+    engine = Replay(
+        pipeline.settings,
+        source,
+        wire=pipeline.formats[source],
+        judge=pipeline.judge,
+        references=references,
+        future_guard=rows.has_record_timestamps,
+    )
+    outcome = engine.run(_with_progress(rows), end_of_input=end_of_input)
+    for path, records in ((results, outcome.results), (alerts, outcome.alerts)):
+        path.write_bytes(b"".join(value + b"\n" for _, value in records))
+    say(
+        f"{outcome.produced:,} records: {outcome.counted:,} counted, {outcome.late:,} late, "
+        f"{sum(outcome.rejected.values()):,} rejected"
+        + "".join(f", {n:,} {reason}" for reason, n in sorted(outcome.rejected.items()))
+        + (f", {outcome.dropped:,} dropped" if outcome.dropped else "")
+    )
+    if labels is not None:
+        say(f"{_count_labels(labels):,} labels (counted; they are joined in a later version)")
+    if outcome.open_panes:
+        say(f"{outcome.open_panes} panes are still open; --end-of-input closes their windows")
+    say(f"{len(outcome.results):,} windows → {results}; {len(outcome.alerts):,} alert records → {alerts}")
+    if fail_on is not None:
+        worst = [s for s in outcome.alert_severities if SEVERITIES.index(s) >= SEVERITIES.index(fail_on)]  # type: ignore[arg-type]
+        if worst:
+            raise typer.Exit(1)
+
+
+def _with_progress(rows: Iterable[tuple[int, StoredRecord]]) -> Iterator[tuple[int, StoredRecord]]:
+    if not sys.stderr.isatty():
+        yield from rows
+        return
+    with Progress(
+        SpinnerColumn(), TextColumn("{task.completed:,.0f} records"), TimeElapsedColumn(), console=ERR, transient=True
+    ) as progress:
+        task = progress.add_task("records", total=None)
+        for n, row in enumerate(rows):
+            if n % 1_000 == 0:
+                progress.update(task, completed=n)
+            yield row
+
+
+def _count_labels(path: Path) -> int:
+    from monitor.formats.native_label import NativeLabelFormat  # noqa: PLC0415
+
+    if not path.exists():
+        raise InputError(f"{path}: no such file")
+    with path.open("rb") as file:
+        batch = NativeLabelFormat().decode([StoredRecord(i, 0, line.rstrip()) for i, line in enumerate(file)])
+    for offset, why in batch.rejections:
+        say(f"{path}:{offset + 1}: {why.reason.value} {why.pointer}")
+    return len(batch.labels)

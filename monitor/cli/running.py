@@ -1,0 +1,69 @@
+"""`monitor run`, `monitor demo`, and the hidden `monitor worker`."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Annotated
+
+import structlog
+import typer
+
+from monitor.cli.console import DEFAULT_CONFIG, ConfigPath, say
+from monitor.config import load_config
+
+
+def log_json() -> None:
+    """Send logs to standard error, one JSON object a line."""
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+    )
+
+
+def run(
+    config: ConfigPath = DEFAULT_CONFIG,
+    workers: Annotated[int, typer.Option(min=1, help="Processes; one per core.")] = 1,
+    embedded: Annotated[bool, typer.Option(hidden=True)] = False,
+) -> None:
+    """Run workers, and start one again that ends: `monitor run --config monitor.yaml --workers 2`."""
+    found = load_config(config)
+    from monitor.runtime.supervisor import Supervisor  # noqa: PLC0415
+    from monitor.runtime.topics import check_topics  # noqa: PLC0415
+    from monitor.runtime.worker import check_environment  # noqa: PLC0415
+
+    log_json()
+    check_environment()
+    check_topics(found, embedded=embedded)
+    say(f"{workers} worker{'s' * (workers > 1)}; metrics at http://{found.http.bind}/metrics")
+    command = [sys.executable, "-m", "monitor", "worker", "--config", str(config), *(["--embedded"] if embedded else [])]
+    raise typer.Exit(Supervisor([[*command, "--index", str(i)] for i in range(workers)]).run())
+
+
+def worker(
+    config: ConfigPath = DEFAULT_CONFIG,
+    index: Annotated[int, typer.Option(min=0, help="Which worker of this machine.")] = 0,
+    embedded: Annotated[bool, typer.Option(hidden=True)] = False,
+) -> None:
+    """Run one worker in this process."""
+    found = load_config(config)
+    from monitor.runtime.worker import Worker  # noqa: PLC0415
+
+    log_json()
+    Worker(found, index, embedded=embedded).run()
+
+
+def demo(
+    json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output, nothing else.")] = False,
+    keep: Annotated[bool, typer.Option(help="Keep the folder with configuration, state and records.")] = False,
+) -> None:
+    """Monitor a year of real flights with two injected faults, on an embedded broker."""
+    from monitor.demo import run_demo  # noqa: PLC0415
+
+    raise typer.Exit(run_demo(as_json=json, keep=keep))

@@ -1,0 +1,345 @@
+"""Configuration: one YAML file, `MONITOR_A__B` environment variables over it, defaults under it; unknown keys are errors.
+
+All problems are reported at once, each with its line, its path and what is allowed. Precedence: defaults < file < environment.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.error import MarkedYAMLError
+
+from monitor.errors import ConfigError
+from monitor.events import NAME_PATTERN
+from monitor.formats import FORMATS
+from monitor.policy import DEFAULT_RULES, SEVERITIES, Severity
+from monitor.windows import WindowSpec, pane_size_ms
+
+ENV_PREFIX = "MONITOR_"
+MAX_PANES_PER_WINDOW = 10_000
+
+_UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+_UNITS_BYTES = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+
+
+def duration_ms(value: object) -> int:
+    """Return milliseconds of a text such as `90s`, `1h30m`, `250ms`, `7d`.
+
+    >>> duration_ms("1h30m")
+    5400000
+    """
+    if isinstance(value, int) and not isinstance(value, bool) and value == 0:
+        return 0
+    text = str(value)
+    if not re.fullmatch(r"(\d+(ms|s|m|h|d))+", text):
+        raise ValueError(f"{text!r} is not a duration; write a number with ms, s, m, h or d, such as 5m or 1h30m")
+    return sum(int(n) * _UNITS_MS[unit] for n, unit in re.findall(r"(\d+)(ms|s|m|h|d)", text))
+
+
+def size_bytes(value: object) -> int:
+    """Return bytes of a text such as `512MiB`.
+
+    >>> size_bytes("2KiB")
+    2048
+    """
+    found = re.fullmatch(r"(\d+)(B|KiB|MiB|GiB)", str(value))
+    if found is None:
+        raise ValueError(f"{value!r} is not a size; write a number with B, KiB, MiB or GiB, such as 512MiB")
+    return int(found[1]) * _UNITS_BYTES[found[2]]
+
+
+def _one_of(*allowed: str) -> AfterValidator:
+    def check(value: str) -> str:
+        if value not in allowed:
+            raise ValueError(f"{value!r} is not known; allowed: {', '.join(allowed)}{_near(value, allowed)}")
+        return value
+
+    return AfterValidator(check)
+
+
+def _near(word: str, words: Any) -> str:
+    found = difflib.get_close_matches(word, list(words), n=1)
+    return f" (did you mean {found[0]}?)" if found else ""
+
+
+Duration = Annotated[int, BeforeValidator(duration_ms)]
+Size = Annotated[int, BeforeValidator(size_bytes)]
+Name = Annotated[str, Field(pattern=NAME_PATTERN)]
+
+
+class _Node(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, hide_input_in_errors=True)
+
+
+class Kafka(_Node):
+    """How to reach the brokers. Security keys are named as librdkafka names them."""
+
+    bootstrap_servers: str = Field("localhost:9092", description="host:port of one or more brokers, comma-separated")
+    security_protocol: Annotated[str, _one_of("plaintext", "ssl", "sasl_plaintext", "sasl_ssl")] = Field(
+        "plaintext", alias="security.protocol", description="plaintext, ssl, sasl_plaintext or sasl_ssl"
+    )
+    sasl_mechanism: Annotated[str, _one_of("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")] = Field(
+        "PLAIN", alias="sasl.mechanisms", description="PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512"
+    )
+    sasl_username: str | None = Field(None, alias="sasl.username", description="user")
+    sasl_password: SecretStr | None = Field(None, alias="sasl.password", description="password; better as a file")
+    sasl_password_file: Path | None = Field(None, alias="sasl.password.file", description="file that holds the password")
+    ssl_ca_location: Path | None = Field(None, alias="ssl.ca.location", description="CA certificates, PEM")
+    allow_plaintext_sasl: bool = Field(False, description="send a password without TLS")
+    session_timeout: Duration = Field(10_000, description="silence after which a worker's partitions are given away")
+    heartbeat_interval: Duration = Field(3_000, description="how often a worker says that it lives")
+
+    @model_validator(mode="after")
+    def _safe(self) -> Kafka:
+        if self.security_protocol == "sasl_plaintext" and not self.allow_plaintext_sasl:
+            raise ValueError("sasl_plaintext sends the password unencrypted; use sasl_ssl, or set allow_plaintext_sasl: true")
+        if self.session_timeout < 3 * self.heartbeat_interval:
+            raise ValueError("session_timeout must be at least three times heartbeat_interval")
+        return self
+
+
+class Time(_Node):
+    """Where an event's time is."""
+
+    field: str = Field("time", description="name of the field")
+    unit: Literal["s", "ms", "us", "ns", "iso8601"] = Field("ms", description="s, ms, us, ns or iso8601")
+
+
+class Source(_Node):
+    """A topic of raw events."""
+
+    topic: Name = Field(description="name of the topic")
+    format: Annotated[str, _one_of(*FORMATS)] = Field("native", description="wire format: " + ", ".join(FORMATS))
+    time: Time = Field(Time(), description="where an event's time is")
+    clock: Literal["wall", "event"] = Field("wall", description="wall: live traffic, a silent partition's clock moves on; event: a backfill, only events move it")
+    max_future: Duration = Field(300_000, description="how far ahead of its record an event's time may be")
+    max_delay: Duration = Field(3_600_000, description="the longest delay of live data")
+    max_event_bytes: Size = Field(1 << 20, description="longer records are rejected unparsed")
+
+
+class WindowConfig(_Node):
+    """Tumbling without a step, hopping with one. Aligned to the epoch: 7-day windows begin on Thursdays."""
+
+    size: Duration = Field(description="length")
+    step: Duration | None = Field(None, description="distance from one to the next; the size if left out")
+
+    @model_validator(mode="after")
+    def _valid(self) -> WindowConfig:
+        step = self.size if self.step is None else self.step
+        if self.size <= 0 or step <= 0:
+            raise ValueError("size and step must be longer than 0")
+        if self.size % step:
+            raise ValueError("step must divide size")
+        return self
+
+    @property
+    def spec(self) -> WindowSpec:
+        return WindowSpec(self.size, self.size if self.step is None else self.step)
+
+
+class FeatureConfig(_Node):
+    """What is known of a feature, over what is inferred."""
+
+    pii: Literal["none", "drop"] = Field("none", description="drop: leave the feature out of the reference and of everything")
+    kind: Literal["number", "category"] | None = Field(None, description="number or category")
+    max_categories: int = Field(200, ge=2, le=10_000, description="size of the dictionary")
+
+
+class ModelConfig(_Node):
+    """How a model is observed."""
+
+    windows: tuple[WindowConfig, ...] = Field((WindowConfig(size="1h"),), min_length=1, description="windows")  # type: ignore[arg-type]
+    grace: Duration = Field(120_000, description="how much disorder is waited for before a window closes")
+    idle_after: Duration = Field(120_000, description="silence after which a partition no longer holds windows back")
+    late: Annotated[str, _one_of("drop")] = Field("drop", description="late events are dropped and counted")
+    features: dict[str, FeatureConfig] = Field({}, description="by name")
+    sources: tuple[Name, ...] = Field((), description="topics that the model is bound to; all if empty")
+
+    @model_validator(mode="after")
+    def _valid(self) -> ModelConfig:
+        specs = [window.spec for window in self.windows]
+        if len(set(specs)) < len(specs):
+            raise ValueError("two windows are the same")
+        pane = pane_size_ms(specs)
+        if max(spec.size_ms for spec in specs) > MAX_PANES_PER_WINDOW * pane:
+            raise ValueError(f"sizes and steps have only {pane} ms in common: more than {MAX_PANES_PER_WINDOW} panes a window")
+        return self
+
+    @property
+    def content_sha256(self) -> str:
+        """Hash of what changes the content of windows' state."""
+        specs = sorted(window.spec for window in self.windows)
+        return hashlib.sha256(json.dumps([specs, self.grace]).encode()).hexdigest()[:16]
+
+
+class RuleConfig(_Node):
+    """When a check's value is bad. What is left out stays as it is by default."""
+
+    above: float | None = Field(None, description="bad above this value")
+    below: float | None = Field(None, description="bad below this value")
+    severity: Severity | None = Field(None, description=", ".join(SEVERITIES))
+    windows: int | None = Field(None, ge=1, description="so many in a row open an incident, and as many quiet ones close it")
+    features: tuple[str, ...] = Field((), description="names or wildcards; all if empty")
+    models: tuple[str, ...] = Field((), description="names or wildcards; all if empty")
+    enabled: bool = Field(True, description="false switches the rule off")
+
+    @model_validator(mode="after")
+    def _one_threshold(self) -> RuleConfig:
+        if self.above is not None and self.below is not None:
+            raise ValueError("give above or below, not both")
+        return self
+
+
+class State(_Node):
+    """Local state."""
+
+    dir: Path = Field(Path("state"), description="folder; one per worker below it")
+    memory: Size = Field(512 << 20, description="memory that the local store may use")
+    checkpoint: Duration = Field(2_000, description="at most so much is read again after a crash")
+
+
+class Http(_Node):
+    """Probes and metrics."""
+
+    bind: Annotated[str, Field(pattern=r"^[^:]+:\d{1,5}$")] = Field("127.0.0.1:9464", description="address:port; worker i listens at port + i")
+
+
+class Config(_Node):
+    """Everything."""
+
+    app: Name = Field("monitor", description="application id: consumer group and prefix of the topics")
+    kafka: Kafka = Field(Kafka(), description="brokers")
+    sources: tuple[Source, ...] = Field((Source(topic="predictions"),), min_length=1, description="topics of raw events")
+    models: dict[Name, ModelConfig] = Field({}, description="by name")
+    defaults: ModelConfig = Field(ModelConfig(), description="for a model that `models` does not name")
+    unknown_model: Literal["observe", "dlq", "drop"] = Field("observe", description="events of a model that `models` does not name: observe, dlq or drop")
+    max_models: int = Field(200, ge=1, description="models that are observed per partition; more are rejected")
+    rules: dict[str, RuleConfig] = Field({}, description="by check, over the defaults")
+    partials_partitions: int = Field(8, ge=1, description="partitions of the application's own topics")
+    replication: int = Field(1, ge=1, description="replicas of the application's own topics")
+    state: State = Field(State(), description="local state")
+    stalled_after: Duration = Field(300_000, description="a partition that blocks windows for longer is reported")
+    http: Http = Field(Http(), description="probes and metrics")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Config:
+        topics = [source.topic for source in self.sources]
+        problems = [f"sources: topic {t} stands twice" for t in sorted({t for t in topics if topics.count(t) > 1})]
+        for name, model in self.models.items():
+            problems += [
+                f"models.{name}.sources: {t} is not one of the sources: {', '.join(topics)}"
+                for t in model.sources
+                if t not in topics
+            ]
+        problems += [
+            f"rules.{check}: no such check{_near(check, DEFAULT_RULES)}; checks are {', '.join(DEFAULT_RULES)}"
+            for check in self.rules
+            if check not in DEFAULT_RULES
+        ]
+        if problems:
+            raise ValueError("\n".join(problems))
+        return self
+
+
+def load_config(path: Path, environ: Mapping[str, str] | None = None) -> Config:
+    """Read a configuration file and the environment. Raises ConfigError with every problem."""
+    if not path.exists():
+        raise ConfigError(f"{path}: no such file; `monitor init` writes one")
+    try:
+        document = YAML(typ="rt").load(path.read_text())
+    except MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 0
+        raise ConfigError(f"{path}:{line}: not YAML: {error.problem}") from error
+    document = CommentedMap() if document is None else document
+    if not isinstance(document, dict):
+        raise ConfigError(f"{path}:1: a mapping is expected, such as `app: monitor`")
+    merged = _over(_plain(document), os.environ if environ is None else environ)
+    try:
+        return Config.model_validate(merged)
+    except ValidationError as error:
+        raise ConfigError(list(_problems(path, document, error))) from error
+
+
+def _plain(node: Any) -> Any:
+    if isinstance(node, CommentedMap | dict):
+        return {str(key): _plain(value) for key, value in node.items()}
+    if isinstance(node, CommentedSeq | list):
+        return [_plain(value) for value in node]
+    return node
+
+
+def _over(document: dict[str, Any], environ: Mapping[str, str]) -> dict[str, Any]:
+    """Put `MONITOR_A__B=value` over document["a"]["b"]; values are YAML."""
+    reader = YAML(typ="safe")
+    for name in sorted(environ):
+        if not name.startswith(ENV_PREFIX) or name == f"{ENV_PREFIX}REQUIRE_BROKER":
+            continue
+        *parents, last = name.removeprefix(ENV_PREFIX).lower().split("__")
+        node = document
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[last] = reader.load(environ[name])
+    return document
+
+
+def _problems(path: Path, document: CommentedMap, error: ValidationError) -> Iterator[str]:
+    for item in error.errors():
+        location = [part for part in item["loc"] if part != "[key]"]
+        where = f"{path}:{_line(document, location)}"
+        dotted = ".".join(str(part) for part in location)
+        message = item["msg"].removeprefix("Value error, ")
+        if item["type"] == "extra_forbidden":
+            allowed = _allowed(location[:-1])
+            message = f"unknown key{_near(str(location[-1]), allowed)}; allowed: {', '.join(allowed)}"
+        elif item["type"] == "missing":
+            message = "is required"
+        elif item["type"] == "literal_error":
+            message = f"must be {item['ctx']['expected']}"
+        for line in message.split("\n"):
+            yield f"{where}: {dotted}: {line}" if dotted else f"{where}: {line}"
+
+
+def _line(document: Any, location: list[Any]) -> int:
+    """Return the line of a path, or of the nearest parent that the file has."""
+    line = 1
+    node = document
+    for part in location:
+        if isinstance(node, CommentedMap) and part in node:
+            line = node.lc.key(part)[0] + 1
+        elif isinstance(node, CommentedSeq) and isinstance(part, int) and part < len(node):
+            line = node.lc.item(part)[0] + 1
+        else:
+            break
+        node = node[part]
+    return line
+
+
+def _allowed(location: list[Any]) -> list[str]:
+    """Return the keys that a place of the tree has."""
+    node: Any = Config
+    for part in location:
+        if isinstance(part, int) or not (isinstance(node, type) and issubclass(node, BaseModel)):
+            continue
+        by_alias = {f.alias or name: f for name, f in node.model_fields.items()} | dict(node.model_fields)
+        node = _node_type(by_alias[str(part)].annotation) if str(part) in by_alias else node
+    if isinstance(node, type) and issubclass(node, BaseModel):
+        return [f.alias or name for name, f in node.model_fields.items()]
+    return []
+
+
+def _node_type(annotation: Any) -> Any:
+    """Return the node class inside tuple[X, ...], dict[str, X] or X | None."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for a in get_args(annotation) if (found := _node_type(a)) is not None), None)

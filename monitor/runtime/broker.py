@@ -1,0 +1,155 @@
+"""Questions to the brokers, over confluent-kafka: settings of a client, ends of partitions, topics, records at an offset.
+
+aiokafka's own queries wait behind its long-poll fetch on the same connection; these have connections of their own.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import confluent_kafka as ck
+from confluent_kafka.admin import AdminClient
+
+from monitor.config import Kafka
+from monitor.errors import ConfigError
+
+TIMEOUT_S = 10.0
+
+
+def client_settings(kafka: Kafka) -> dict[str, Any]:
+    """Return librdkafka settings of a configuration; passwords in clear, never to be logged."""
+    settings: dict[str, Any] = {
+        "bootstrap.servers": kafka.bootstrap_servers,
+        "security.protocol": kafka.security_protocol,
+        "log_level": 2,
+        "socket.connection.setup.timeout.ms": 5_000,
+    }
+    if kafka.security_protocol.startswith("sasl"):
+        settings |= {
+            "sasl.mechanisms": kafka.sasl_mechanism,
+            "sasl.username": kafka.sasl_username or "",
+            "sasl.password": password(kafka),
+        }
+    if kafka.ssl_ca_location:
+        settings["ssl.ca.location"] = str(kafka.ssl_ca_location)
+    return settings
+
+
+def password(kafka: Kafka) -> str:
+    """Return the SASL password, from its file if there is one."""
+    if kafka.sasl_password_file:
+        return kafka.sasl_password_file.read_text().strip()
+    return kafka.sasl_password.get_secret_value() if kafka.sasl_password else ""
+
+
+def _silent(error: ck.KafkaError) -> None:
+    """Drop librdkafka's own error events: every call here reports its failure itself."""
+
+
+def reader(kafka: Kafka, **settings: Any) -> ck.Consumer:
+    """Return a consumer for assigned reading: no group membership, no commits, uncommitted records included."""
+    return ck.Consumer(
+        client_settings(kafka)
+        | {
+            "group.id": "unused",
+            "enable.auto.commit": False,
+            "isolation.level": "read_uncommitted",
+            "auto.offset.reset": "error",
+            "enable.partition.eof": True,
+            "error_cb": _silent,
+        }
+        | settings
+    )
+
+
+def partition_counts(kafka: Kafka, topics: list[str] | None = None) -> dict[str, int]:
+    """Return partitions by topic of all topics (or of `topics`, which a permissive broker may create by this).
+
+    Raises ConfigError when no broker answers.
+    """
+    admin = AdminClient(client_settings(kafka) | {"error_cb": _silent})
+    try:
+        if topics is None:
+            return {name: len(t.partitions) for name, t in admin.list_topics(timeout=TIMEOUT_S).topics.items()}
+        found = {}
+        for topic in topics:
+            metadata = admin.list_topics(topic, timeout=TIMEOUT_S).topics[topic]
+            found[topic] = len(metadata.partitions)
+        return found
+    except ck.KafkaException as error:
+        raise ConfigError(
+            f"no broker answers at {kafka.bootstrap_servers} within {TIMEOUT_S:g} s: "
+            f"{error.args[0].str()}; check kafka.bootstrap_servers and kafka.security.protocol"
+        ) from error
+
+
+def topic_ids(kafka: Kafka, topics: list[str]) -> dict[str, str | None]:
+    """Return the UUID of each topic, None where the broker does not tell (the embedded one)."""
+    admin = AdminClient(client_settings(kafka) | {"error_cb": _silent})
+    found: dict[str, str | None] = dict.fromkeys(topics)
+    try:
+        for topic, future in admin.describe_topics(ck.TopicCollection(topics), request_timeout=5).items():
+            found[topic] = str(future.result(5).topic_id)
+    except (ck.KafkaException, TimeoutError):
+        return dict.fromkeys(topics)
+    return found
+
+
+class Watch:
+    """Ends of partitions and records at offsets. Its methods block; call them from an executor."""
+
+    def __init__(self, kafka: Kafka) -> None:
+        self._consumer = reader(kafka)
+        self._lock = threading.Lock()
+
+    def offsets(self, topic: str, partition: int) -> tuple[int, int]:
+        """Return the first offset of a partition and the one after its last."""
+        with self._lock:
+            low, high = self._consumer.get_watermark_offsets(ck.TopicPartition(topic, partition), timeout=TIMEOUT_S)
+        return int(low), int(high)
+
+    def first_at(self, topic: str, partition: int, offset: int) -> int | None:
+        """Return the offset of the first record at or after `offset`, None when there is none up to the end."""
+        with self._lock:
+            self._consumer.assign([ck.TopicPartition(topic, partition, offset)])
+            try:
+                while (message := self._consumer.poll(TIMEOUT_S)) is not None:
+                    if message.error() is None:
+                        return int(message.offset() or 0)
+                    if message.error().code() == ck.KafkaError._PARTITION_EOF:
+                        return None
+                raise ck.KafkaException(ck.KafkaError(ck.KafkaError._TIMED_OUT))
+            finally:
+                self._consumer.unassign()
+
+
+def read_to_end(kafka: Kafka, topic: str, *, partitions: int) -> Iterator[ck.Message]:
+    """Yield every record of a topic up to where its partitions end now."""
+    consumer = reader(kafka)
+    try:
+        ends = {}
+        for partition in range(partitions):
+            low, high = consumer.get_watermark_offsets(ck.TopicPartition(topic, partition), timeout=TIMEOUT_S)
+            if high > low:
+                ends[partition] = high
+        consumer.assign([ck.TopicPartition(topic, p, ck.OFFSET_BEGINNING) for p in ends])
+        while ends:
+            message = consumer.poll(TIMEOUT_S)
+            if message is None:
+                raise ck.KafkaException(ck.KafkaError(ck.KafkaError._TIMED_OUT))
+            if message.error() is not None:
+                if message.error().code() != ck.KafkaError._PARTITION_EOF:
+                    raise ck.KafkaException(message.error())
+                ends.pop(message.partition(), None)
+                continue
+            yield message
+    finally:
+        consumer.close()
+
+
+def producer(kafka: Kafka, **settings: Any) -> ck.Producer:
+    """Return an idempotent producer with acknowledgements of all replicas."""
+    defaults: Mapping[str, Any] = {"acks": "all", "linger.ms": 5, "error_cb": _silent}
+    return ck.Producer(client_settings(kafka) | dict(defaults) | settings)
