@@ -1,0 +1,36 @@
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+DEMO_ARGS ?=
+SCENARIO ?=
+
+.PHONY: help demo test check bench test-chaos clean
+
+help: ## Show this
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+$(STAMP): pyproject.toml
+	@test -d .venv || $(PYTHON) -m venv .venv 1>&2
+	@$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev,demo]' 1>&2
+	@touch $@
+
+demo: $(STAMP) ## Monitor a year of real flights with two injected faults, on an embedded broker
+	@$(BIN)/monitor demo $(DEMO_ARGS)
+
+check: $(STAMP) ## Lint, types, import contracts
+	@$(BIN)/ruff check monitor tests benchmarks
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+test: check ## Everything; the tests on Apache Kafka too, where Java and Maven are
+	@$(BIN)/python -m pytest --doctest-modules
+
+bench: $(STAMP) ## Events per second on Apache Kafka, beside a bare consumer in the same run
+	@$(BIN)/python -m benchmarks
+
+test-chaos: $(STAMP) ## A longer run of faults on Apache Kafka: SCENARIO=kill|stop|term|wipe|all
+	@$(BIN)/python -m tests.chaos $(SCENARIO)
+
+clean: ## Remove what the targets made
+	@rm -rf .venv .cache .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
