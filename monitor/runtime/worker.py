@@ -105,12 +105,14 @@ class Worker:
         sources = [source.topic for source in config.sources]
         batched = frozenset({*sources, self._partials})
         session_s = config.kafka.session_timeout / 1000
+        folder = Path(config.state.dir).absolute() / f"worker-{index}"
+        folder.mkdir(parents=True, exist_ok=True)
         app = MonitorApp(
             config.app,
             broker=[f"kafka://{server.strip()}" for server in config.kafka.bootstrap_servers.split(",")],
             broker_credentials=_credentials(config),
             store="rocksdb://",
-            datadir=str(Path(config.state.dir).absolute() / f"worker-{index}"),
+            datadir=str(folder),
             Table=CheckpointTable,
             TableManager=SafeTableManager,
             ConsumerScheduler=batch_scheduler(batched),
@@ -157,8 +159,6 @@ class Worker:
             partitions=self.counts[topic],
             key_type=bytes,
             value_type=bytes,
-            key_serializer="raw",
-            value_serializer="raw",
             options=options,
             recovery_buffer_size=1_000,
         )
@@ -301,7 +301,7 @@ class Worker:
     def run(self) -> NoReturn:
         """Run until SIGTERM or SIGINT; the exit code is that of the process."""
         self._follower.start()
-        worker = faust.Worker(self.app, loglevel="WARN", redirect_stdouts=False)
+        worker = faust.Worker(self.app, loglevel="WARN", redirect_stdouts=False, quiet=True)
         signal.signal(signal.SIGUSR2, signal.SIG_IGN)
         threading.Thread(target=self._end_by_force, args=(worker,), daemon=True).start()
         worker.execute_from_commandline()
