@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Any
 
 import orjson
@@ -12,7 +13,7 @@ import orjson
 from monitor.distances.psi import contributions
 from monitor.findings import Compared, Evidence, Finding
 from monitor.incidents import Transition
-from monitor.layout import NumberFeature, OTHER
+from monitor.layout import OTHER, NumberFeature
 
 MAX_REASONS = 5
 
@@ -116,6 +117,6 @@ def cell_names(compared: Compared) -> Sequence[str]:
     feature, k = compared.feature, len(compared.cells[0])
     if isinstance(feature, NumberFeature):
         edges = ["-inf", *(f"{edge:g}" for edge in feature.reported), "inf"]
-        return [f"({low}, {high}]" for low, high in zip(edges[:-2], edges[1:-1], strict=True)] + [f"({edges[-2]}, inf)"]
+        return [f"({low}, {high}]" for low, high in pairwise(edges[:-1])] + [f"({edges[-2]}, inf)"]
     names = [*feature.values, OTHER][: min(k, len(feature.values) + 1)]
     return names + ["never seen"] * (k - len(names))

@@ -14,8 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
-from pydantic import model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError
@@ -122,7 +121,9 @@ class Source(_Node):
     topic: Name = Field(description="name of the topic")
     format: Annotated[str, _one_of(*FORMATS)] = Field("native", description="wire format: " + ", ".join(FORMATS))
     time: Time = Field(Time(), description="where an event's time is")
-    clock: Literal["wall", "event"] = Field("wall", description="wall: live traffic, a silent partition's clock moves on; event: a backfill, only events move it")
+    clock: Literal["wall", "event"] = Field(
+        "wall", description="wall: live traffic, a silent partition's clock moves on; event: a backfill, only events move it"
+    )
     max_future: Duration = Field(300_000, description="how far ahead of its record an event's time may be")
     max_delay: Duration = Field(3_600_000, description="the longest delay of live data")
     max_event_bytes: Size = Field(1 << 20, description="longer records are rejected unparsed")
@@ -145,6 +146,7 @@ class WindowConfig(_Node):
 
     @property
     def spec(self) -> WindowSpec:
+        """The window specification."""
         return WindowSpec(self.size, self.size if self.step is None else self.step)
 
 
@@ -159,7 +161,7 @@ class FeatureConfig(_Node):
 class ModelConfig(_Node):
     """How a model is observed."""
 
-    windows: tuple[WindowConfig, ...] = Field((WindowConfig(size="1h"),), min_length=1, description="windows")  # type: ignore[arg-type]
+    windows: tuple[WindowConfig, ...] = Field((WindowConfig(size="1h"),), min_length=1, description="windows")
     grace: Duration = Field(120_000, description="how much disorder is waited for before a window closes")
     idle_after: Duration = Field(120_000, description="silence after which a partition no longer holds windows back")
     late: Annotated[str, _one_of("drop")] = Field("drop", description="late events are dropped and counted")
@@ -212,7 +214,9 @@ class State(_Node):
 class Http(_Node):
     """Probes and metrics."""
 
-    bind: Annotated[str, Field(pattern=r"^[^:]+:\d{1,5}$")] = Field("127.0.0.1:9464", description="address:port; worker i listens at port + i")
+    bind: Annotated[str, Field(pattern=r"^[^:]+:\d{1,5}$")] = Field(
+        "127.0.0.1:9464", description="address:port; worker i listens at port + i"
+    )
 
 
 class Config(_Node):
@@ -223,7 +227,9 @@ class Config(_Node):
     sources: tuple[Source, ...] = Field((Source(topic="predictions"),), min_length=1, description="topics of raw events")
     models: dict[Name, ModelConfig] = Field({}, description="by name")
     defaults: ModelConfig = Field(ModelConfig(), description="for a model that `models` does not name")
-    unknown_model: Literal["observe", "dlq", "drop"] = Field("observe", description="events of a model that `models` does not name: observe, dlq or drop")
+    unknown_model: Literal["observe", "dlq", "drop"] = Field(
+        "observe", description="events of a model that `models` does not name: observe, dlq or drop"
+    )
     max_models: int = Field(200, ge=1, description="models that are observed per partition; more are rejected")
     rules: dict[str, RuleConfig] = Field({}, description="by check, over the defaults")
     partials_partitions: int = Field(8, ge=1, description="partitions of the application's own topics")
@@ -293,7 +299,7 @@ def _over(document: dict[str, Any], environ: Mapping[str, str]) -> dict[str, Any
     return document
 
 
-def _problems(path: Path, document: CommentedMap, error: ValidationError) -> Iterator[str]:
+def _problems(path: Path, document: Any, error: ValidationError) -> Iterator[str]:
     for item in error.errors():
         location = [part for part in item["loc"] if part != "[key]"]
         where = f"{path}:{_line(document, location)}"

@@ -1,13 +1,13 @@
 """The error tree. Data errors are values (`events.Rejection`), never exceptions.
 
-    MonitorError
-    ├── ConfigError          one or more problems in configuration or environment; exit code 78
-    ├── OffsetGap            a batch left offsets out; the driver asks the broker why
-    ├── StateError
-    │   ├── StaleOwner       state holds a newer epoch than this owner's generation
-    │   ├── StateMismatch    state belongs to another topic, partition count or configuration; exit code 78
-    │   └── UnknownCodec     a row was written by a version that this one does not know
-    └── InputError           a file given by the user cannot be used; exit code 2
+MonitorError
+├── ConfigError          one or more problems in configuration or environment; exit code 78
+├── OffsetGap            a batch left offsets out; the driver asks the broker why
+├── StateError
+│   ├── StaleOwner       state holds a newer epoch than this owner's generation
+│   ├── StateMismatch    state belongs to another topic, partition count or configuration; exit code 78
+│   └── UnknownCodec     a row was written by a version that this one does not know
+└── InputError           a file given by the user cannot be used; exit code 2
 """
 
 from __future__ import annotations

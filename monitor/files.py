@@ -198,9 +198,7 @@ class EventFile:
     `partition` and `record_timestamp` say where a record lay; without timestamps `has_record_timestamps` is False.
     """
 
-    def __init__(
-        self, path: Path, options: ColumnOptions, model: str | None, version: str | None, layout: Layout | None
-    ) -> None:
+    def __init__(self, path: Path, options: ColumnOptions, model: str | None, version: str | None, layout: Layout | None) -> None:
         self.path = path
         self.has_record_timestamps = False
         self.has_partitions = False
@@ -250,7 +248,9 @@ class EventFile:
                     place = read(value)
                 except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
                     place = _Place()
-                yield self._record(place.partition, _NO_STAMP if place.record_timestamp is None else place.record_timestamp, value)
+                yield self._record(
+                    place.partition, _NO_STAMP if place.record_timestamp is None else place.record_timestamp, value
+                )
 
     def _table_rows(self) -> Iterator[tuple[int, StoredRecord]]:
         options = self._options

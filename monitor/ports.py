@@ -117,7 +117,7 @@ class PartitionStage(Protocol):
         ...
 
     def advance(self, now_ms: int, *, at_end: bool) -> None:
-        """Let time pass: `at_end` says that a read from `next_offset` to the broker's end, asked after `is_quiet`, found nothing."""
+        """Let time pass; `at_end`: a read from `next_offset` to the broker's end, asked after `is_quiet`, found nothing."""
         ...
 
     @property
@@ -142,11 +142,11 @@ class PartitionStage(Protocol):
         ...
 
     def counters(self) -> Mapping[tuple[str, ...], int]:
-        """Monotone counts for telemetry: ("events", model, outcome) → n; see runtime/telemetry.py."""
+        """Monotone counts for telemetry, such as ("events", model, outcome) → n."""
         ...
 
     def gauges(self) -> Mapping[tuple[str, ...], float]:
-        """Current values for telemetry: ("watermark_ms",), ("open_rows",), …"""
+        """Current values for telemetry, such as ("watermark_ms",)."""
         ...
 
 

@@ -139,9 +139,7 @@ class Profile:
     def merge(self, other: Profile) -> None:
         """Add another profile of the same layout. Raises StateMismatch for a different one."""
         if other.layout is not self.layout and other.layout.sha256 != self.layout.sha256:
-            raise StateMismatch(
-                f"cannot merge profiles of layouts {self.layout.sha256[:12]} and {other.layout.sha256[:12]}"
-            )
+            raise StateMismatch(f"cannot merge profiles of layouts {self.layout.sha256[:12]} and {other.layout.sha256[:12]}")
         self.rows += other.rows
         self.counts += other.counts
         self.sums = [(a + c, b + d) for (a, b), (c, d) in zip(self.sums, other.sums, strict=True)]

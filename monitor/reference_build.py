@@ -253,15 +253,15 @@ def order_statistics(spool: Path, ranks: list[int]) -> list[float]:
             keys = _ordered(chunk)
             heads = keys >> np.uint64(64 - 16 * depth) if depth else np.zeros(len(keys), np.uint64)
             digits = (keys >> shift).astype(np.int64) & 0xFFFF
-            for prefix, histogram in histograms.items():
-                histogram += np.bincount(digits[heads == prefix] if depth else digits, minlength=1 << 16)
+            for prefix in histograms:
+                histograms[prefix] += np.bincount(digits[heads == prefix] if depth else digits, minlength=1 << 16)
         for rank, (prefix, rest) in prefixes.items():
             upto = np.cumsum(histograms[prefix])
             digit = int(np.searchsorted(upto, rest, side="right"))
             prefixes[rank] = ((prefix << 16) | digit, rest - (int(upto[digit - 1]) if digit else 0))
     found = np.array([prefixes[rank][0] for rank in ranks], np.uint64)
     sign = np.uint64(1 << 63)
-    return np.where(found & sign, found ^ sign, ~found).view(np.float64).tolist()
+    return np.where(found & sign, found ^ sign, ~found).view(np.float64).tolist()  # type: ignore[no-any-return]
 
 
 def _ordered(values: Float) -> np.ndarray[tuple[int], np.dtype[np.uint64]]:
@@ -273,11 +273,9 @@ def _ordered(values: Float) -> np.ndarray[tuple[int], np.dtype[np.uint64]]:
 
 def _atoms(spool: Path, n: int, candidates: list[float]) -> list[float]:
     """Return the values that at least `ATOM_SHARE` of the rows have. Such a value spans two quantiles, so it is among them."""
-    counts = np.zeros(len(candidates), np.int64)
     values = np.unique(np.array(candidates))
     counts = np.zeros(len(values), np.int64)
     for chunk in _chunks(spool):
-        chunk = chunk + 0.0
         position = np.searchsorted(values, chunk)
         position[position == len(values)] = 0
         counts += np.bincount(position[values[position] == chunk], minlength=len(values))

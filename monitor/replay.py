@@ -136,9 +136,7 @@ class Replay:
             silent.skip_to(0)
             silent.advance(0, at_end=True)
             self._tick(silent)
-        merge = MergePartition(
-            self._settings, 0, topology=topology, epoch=1, judge=self._judge, references=self._references
-        )
+        merge = MergePartition(self._settings, 0, topology=topology, epoch=1, judge=self._judge, references=self._references)
         for start in range(0, len(self._partials), 100):
             merge.feed(self._partials[start : start + 100], _LATER_MS)
             self._tick(merge)

@@ -18,9 +18,7 @@ def result_record(evidence: Evidence, findings: list[Finding]) -> tuple[bytes, b
     """Return (key, value) of a window's result; no wall-clock time inside."""
     closed = evidence.closed
     window = closed.window
-    key = "|".join(
-        map(str, (closed.model, closed.version, closed.segment, window.start_ms, window.size_ms, window.step_ms))
-    )
+    key = "|".join(map(str, (closed.model, closed.version, closed.segment, window.start_ms, window.size_ms, window.step_ms)))
     record = {
         "model": closed.model,
         "version": closed.version,

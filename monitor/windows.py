@@ -26,10 +26,12 @@ class Window(NamedTuple):
 
     @property
     def start_ms(self) -> int:
+        """Inclusive start."""
         return self.end_ms - self.size_ms
 
     @property
     def spec(self) -> WindowSpec:
+        """How windows of this kind lie."""
         return WindowSpec(self.size_ms, self.step_ms)
 
 

@@ -82,7 +82,7 @@ class KafkaCluster:
 
     def __enter__(self) -> KafkaCluster:
         fetch_jars()
-        for attempt in range(START_ATTEMPTS):
+        for _ in range(START_ATTEMPTS):
             self._folder = Path(tempfile.mkdtemp(prefix="kafka-"))
             self._ports = [(free_port(), free_port()) for _ in range(self.nodes)]
             self.bootstrap = ",".join(f"127.0.0.1:{port}" for port, _ in self._ports)
@@ -105,18 +105,22 @@ class KafkaCluster:
         voters = ",".join(f"{i + 1}@127.0.0.1:{c}" for i, (_, c) in enumerate(self._ports))
         replicas = str(min(3, self.nodes))
         for node, (port, controller) in enumerate(self._ports):
-            settings = dict(PROPERTIES) | {
-                "node.id": str(node + 1),
-                "controller.quorum.voters": voters,
-                "listeners": f"PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}",
-                "advertised.listeners": f"PLAINTEXT://127.0.0.1:{port}",
-                "log.dirs": str(self._folder / f"n{node}"),
-                "offsets.topic.replication.factor": replicas,
-                "transaction.state.log.replication.factor": replicas,
-                "transaction.state.log.min.isr": "1",
-                "share.coordinator.state.topic.replication.factor": "1",
-                "share.coordinator.state.topic.min.isr": "1",
-            } | self._extra
+            settings = (
+                dict(PROPERTIES)
+                | {
+                    "node.id": str(node + 1),
+                    "controller.quorum.voters": voters,
+                    "listeners": f"PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}",
+                    "advertised.listeners": f"PLAINTEXT://127.0.0.1:{port}",
+                    "log.dirs": str(self._folder / f"n{node}"),
+                    "offsets.topic.replication.factor": replicas,
+                    "transaction.state.log.replication.factor": replicas,
+                    "transaction.state.log.min.isr": "1",
+                    "share.coordinator.state.topic.replication.factor": "1",
+                    "share.coordinator.state.topic.min.isr": "1",
+                }
+                | self._extra
+            )
             self._config(node).write_text("".join(f"{k}={v}\n" for k, v in settings.items()))
 
     def _java(self, *arguments: str) -> None:

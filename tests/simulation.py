@@ -12,9 +12,8 @@ from dataclasses import dataclass, field
 import msgspec
 import numpy as np
 
-from monitor.columns import ColumnBatch, Int
+from monitor.columns import ColumnBatch, DecodedBatch, Int
 from monitor.findings import ClosedWindow, Judgement
-from monitor.columns import DecodedBatch
 from monitor.layout import Layout
 from monitor.ports import Message, PartitionStage, Record, StoredRecord
 from monitor.stages.settings import ModelSettings, Settings, SourceSettings

@@ -47,9 +47,7 @@ def _missing(name: str, compared: Compared, rows: int, rows_ref: int) -> Measure
         pooled = (missing + missing_ref + 1) / (rows + rows_ref + 2)
         critical = _Z * math.sqrt(pooled * (1 - pooled) * (1 / rows + 1 / rows_ref))
     facts = {"rows": missing, "missing_ratio": ratio, "missing_ratio_ref": ratio_ref}
-    return Measurement(
-        "health.missing", name, ratio - ratio_ref, rows, rows_ref, critical, min_n=MIN_ROWS, evidence=facts
-    )
+    return Measurement("health.missing", name, ratio - ratio_ref, rows, rows_ref, critical, min_n=MIN_ROWS, evidence=facts)
 
 
 def _absent(name: str, compared: Compared, rows: int, rows_ref: int) -> Measurement:

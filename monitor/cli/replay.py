@@ -100,7 +100,7 @@ def replay(
         say(f"{outcome.open_panes} panes are still open; --end-of-input closes their windows")
     say(f"{len(outcome.results):,} windows → {results}; {len(outcome.alerts):,} alert records → {alerts}")
     if fail_on is not None:
-        worst = [s for s in outcome.alert_severities if SEVERITIES.index(s) >= SEVERITIES.index(fail_on)]  # type: ignore[arg-type]
+        worst = [s for s in outcome.alert_severities if SEVERITIES.index(s) >= SEVERITIES.index(fail_on)]
         if worst:
             raise typer.Exit(1)
 

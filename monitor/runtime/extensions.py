@@ -113,7 +113,7 @@ class LostOwnership(Exception):
     """The partition was given away while a checkpoint or an outbox was under way."""
 
 
-class CheckpointTable(faust.Table):  # type: ignore[type-arg]
+class CheckpointTable(faust.Table):  # type: ignore[misc]
     """A table as storage and changelog: changelog first, then one atomic local batch."""
 
     foreign_writes = 0
@@ -187,12 +187,13 @@ class SafeTableManager(TableManager):  # type: ignore[misc]
 
     @property
     def recovery(self) -> Recovery:
-        if self._recovery is None:
-            self._recovery = SafeRecovery(self.app, self, beacon=self.beacon, loop=self.loop)
-        return self._recovery
+        recovery: Recovery | None = getattr(self, "_recovery", None)
+        if recovery is None:
+            recovery = self._recovery = SafeRecovery(self.app, self, beacon=self.beacon, loop=self.loop)
+        return recovery
 
 
-class MonitorApp(faust.App):
+class MonitorApp(faust.App):  # type: ignore[misc]
     """A Faust app that asks its worker where to start, and gives it the chance to checkpoint before it lets go."""
 
     batch_topics: frozenset[str] = frozenset()

@@ -24,7 +24,7 @@ def serve(bind: str, index: int, registry: CollectorRegistry, livez: Probe, read
         server_version = "monitor"
         sys_version = ""
 
-        def do_GET(self) -> None:  # noqa: N802  (the name that http.server calls)
+        def do_GET(self) -> None:
             if self.path == "/metrics":
                 self._answer(200, generate_latest(registry), CONTENT_TYPE_LATEST)
             elif self.path in ("/livez", "/readyz"):

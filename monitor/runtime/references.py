@@ -50,12 +50,11 @@ class ReferenceFollower(threading.Thread):
         self._topic = references_topic(config)
         self._into = into
         self._consumer = reader(config.kafka)
-        self._consumer.assign(
-            [ck.TopicPartition(self._topic, p, nexts.get(p, ck.OFFSET_BEGINNING)) for p in range(partitions)]
-        )
+        self._consumer.assign([ck.TopicPartition(self._topic, p, nexts.get(p, ck.OFFSET_BEGINNING)) for p in range(partitions)])
         self.confirmed_s = time.monotonic()
 
     def run(self) -> None:
+        """Follow the topic for ever."""
         while True:
             message = self._consumer.poll(1.0)
             if message is None:
@@ -78,6 +77,5 @@ def publish(config: Config, reference: Reference) -> None:
     client.produce(references_topic(config), reference.to_bytes(), key=reference.key, on_delivery=delivered)
     if client.flush(20) or failures:
         raise ConfigError(
-            f"the reference was not published to {references_topic(config)}: "
-            f"{failures[0] if failures else 'no broker answered'}"
+            f"the reference was not published to {references_topic(config)}: {failures[0] if failures else 'no broker answered'}"
         )

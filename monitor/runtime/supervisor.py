@@ -58,7 +58,7 @@ class Supervisor:
         process, now = self._processes[i], time.monotonic()
         if process is None:
             if now >= self._next[i]:
-                self._processes[i] = subprocess.Popen(self._commands[i], preexec_fn=die_with_parent)  # noqa: PLW1509
+                self._processes[i] = subprocess.Popen(self._commands[i], preexec_fn=die_with_parent)
                 self._started[i] = now
             return None
         code = process.poll()

@@ -25,7 +25,9 @@ class Metric(NamedTuple):
 
 
 METRICS: tuple[Metric, ...] = (
-    Metric("monitor_events_total", "counter", ("model", "outcome"), "Events by what became of them: counted, late, late_after_final"),
+    Metric(
+        "monitor_events_total", "counter", ("model", "outcome"), "Events by what became of them: counted, late, late_after_final"
+    ),
     Metric("monitor_rejections_total", "counter", ("reason",), "Records sent to the dead-letter topic"),
     Metric("monitor_windows_total", "counter", ("model",), "Final windows"),
     Metric("monitor_alerts_total", "counter", ("model", "severity"), "Alerts that fired"),
@@ -43,7 +45,9 @@ METRICS: tuple[Metric, ...] = (
     Metric("monitor_idle_partitions", "gauge", (), "Source partitions that are silent and hold nothing back"),
     Metric("monitor_open_rows", "gauge", (), "Panes that are not closed"),
     Metric("monitor_state_rows", "gauge", (), "Rows of state in memory"),
-    Metric("monitor_watermark_timestamp_seconds", "gauge", ("topic", "partition"), "Event time that a source partition has reached"),
+    Metric(
+        "monitor_watermark_timestamp_seconds", "gauge", ("topic", "partition"), "Event time that a source partition has reached"
+    ),
     Metric("monitor_reference_age_seconds", "gauge", (), "Time since the references topic was known to be read to its end"),
 )
 """Every metric; docs are made from this."""

@@ -95,9 +95,7 @@ def check_topics(config: Config, *, embedded: bool = False) -> dict[str, int]:
     """
     specs = expected_topics(config)
     there = partition_counts(config.kafka, [s.name for s in specs] if embedded else None)
-    problems = [
-        f"topic {s.name} is missing; `monitor topics create` makes it" for s in specs if s.name not in there
-    ]
+    problems = [f"topic {s.name} is missing; `monitor topics create` makes it" for s in specs if s.name not in there]
     for spec in specs:
         if spec.like is None or spec.name not in there or spec.like not in there:
             continue

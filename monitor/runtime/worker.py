@@ -236,8 +236,7 @@ class Worker:
 
     def _is_current(self, driver: PartitionDriver) -> bool:
         return (
-            self.drivers.get((driver.topic, driver.partition)) is driver
-            and self.app.consumer_generation_id == driver.generation
+            self.drivers.get((driver.topic, driver.partition)) is driver and self.app.consumer_generation_id == driver.generation
         )
 
     async def _start_offset(self, tp: TP) -> int:
@@ -329,5 +328,3 @@ def _credentials(config: Config) -> Any:
     return faust.SASLCredentials(
         username=kafka.sasl_username, password=password(kafka), mechanism=kafka.sasl_mechanism, ssl_context=context
     )
-
-

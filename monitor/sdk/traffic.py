@@ -37,7 +37,7 @@ def send_traffic(config: Config, rate: float, seconds: float | None) -> int:
     """Send events to the first source until `seconds` have passed (None: for ever); return how many."""
     client = producer(config.kafka)
     model = next(iter(config.models), "credit")
-    dice = random.Random()  # noqa: S311  (made-up data)
+    dice = random.Random()
     started, n = time.monotonic(), 0
     while seconds is None or time.monotonic() - started < seconds:
         client.produce(config.sources[0].topic, orjson.dumps(event(dice, model, time.time_ns() // 1_000_000)))

@@ -1,0 +1,1 @@
+"""Mergeable, bounded summaries; none imports another."""

@@ -86,7 +86,7 @@ def mean_std(n: int, first: int, second: int, centre: float, exponent: int) -> t
 
 
 def _ldexp_ratio(top: int, bottom: int, exponent: int) -> float:
-    """top / bottom · 2^exponent, ±inf where a double cannot hold it."""
+    """Top / bottom · 2^exponent, ±inf where a double cannot hold it."""
     try:
         if exponent >= 0:
             return (top << exponent) / bottom

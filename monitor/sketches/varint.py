@@ -8,10 +8,10 @@ from monitor.columns import Int
 
 
 def encode(counts: Int) -> bytes:
-    """Return the bytes of non-negative int64 counts, shape (n,).
+    r"""Return the bytes of non-negative int64 counts, shape (n,).
 
     >>> encode(np.array([1, 300]))
-    b'\\x01\\xac\\x02'
+    b'\x01\xac\x02'
     """
     values = np.ascontiguousarray(counts, np.int64).astype(np.uint64)
     if not len(values):

@@ -1,0 +1,1 @@
+"""Pure state machines over one partition of a topic."""

@@ -13,13 +13,12 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from monitor.columns import Int
+from monitor.columns import DecodedBatch, Int
 from monitor.errors import OffsetGap, StateMismatch
 from monitor.events import Rejection, RejectionReason
-from monitor.columns import DecodedBatch
 from monitor.formats import Format
-from monitor.ports import LOG_APPEND_TIME, Checkpoint, Message, Outbox, Record
 from monitor.layout import Layout
+from monitor.ports import LOG_APPEND_TIME, Checkpoint, Message, Outbox, Record
 from monitor.profiles import Profile
 from monitor.reference import Reference, References
 from monitor.stages import partials
@@ -322,7 +321,7 @@ class IngestPartition:
                 continue
             mine = (batch.key_index == i) & keep
             keep &= ~mine
-            if refusal == "drop":
+            if not isinstance(refusal, RejectionReason):
                 self._meta.dropped += int(mine.sum())
             else:
                 batch.rejections += [(o, Rejection(refusal, "model")) for o in batch.offsets[mine].tolist()]
@@ -360,7 +359,8 @@ class IngestPartition:
             self._meta.max_ts = int(running[-1])
         else:
             running = times
-        return np.maximum(running, self._meta.idle_clock)
+        clock: Int = np.maximum(running, self._meta.idle_clock)
+        return clock
 
     def _count_others(self, batch: DecodedBatch, records: Sequence[Record]) -> None:
         self._meta.ticks += len(batch.ticks)
@@ -547,11 +547,7 @@ class IngestPartition:
     def _payload(self, pane: _Pane) -> bytes:
         profile = pane.profile.to_bytes() if pane.profile is not None and pane.state != EMITTED else b""
         reference = pane.reference.sha256 if pane.reference else ""
-        return _encode(
-            _PaneState(
-                reference, pane.settings.sha256, pane.first, pane.last, pane.clock_before, pane.lost, profile
-            )
-        )
+        return _encode(_PaneState(reference, pane.settings.sha256, pane.first, pane.last, pane.clock_before, pane.lost, profile))
 
     def _collect(self) -> list[bytes]:
         """Raise `gc_upto` over panes that are emitted, old and durable; return them, to be deleted one checkpoint later."""

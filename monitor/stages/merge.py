@@ -179,19 +179,19 @@ class MergePartition:
                 self._kept_references.add(reference.sha256)
                 self._references.keep(reference)
             elif kind in ("pane", "sealed"):
-                model, version, start, size = parts[0], parts[1], int(parts[2]), int(parts[3])
-                if start + size <= self._meta.gc_panes.get(model, NEVER_MS):
+                name, version, start, size = parts[0], parts[1], int(parts[2]), int(parts[3])
+                if start + size <= self._meta.gc_panes.get(name, NEVER_MS):
                     self._versions.drop(key)
                     continue
-                self._check_pane(model, size)
+                self._check_pane(name, size)
                 if kind == "pane":
                     versions = [v for v in _decode_versions(stored_row.payload) if v.arrived <= self._hi]
                     if versions:
                         row = _Row(key, OPEN, versions[-1].arrived, versions)
-                        self._model(model).arriving.setdefault((start, version), {})["|".join(parts[4:])] = row
+                        self._model(name).arriving.setdefault((start, version), {})["|".join(parts[4:])] = row
                 elif stored_row.hi <= self._hi:
                     row = _Row(key, stored_row.state, stored_row.hi, _decode_sealed(stored_row.payload))
-                    self._model(model).sealed.setdefault(start, {})[version] = row
+                    self._model(name).sealed.setdefault(start, {})[version] = row
             elif kind == "window" and stored_row.hi <= self._hi:
                 self._load_window(key, parts, stored_row.state, stored_row.hi, stored_row.payload)
         best.clear()

@@ -65,4 +65,5 @@ def decode(data: bytes) -> Partial | Watermark:
     """Read what `encode` wrote. Raises UnknownCodec for another version."""
     if data[0] != CODEC_VERSION:
         raise UnknownCodec("a partial", data[0], [CODEC_VERSION])
-    return _decoder.decode(memoryview(data)[1:])
+    item: Partial | Watermark = _decoder.decode(memoryview(data)[1:])
+    return item

@@ -56,7 +56,7 @@ def stored_value(state: int, hi: int, payload: bytes) -> bytes:
 
 
 def rank(version: Stored) -> tuple[int, int]:
-    """Order versions of a row: more events first, then the younger owner. (30,000 schedules: tests/unit/stages.)"""
+    """Order versions of a row: more events first, then the younger owner."""
     return (version.hi, version.epoch)
 
 
@@ -114,9 +114,7 @@ class Versions:
             gone += [stored_key(META, epoch) for epoch in self._superseded]
         puts += [(key, None) for key in gone]
         hi, payload = meta
-        return Checkpoint(
-            tuple(puts), (stored_key(META, self.epoch), stored_value(OPEN, hi, payload)), hi, tuple(dead_letters)
-        )
+        return Checkpoint(tuple(puts), (stored_key(META, self.epoch), stored_value(OPEN, hi, payload)), hi, tuple(dead_letters))
 
     def committed(self, checkpoint: Checkpoint) -> None:
         """Take note that a checkpoint is durable: older owners' versions of its rows are superseded."""

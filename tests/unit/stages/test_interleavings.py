@@ -6,11 +6,9 @@ import random
 from collections import Counter, defaultdict
 
 import msgspec
-import pytest
 
 from monitor.ports import Message
 from monitor.reference import References
-from monitor.stages import rows
 from monitor.stages.ingest import IngestPartition
 from monitor.stages.merge import MergePartition
 from monitor.windows import WindowSpec
