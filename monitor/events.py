@@ -11,7 +11,7 @@ import msgspec
 NAME_PATTERN = r"^[A-Za-z0-9_.:/-]{1,128}$"
 """Model names, versions and topics: they become keys, labels and file names."""
 
-_NAME = re.compile(NAME_PATTERN).match
+_NAME = re.compile(NAME_PATTERN).fullmatch  # `$` alone would let a newline pass at the end
 
 DEFAULT_VERSION = "1"
 """The version of an event that names none."""
@@ -23,8 +23,8 @@ Outcome = str | int | float | bool
 def is_name(text: str) -> bool:
     """Whether `text` may name a model or a version.
 
-    >>> is_name("credit"), is_name("a|b"), is_name("")
-    (True, False, False)
+    >>> is_name("credit"), is_name("a|b"), is_name(""), is_name("a" + chr(10))
+    (True, False, False, False)
     """
     return _NAME(text) is not None
 
