@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import IntEnum
+from enum import Enum, IntEnum
 
 import numpy as np
 import numpy.typing as npt
@@ -32,13 +32,25 @@ class Special(IntEnum):
     """A category that the reference does not have; only ever a cell, never in a column."""
 
 
+class NoValue(Enum):
+    """What a column of categories holds where there is no value.
+
+    Not `Special`, whose members equal integers: 2 is a category, and `2 == Special.ABSENT`.
+    """
+
+    ABSENT = "absent"
+    WRONG_TYPE = "wrong_type"
+
+    __hash__ = object.__hash__  # every row is looked up; Enum's own hash is Python
+
+
 @dataclass(slots=True)
 class ColumnBatch:
     """`n` rows, columns in the order of `Layout.numbers` and `Layout.categories`.
 
     numbers: (n_numbers, n) float64, C order; where `specials` is not VALUE the content is ignored.
     specials: (n_numbers, n) uint8 of `Special`, or None when every number is a finite value.
-    categories: per feature n of str | int | float | bool, None (null), `Special.ABSENT` or `Special.WRONG_TYPE`.
+    categories: per feature n of str | int | float | bool, None (null) or `NoValue`.
     unexpected: rows by name of a feature that the layout does not have, among the `inspected` rows only.
     """
 
@@ -48,6 +60,12 @@ class ColumnBatch:
     categories: Sequence[Sequence[object]]
     inspected: int = 0
     unexpected: dict[str, int] | None = None
+
+    def numbers_or(self, fill: Float | float) -> Float:
+        """Return `numbers` with `fill` (broadcast) where there is no finite value."""
+        if self.specials is None:
+            return self.numbers
+        return np.where(self.specials == Special.VALUE, self.numbers, fill)
 
 
 @dataclass(slots=True)

@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 import numpy as np
 
-from monitor.columns import ColumnBatch, DecodedBatch, Int, Special
+from monitor.columns import ColumnBatch, DecodedBatch, Int, NoValue, Special
 from monitor.events import DEFAULT_VERSION, Rejection, RejectionReason, is_name
 from monitor.layout import CategoryFeature, Feature, Layout, NumberFeature
 from monitor.ports import Record
@@ -39,7 +39,7 @@ _names_only = _any_values
 
 
 class Payload(msgspec.Struct, gc=False):
-    """What is kept of an accepted event until it is folded; an output is UNSET, None, a value, or `Special.WRONG_TYPE`."""
+    """What is kept of an accepted event until it is folded; an output is UNSET, None, a value, or `NoValue.WRONG_TYPE`."""
 
     model: str
     time: Any
@@ -156,7 +156,7 @@ class NativeFormat:
         for name, wanted_type in (("prediction", str | int | float | bool), ("score", float), ("latency_ms", float)):
             if name in fields:
                 output = _typed(fields, name, wanted_type | None)
-                parts[name] = Special.WRONG_TYPE if isinstance(output, Rejection) else output
+                parts[name] = NoValue.WRONG_TYPE if isinstance(output, Rejection) else output
         return Payload(**parts)
 
     def _times_ms(self, payloads: Sequence[Any]) -> Int:
@@ -277,7 +277,7 @@ class _Plan(NamedTuple):
             try:
                 setattr(row, field, msgspec.json.decode(raw, type=wanted))
             except _FAILURES:
-                setattr(row, field, -math.inf if wanted == _NUMBER else Special.WRONG_TYPE)
+                setattr(row, field, -math.inf if wanted == _NUMBER else NoValue.WRONG_TYPE)
         return row
 
 
@@ -298,7 +298,7 @@ def _plan(layout: Layout) -> _Plan:
         is_number = isinstance(feature, NumberFeature)
         wanted = _NUMBER if isinstance(feature, NumberFeature) else _CATEGORY[feature.value_type]
         name = f"f{len(fields)}"
-        fields.append((name, wanted, math.inf if is_number else Special.ABSENT))
+        fields.append((name, wanted, math.inf if is_number else NoValue.ABSENT))
         types[feature.name] = (name, wanted)
         return name
 
@@ -331,7 +331,7 @@ def _output_number(value: Any) -> float:
         return math.inf
     if value is None:
         return math.nan
-    if isinstance(value, bool | str | Special):
+    if isinstance(value, bool | str | NoValue):
         return -math.inf
     try:
         return float(value)
@@ -344,10 +344,10 @@ _OUTPUT_TYPES: dict[str, tuple[type, ...]] = {"string": (str,), "number": (int, 
 
 def _output_category(value: Any, feature: CategoryFeature) -> object:
     if value is msgspec.UNSET:
-        return Special.ABSENT
-    if value is None or isinstance(value, Special):
+        return NoValue.ABSENT
+    if value is None or isinstance(value, NoValue):
         return value
     fits = isinstance(value, _OUTPUT_TYPES[feature.value_type])
     if feature.value_type == "number" and isinstance(value, bool):
         fits = False
-    return value if fits else Special.WRONG_TYPE
+    return value if fits else NoValue.WRONG_TYPE
