@@ -347,13 +347,13 @@ class IngestPartition:
         if self._source.clock == "wall" and records[0].timestamp_type == LOG_APPEND_TIME:
             marks += [(r.offset, r.timestamp - self._source.max_delay_ms) for r in records]
         if marks:
-            all_offsets = np.concatenate((offsets, np.array([o for o, _ in marks], np.int64)))
-            all_times = np.concatenate((times, np.array([t for _, t in marks], np.int64)))
+            all_offsets = np.concatenate((np.array([o for o, _ in marks], np.int64), offsets))
+            all_times = np.concatenate((np.array([t for _, t in marks], np.int64), times))
             order = np.argsort(all_offsets, kind="stable")
             running = np.empty_like(all_times)
             running[order] = np.maximum.accumulate(np.maximum(all_times[order], self._meta.max_ts))
             self._meta.max_ts = max(self._meta.max_ts, int(all_times.max()))
-            running = running[: len(offsets)]
+            running = running[len(marks) :]
         elif len(times):
             running = np.maximum.accumulate(np.maximum(times, self._meta.max_ts))
             self._meta.max_ts = int(running[-1])

@@ -6,12 +6,14 @@ import random
 from collections import Counter, defaultdict
 
 import msgspec
+import pytest
 
 from monitor.ports import Message
 from monitor.reference import References
 from monitor.stages.ingest import IngestPartition
 from monitor.stages.merge import MergePartition
 from monitor.windows import WindowSpec
+from tests.defects import planted
 from tests.simulation import SOURCE, BareFormat, Place, Topic, count_rows, record, run, settings
 
 PARTITIONS = 2
@@ -104,10 +106,7 @@ def failures(n_seeds: int, **kwargs: bool) -> list[tuple[int, list[str]]]:
     found = []
     for seed in range(n_seeds):
         world = World(seed)
-        try:
-            run(world.places, world.dice, 700, **kwargs)
-        except AssertionError:
-            raise
+        run(world.places, world.dice, 700, **kwargs)
         problems = world.wrong()
         if problems:
             found.append((seed, problems))
@@ -131,3 +130,13 @@ def test_counted_and_late_rows_are_functions_of_the_log() -> None:
         late = world.expected()[1]
         assert counts["late"] == late
         assert counts["counted"] + late == sum(len(log.records) - 1 for log in world.logs)
+
+
+@pytest.mark.parametrize("name", ["skip_row_offset_check", "last_writer_wins", "epoch_first"])
+def test_a_planted_defect_is_found(name: str) -> None:
+    with planted(name):
+        assert failures(60)
+
+
+def test_meta_that_goes_out_with_its_rows_is_found() -> None:
+    assert failures(60, meta_first=True)

@@ -1,0 +1,388 @@
+"""Ingest and merge, rule by rule: lateness, silence, gaps, collection, identity of the state."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from monitor.errors import OffsetGap, StaleOwner, StateMismatch
+from monitor.ports import LOG_APPEND_TIME, Checkpoint, StoredRecord
+from monitor.reference import References
+from monitor.stages import partials, rows
+from monitor.stages.ingest import IngestPartition
+from monitor.stages.merge import MAX_EMPTY_WINDOWS, MergePartition
+from monitor.stages.settings import Settings, SourceSettings
+from monitor.windows import NEVER_MS, WindowSpec
+from tests.simulation import SOURCE, BareFormat, count_rows, record, settings
+
+HOUR = 3_600_000
+YEAR = 365 * 24 * HOUR
+WALL = {SOURCE: SourceSettings(SOURCE, clock="wall", idle_after_ms=1_000, max_future_ms=300_000, max_delay_ms=HOUR)}
+
+
+def ingest(own: Settings | None = None, items: list[tuple[bytes, bytes]] | None = None, **kwargs: object) -> IngestPartition:
+    values: dict[str, object] = {"partitions": 1, "epoch": 1} | kwargs
+    stage = IngestPartition(
+        own or settings(), SOURCE, 0, wire=BareFormat(), references=References(), rows=items or [], **values  # type: ignore[arg-type]
+    )
+    if stage.next_offset < 0:
+        stage.skip_to(0)
+    return stage
+
+
+def merge(own: Settings, partitions: int = 1, items: list[tuple[bytes, bytes]] | None = None) -> MergePartition:
+    stage = MergePartition(
+        own, 0, topology={SOURCE: partitions}, epoch=1, judge=count_rows, references=References(), rows=items or []
+    )
+    if stage.next_offset < 0:
+        stage.skip_to(0)
+    return stage
+
+
+def commit(stage: IngestPartition | MergePartition, store: dict[bytes, bytes] | None = None) -> Checkpoint | None:
+    checkpoint = stage.checkpoint()
+    if checkpoint is not None:
+        for key, value in (*checkpoint.rows, checkpoint.meta):
+            if store is not None and value is not None:
+                store[key] = value
+            elif store is not None:
+                store.pop(key, None)
+        stage.committed(checkpoint)
+    return checkpoint
+
+
+def count(stage: IngestPartition, outcome: str) -> int:
+    return sum(n for key, n in stage.counters().items() if key[0] == "events" and key[2] == outcome)
+
+
+def marks(stage: IngestPartition, now_ms: int = 0) -> list[partials.Watermark]:
+    box = stage.outbox(now_ms)
+    found = [partials.decode(m.value or b"") for m in box.then]
+    if box:
+        stage.emitted(box, now_ms)
+    return [m for m in found if isinstance(m, partials.Watermark)]
+
+
+class TestLateness:
+    def test_an_event_is_late_when_its_pane_has_ended_at_its_own_offset(self) -> None:
+        """
+        pane      [0..10)[10..20)[20..30)
+        events     5 , 14 , 9 , 25 , 9(late) , 19(late: grace 4) , 21
+        """
+        stage = ingest(settings(grace_ms=4))
+        times = [5, 13, 9, 25, 9, 19, 21]
+        stage.feed([record(i, "m", t) for i, t in enumerate(times)], 0)
+        assert (count(stage, "counted"), count(stage, "late")) == (5, 2)
+
+    def test_batching_does_not_change_what_is_late(self) -> None:
+        times = [5, 30, 9, 25, 9, 41, 39, 12]
+        found = set()
+        for size in (1, 3, 8):
+            stage = ingest()
+            records = [record(i, "m", t) for i, t in enumerate(times)]
+            for start in range(0, len(records), size):
+                stage.feed(records[start : start + size], 0)
+            found.add((count(stage, "counted"), count(stage, "late")))
+        assert len(found) == 1
+
+    def test_a_future_event_is_rejected_and_never_moves_the_clock(self) -> None:
+        own = settings(WindowSpec(HOUR, HOUR), sources=WALL)
+        stage = ingest(own, now_ms=YEAR)
+        stage.feed([record(0, "m", YEAR), record(1, "m", 50 * YEAR, stamp=YEAR), record(2, "m", YEAR + 1)], YEAR)
+        assert stage.clock_ms == YEAR + 1
+        assert stage.counters()["rejections", "future_timestamp"] == 1
+
+    def test_every_record_of_a_live_log_append_topic_moves_the_clock_less_the_longest_delay(self) -> None:
+        own = settings(WindowSpec(HOUR, HOUR), sources=WALL)
+        stage = ingest(own)
+        value = msgspec.json.encode(["m", YEAR])
+        stage.feed([StoredRecord(0, YEAR + 5 * HOUR, value, timestamp_type=LOG_APPEND_TIME)], YEAR)
+        assert stage.clock_ms == YEAR + 4 * HOUR
+        assert count(stage, "late") == 1
+
+    def test_models_on_one_topic_may_differ_in_grace(self) -> None:
+        own = settings(WindowSpec(10, 10), grace_ms=0)
+        patient = type(own.defaults)((WindowSpec(10, 10),), grace_ms=50)
+        own = type(own)(own.app, {"patient": patient}, own.defaults, own.sources, partials_partitions=1, retire_after_ms=0)
+        stage = ingest(own)
+        stage.feed([record(0, "m", 5), record(1, "m", 30), record(2, "m", 5), record(3, "patient", 5)], 0)
+        assert (count(stage, "counted"), count(stage, "late")) == (3, 1)
+        commit(stage)
+        assert marks(stage)[0].closed == {0: 30, 50: -20}
+
+
+class TestSilence:
+    def live(self) -> IngestPartition:
+        stage = ingest(settings(WindowSpec(10_000, 10_000), grace_ms=2_000, sources=WALL), now_ms=YEAR)
+        stage.feed([record(0, "m", YEAR)], YEAR)
+        return stage
+
+    def test_a_silent_live_partition_moves_on_by_the_time_that_passed_from_where_it_stood(self) -> None:
+        stage = self.live()
+        stage.advance(YEAR + 900, at_end=True)
+        assert stage.clock_ms == YEAR
+        stage.advance(YEAR + 20_000, at_end=True)
+        assert stage.clock_ms == YEAR + 20_000
+
+    def test_it_does_not_move_while_records_are_still_to_be_read(self) -> None:
+        stage = self.live()
+        stage.advance(YEAR + 20_000, at_end=False)
+        assert stage.clock_ms == YEAR
+
+    def test_it_is_idle_once_nothing_is_open_and_a_record_ends_that(self) -> None:
+        stage = self.live()
+        stage.advance(YEAR + 20_000, at_end=True)
+        commit(stage)
+        assert not marks(stage)[0].idle  # its pane was sent just now
+        stage.advance(YEAR + 20_200, at_end=True)
+        commit(stage)
+        assert marks(stage)[0].idle
+        stage.feed([record(1, "m", YEAR + 21_000)], YEAR + 21_000)
+        commit(stage)
+        assert not marks(stage)[0].idle
+
+    def test_a_backfill_that_pauses_loses_nothing(self) -> None:
+        """Year-old events, pauses of 30 s where idle_after is 1 s and panes are 10 s: the clock waits."""
+        own = settings(WindowSpec(10_000, 10_000), grace_ms=0, sources=WALL)
+        stage = ingest(own, now_ms=2 * YEAR)
+        now, offset = 2 * YEAR, 0
+        for step in range(20):
+            stage.feed([record(offset + i, "m", YEAR + step * 7_000 + i) for i in range(10)], now)
+            offset += 10
+            now += 30_000
+            stage.advance(now, at_end=True)
+            commit(stage)
+            marks(stage, now)
+        assert (count(stage, "counted"), count(stage, "late")) == (200, 0)
+
+    def test_a_backfill_that_ends_closes_after_the_longest_delay(self) -> None:
+        stage = ingest(settings(WindowSpec(10_000, 10_000), sources=WALL), now_ms=2 * YEAR)
+        stage.feed([record(0, "m", YEAR)], 2 * YEAR)
+        stage.advance(2 * YEAR + HOUR, at_end=True)
+        assert stage.clock_ms == YEAR + HOUR
+
+    def test_a_source_with_event_clock_never_moves_by_itself(self) -> None:
+        stage = ingest(now_ms=YEAR)
+        stage.feed([record(0, "m", 5)], YEAR)
+        stage.advance(2 * YEAR, at_end=True)
+        assert stage.clock_ms == 5
+
+    def test_the_step_is_in_meta_before_anything_is_sent(self) -> None:
+        stage, store = self.live(), {}
+        stage.advance(YEAR + 20_000, at_end=True)
+        assert not stage.outbox(YEAR + 20_000)
+        commit(stage, store)
+        again = ingest(stage._settings, list(store.items()), epoch=2, now_ms=YEAR + 20_000)
+        assert again.clock_ms == YEAR + 20_000
+        assert stage.outbox(YEAR + 20_000).first
+
+    def test_a_partition_without_any_record_is_idle_at_once(self) -> None:
+        stage = ingest(settings(sources=WALL), now_ms=YEAR)
+        stage.advance(YEAR, at_end=True)
+        commit(stage)
+        assert marks(stage)[0].idle
+
+    def test_when_all_are_idle_windows_close_at_clock_speed_and_empty_ones_are_published_for_a_while(self) -> None:
+        own = settings(WindowSpec(10_000, 10_000), sources=WALL)
+        one, two = ingest(own, now_ms=YEAR), merge(own)
+        one.feed([record(0, "m", YEAR)], YEAR)
+        published, offset = [], 0
+        for now in range(YEAR, YEAR + 400_000, 5_000):
+            one.advance(now, at_end=True)
+            commit(one)
+            box = one.outbox(now)
+            for message in (*box.first, *box.then):
+                two.feed([StoredRecord(offset, 0, message.value)], now)
+                offset += 1
+            if box:
+                one.emitted(box, now)
+            commit(two)
+            out = two.outbox(now)
+            published += [msgspec.json.decode(m.value or b"")["n"] for m in out.first]
+            if out:
+                two.emitted(out, now)
+        assert published == [1] + [0] * MAX_EMPTY_WINDOWS
+
+
+class TestGaps:
+    def test_a_gap_before_the_batch_is_refused_before_any_effect_and_passed_once_explained(self) -> None:
+        stage = ingest()
+        stage.feed([record(0, "m", 1)], 0)
+        with pytest.raises(OffsetGap) as caught:
+            stage.feed([record(3, "m", 2)], 0)
+        assert (caught.value.expected, caught.value.got) == (1, 3)
+        stage.skip_to(3)
+        stage.feed([record(3, "m", 2)], 0)
+        assert (stage.next_offset, stage.counters()["gaps",], count(stage, "counted")) == (4, 2, 2)
+
+    def test_gaps_inside_a_batch_too(self) -> None:
+        stage = ingest()
+        batch = [record(0, "m", 1), record(2, "m", 2), record(5, "m", 3)]
+        for got in (2, 5):
+            with pytest.raises(OffsetGap) as caught:
+                stage.feed(batch, 0)
+            assert caught.value.got == got
+            stage.skip_to(got)
+        stage.feed(batch, 0)
+        assert (stage.next_offset, stage.counters()["gaps",], count(stage, "counted")) == (6, 3, 3)
+
+    def test_lost_records_mark_the_windows_that_may_miss_them(self) -> None:
+        stage = ingest()
+        stage.feed([record(0, "m", 1)], 0)
+        stage.skip_to(11, lost=True)
+        stage.feed([record(11, "m", 25)], 0)
+        commit(stage)
+        found = [partials.decode(m.value or b"") for m in stage.outbox(0).first]
+        assert [p.lost for p in found if isinstance(p, partials.Partial)] == [10]
+        assert stage.counters()["lost",] == 10
+
+
+class TestState:
+    def test_a_younger_epoch_in_the_store_is_refused(self) -> None:
+        stage, store = ingest(epoch=7), {}
+        stage.feed([record(0, "m", 1)], 0)
+        commit(stage, store)
+        with pytest.raises(StaleOwner) as caught:
+            ingest(items=list(store.items()), epoch=3)
+        assert (caught.value.own_epoch, caught.value.found_epoch) == (3, 7)
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [({"partitions": 3}, "has 3 partitions"), ({"topic_id": "b"}, "deleted and created again")],
+    )
+    def test_state_of_another_topic_is_refused(self, change: dict[str, object], message: str) -> None:
+        stage, store = ingest(topic_id="a"), {}
+        stage.feed([record(0, "m", 1)], 0)
+        commit(stage, store)
+        with pytest.raises(StateMismatch, match=message):
+            ingest(items=list(store.items()), **{"epoch": 2, "topic_id": "a"} | change)
+
+    def test_changed_windows_are_refused_while_old_state_is_there(self) -> None:
+        stage, store = ingest(), {}
+        stage.feed([record(0, "m", 1)], 0)
+        commit(stage, store)
+        with pytest.raises(StateMismatch, match="windows of model m were changed"):
+            ingest(settings(WindowSpec(20, 20)), list(store.items()), epoch=2)
+
+    def test_a_collected_pane_that_a_zombie_writes_again_is_dropped_and_deleted(self) -> None:
+        own = settings()
+        own = type(own)(own.app, {}, own.defaults, own.sources, partials_partitions=1, retire_after_ms=0)
+        stage, store = ingest(own), {}
+        stage.feed([record(0, "m", 5), record(1, "m", 15)], 0)
+        commit(stage, store)
+        old = {key: value for key, value in store.items() if key.startswith(b"pane|m|1|0|")}
+        assert old
+        for _ in range(4):
+            box = stage.outbox(0)
+            if box:
+                stage.emitted(box, 0)
+            commit(stage, store)
+        assert not any(key in store for key in old)
+        store |= old
+        again = ingest(own, list(store.items()), epoch=2)
+        checkpoint = again.checkpoint()
+        assert checkpoint is not None
+        assert {key for key, value in checkpoint.rows if value is None} >= set(old)
+
+    def test_gc_upto_is_durable_one_checkpoint_before_its_tombstones(self) -> None:
+        stage, store = ingest(), {}
+        stage._settings = type(stage._settings)(
+            "m", {}, stage._settings.defaults, stage._settings.sources, partials_partitions=1, retire_after_ms=0
+        )
+        stage.feed([record(0, "m", 5), record(1, "m", 15)], 0)
+        commit(stage, store)
+        stage.emitted(stage.outbox(0), 0)
+        commit(stage, store)
+        collecting = commit(stage, store)
+        assert collecting is not None
+        assert not any(value is None and key.startswith(b"pane") for key, value in collecting.rows)
+        deleting = commit(stage, store)
+        assert deleting is not None
+        assert any(value is None and key.startswith(b"pane") for key, value in deleting.rows)
+
+
+class TestMerge:
+    def partial(self, hi: int, n: int, *, partition: int = 0, start: int = 0) -> StoredRecord:
+        from monitor.layout import Layout
+        from monitor.profiles import Profile
+
+        profile = Profile(Layout())
+        profile.rows[0] = n
+        item = partials.Partial(
+            SOURCE, partition, 1, hi, "m", "1", start, 10, 0, hi, NEVER_MS, n, 0, "", "", 0, 1, profile.to_bytes()
+        )
+        self.offset += 1
+        return StoredRecord(self.offset - 1, 0, partials.encode(item))
+
+    def mark(self, closed: int, *, partition: int = 0, epoch: int = 1, idle: bool = False) -> StoredRecord:
+        self.offset += 1
+        item = partials.Watermark(SOURCE, partition, epoch, 0, {0: closed}, idle, 2)
+        return StoredRecord(self.offset - 1, 0, partials.encode(item))
+
+    offset = 0
+
+    def published(self, stage: MergePartition) -> list[int]:
+        commit(stage)
+        box = stage.outbox(0)
+        if box:
+            stage.emitted(box, 0)
+        return [msgspec.json.decode(m.value or b"")["n"] for m in box.first]
+
+    def test_a_window_waits_for_every_partition_that_is_not_idle(self) -> None:
+        stage = merge(settings(), partitions=2)
+        stage.feed([self.partial(3, 5), self.mark(10)], 0)
+        assert self.published(stage) == []
+        stage.feed([self.partial(8, 2, partition=1), self.mark(10, partition=1)], 0)
+        assert self.published(stage) == [7]
+
+    def test_an_idle_partition_holds_nobody_back(self) -> None:
+        stage = merge(settings(), partitions=2)
+        stage.feed([self.mark(0, partition=1, idle=True), self.partial(3, 5), self.mark(10)], 0)
+        assert self.published(stage) == [5]
+
+    def test_the_partial_with_the_greatest_hi_counts_and_repeats_do_nothing(self) -> None:
+        stage = merge(settings())
+        stage.feed([self.partial(3, 5), self.partial(9, 8), self.partial(3, 5), self.mark(10)], 0)
+        assert self.published(stage) == [8]
+        assert stage.counters()["duplicates",] == 1
+
+    def test_what_comes_after_the_end_is_counted_by_its_difference(self) -> None:
+        stage = merge(settings())
+        stage.feed([self.partial(3, 5), self.mark(10), self.partial(9, 8), self.partial(9, 8), self.partial(12, 9)], 0)
+        assert self.published(stage) == [5]
+        assert stage.counters()["events", "m", "late_after_final"] == 4
+
+    def test_a_younger_owners_watermark_replaces_and_an_older_ones_is_ignored(self) -> None:
+        stage = merge(settings(), partitions=2)
+        stage.feed([self.mark(50, epoch=1), self.mark(0, epoch=2), self.mark(50, epoch=1)], 0)
+        stage.feed([self.mark(50, partition=1), self.partial(3, 5)], 0)
+        stage.feed([self.mark(0, partition=1, epoch=1)], 0)
+        assert self.published(stage) == []
+
+    def test_two_owners_of_one_log_publish_the_same_bytes(self) -> None:
+        log = [self.partial(3, 5), self.mark(10), self.partial(5, 4, start=10), self.mark(30)]
+        found = []
+        for size in (1, 4):
+            stage = merge(settings(WindowSpec(10, 10), WindowSpec(20, 10)))
+            for i in range(0, len(log), size):
+                stage.feed(log[i : i + size], 0)
+            commit(stage)
+            found.append([(m.key, m.value) for m in stage.outbox(0).first])
+        assert found[0] == found[1]
+
+    def test_results_are_frozen_before_they_are_sent_and_sent_again_after_a_crash(self) -> None:
+        stage, store = merge(settings()), {}
+        stage.feed([self.partial(3, 5), self.mark(10)], 0)
+        assert not stage.outbox(0)
+        commit(stage, store)
+        first = stage.outbox(0)
+        again = MergePartition(
+            settings(), 0, topology={SOURCE: 1}, epoch=2, judge=count_rows, references=References(), rows=store.items()
+        )
+        assert [m.value for m in again.outbox(0).first] == [m.value for m in first.first]
+
+
+def test_rank_prefers_more_events_then_the_younger_owner() -> None:
+    versions = [rows.Stored(hi, epoch, 0, b"") for hi, epoch in ((5, 1), (5, 2), (7, 1))]
+    assert max(versions, key=rows.rank) == versions[2]
+    assert max(versions[:2], key=rows.rank) == versions[1]
