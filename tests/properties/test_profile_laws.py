@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monitor.columns import ColumnBatch, Special, specials_of
+from monitor.columns import ColumnBatch, NoValue, Special, specials_of
 from monitor.errors import StateMismatch, UnknownCodec
 from monitor.layout import CategoryFeature, Layout, layout_of
 from monitor.profiles import Profile, merge_all
@@ -22,7 +22,7 @@ REFERENCE = np.random.default_rng(0).normal(3, 2, 3_000)
 LAYOUT = layout_of([number_feature_of("x", REFERENCE), CategoryFeature(name="c", values=("a", "b"))])
 
 values = st.floats(allow_nan=True, allow_infinity=True, width=64) | st.sampled_from([0.0, -0.0, 1e300, -1e300, 3.0, 5e-324])
-rows = st.lists(st.tuples(values, st.sampled_from(["a", "b", "new", "other", None, Special.ABSENT])), max_size=40)
+rows = st.lists(st.tuples(values, st.sampled_from(["a", "b", "new", "other", None, NoValue.ABSENT])), max_size=40)
 
 
 def profile_of(data: list[tuple[float, object]]) -> Profile:
