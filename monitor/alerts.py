@@ -6,27 +6,126 @@ import hashlib
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
+import msgspec
 import orjson
 
-from monitor.distances.psi import contributions
+from monitor.distances import DISTANCES
 from monitor.findings import Compared, Evidence, Finding
 from monitor.incidents import Transition
 from monitor.layout import OTHER, NumberFeature
 
 MAX_REASONS = 5
+NEVER_SEEN = "never seen"
+_DRIFT = {f"drift.{distance.name}": distance for distance in DISTANCES}
+
+
+class AlertWindow(msgspec.Struct, kw_only=True):
+    """The window that an alert is about."""
+
+    start: str
+    """RFC 3339, UTC; inclusive."""
+    end: str
+    """RFC 3339, UTC; exclusive."""
+    start_ms: int
+    end_ms: int
+    kind: str
+    """tumbling or hopping"""
+    revision: int
+    completeness: float
+    """Rows that were judged, among those known of: not those under another layout, nor offsets that retention took."""
+    late_dropped: int | None = None
+    """Rows that came too late; null while that is not counted per window."""
+
+
+class AlertReference(msgspec.Struct, kw_only=True):
+    """What the window was compared with; nulls without a reference."""
+
+    id: str | None
+    sha256: str | None
+
+
+class Reason(msgspec.Struct, kw_only=True):
+    """A cell that contributes to a drift: its share in the reference and in the window, and its part of the distance."""
+
+    bin: str
+    ref: float
+    cur: float
+    contribution: float
+    """They add up to the distance (drift.js: to its square)."""
+
+
+class AlertData(msgspec.Struct, kw_only=True):
+    """What fired, or was resolved."""
+
+    status: Literal["firing", "resolved"]
+    severity: Literal["notice", "warning", "critical"]
+    model: str
+    version: str
+    segment: str
+    check: str
+    feature: str | None
+    """null: the model as a whole."""
+    value: float
+    threshold: float
+    """The rule's."""
+    critical_value: float | None
+    """What chance alone explains at this n and n_ref, except once in 1000 windows; the larger of both counts."""
+    p_value: float | None
+    n: int
+    n_ref: int
+    window: AlertWindow
+    reference: AlertReference
+    why: list[Reason]
+    """Drift only; the largest contributions first."""
+    evidence: dict[str, Any]
+    """What else the check saw, by name."""
+    incident_id: str
+    """Id of the alert with which this incident fired; its own when firing."""
+    opened_ms: int
+    """End of the window with which it fired, epoch milliseconds."""
+    windows: int
+    """Breaches in a row when it fires, quiet windows when it is resolved."""
+    policy: str
+    """sha256 of the rules in force."""
+    diagnosis: dict[str, Any] | None = None
+    """null while causes are not told apart."""
+    source_offsets: dict[str, dict[str, list[int]]]
+    """topic → partition → [first, last]: the records that make the number reproducible."""
+
+
+class Alert(msgspec.Struct, kw_only=True):
+    """CloudEvents 1.0, structured mode (schemas/alert.schema.json). Readers dedupe by `id`."""
+
+    specversion: Literal["1.0"] = "1.0"
+    type: str
+    """ml.monitor.alert.firing.v1 or ml.monitor.alert.resolved.v1"""
+    source: str
+    """/monitor/{model}/{version}"""
+    id: str
+    """sha256 of model, version, segment, window, check, feature, revision and status."""
+    time: str
+    """The window's end."""
+    subject: str
+    """feature/{name}, or model"""
+    datacontenttype: Literal["application/json"] = "application/json"
+    data: AlertData
 
 
 def iso(time_ms: int) -> str:
-    """Return an RFC 3339 time in UTC, milliseconds only where there are any.
+    """Return an RFC 3339 time in UTC, milliseconds only where there are any. Range: years 1 to 9999, clipped.
 
     >>> iso(1735689600000), iso(-1)
     ('2025-01-01T00:00:00Z', '1969-12-31T23:59:59.999Z')
     """
-    seconds, rest = divmod(time_ms, 1000)
-    text = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    seconds, rest = divmod(min(max(time_ms, _FIRST_MS), _LAST_MS), 1000)
+    text = datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None).isoformat()
     return f"{text}.{rest:03d}Z" if rest else f"{text}Z"
+
+
+_FIRST_MS, _LAST_MS = -62_135_596_800_000, 253_402_300_799_999
+"""0001-01-01 and the last millisecond of 9999: a long window around an accepted event may reach beyond."""
 
 
 def alert_id(evidence: Evidence, finding: Finding, status: str) -> str:
@@ -36,79 +135,89 @@ def alert_id(evidence: Evidence, finding: Finding, status: str) -> str:
         closed.model, closed.version, closed.segment, closed.window.start_ms, closed.window.size_ms,
         closed.window.step_ms, measurement.check, measurement.feature, closed.revision, status,
     )  # fmt: skip
-    return hashlib.sha256("|".join(map(str, about)).encode()).hexdigest()
+    return hashlib.sha256(orjson.dumps(about)).hexdigest()
 
 
 def alert_record(evidence: Evidence, transition: Transition, policy_sha256: str) -> tuple[bytes, bytes]:
     """Return (key, value) of an alert; the key keeps firing and resolved of one incident in order."""
     closed, finding = evidence.closed, transition.finding
-    measurement, window = finding.measurement, closed.window
+    measurement = finding.measurement
+    event = Alert(
+        type=f"ml.monitor.alert.{transition.status}.v1",
+        source=f"/monitor/{closed.model}/{closed.version}",
+        id=alert_id(evidence, finding, transition.status),
+        time=iso(closed.window.end_ms),
+        subject=f"feature/{measurement.feature}" if measurement.feature else "model",
+        data=_data(evidence, transition, policy_sha256),
+    )
     identity = (closed.model, closed.version, closed.segment, measurement.check, measurement.feature)
-    reference = closed.reference
-    data: dict[str, Any] = {
-        "status": transition.status,
-        "severity": finding.severity,
-        "model": closed.model,
-        "version": closed.version,
-        "segment": closed.segment,
-        "check": measurement.check,
-        "feature": measurement.feature or None,
-        "value": measurement.value,
-        "threshold": finding.threshold,
-        "critical_value": measurement.critical_value,
-        "p_value": measurement.p_value,
-        "n": measurement.n,
-        "n_ref": measurement.n_ref,
-        "window": {
-            "start": iso(window.start_ms),
-            "end": iso(window.end_ms),
-            "start_ms": window.start_ms,
-            "end_ms": window.end_ms,
-            "kind": window.spec.kind,
-            "revision": closed.revision,
-        },
-        "reference": {
-            "id": f"{reference.model}-{reference.version}" if reference else None,
-            "sha256": reference.sha256 if reference else None,
-        },
-        "why": _why(evidence, finding),
-        "evidence": dict(measurement.evidence),
-        "incident_id": transition.incident_id,
-        "windows": transition.windows,
-        "policy": policy_sha256,
-        "source_offsets": closed.source_offsets,
-    }
-    event = {
-        "specversion": "1.0",
-        "type": f"ml.monitor.alert.{transition.status}.v1",
-        "source": f"/monitor/{closed.model}/{closed.version}",
-        "id": alert_id(evidence, finding, transition.status),
-        "time": iso(window.end_ms),
-        "subject": f"feature/{measurement.feature}" if measurement.feature else "model",
-        "datacontenttype": "application/json",
-        "data": data,
-    }
-    return "|".join(identity).encode(), orjson.dumps(event, option=orjson.OPT_SORT_KEYS | orjson.OPT_SERIALIZE_NUMPY)
+    return "|".join(identity).encode(), orjson.dumps(msgspec.to_builtins(event), option=orjson.OPT_SORT_KEYS)
 
 
-def _why(evidence: Evidence, finding: Finding) -> list[dict[str, Any]]:
-    """Return the cells that contribute most to a drift, most first."""
+def _data(evidence: Evidence, transition: Transition, policy_sha256: str) -> AlertData:
+    closed, finding = evidence.closed, transition.finding
+    measurement, reference = finding.measurement, evidence.closed.reference
+    return AlertData(
+        status=transition.status,
+        severity=finding.severity,
+        model=closed.model,
+        version=closed.version,
+        segment=closed.segment,
+        check=measurement.check,
+        feature=measurement.feature or None,
+        value=measurement.value,
+        threshold=finding.threshold,
+        critical_value=measurement.critical_value,
+        p_value=measurement.p_value,
+        n=measurement.n,
+        n_ref=measurement.n_ref,
+        window=_window(evidence),
+        reference=AlertReference(
+            id=f"{reference.model}-{reference.version}" if reference else None,
+            sha256=reference.sha256 if reference else None,
+        ),
+        why=reasons(evidence, finding),
+        evidence=dict(measurement.evidence),
+        incident_id=transition.incident_id,
+        opened_ms=transition.opened_ms,
+        windows=transition.windows,
+        policy=policy_sha256,
+        source_offsets=closed.source_offsets,
+    )
+
+
+def _window(evidence: Evidence) -> AlertWindow:
+    closed, window = evidence.closed, evidence.closed.window
+    known = closed.profile.n + closed.rows_other_layout + closed.lost_offsets
+    return AlertWindow(
+        start=iso(window.start_ms),
+        end=iso(window.end_ms),
+        start_ms=window.start_ms,
+        end_ms=window.end_ms,
+        kind=window.spec.kind,
+        revision=closed.revision,
+        completeness=closed.profile.n / known if known else 1.0,
+    )
+
+
+def reasons(evidence: Evidence, finding: Finding) -> list[Reason]:
+    """Return the cells that contribute most to a drift, most first; never-seen values as one."""
     compared = evidence.features.get(finding.measurement.feature)
-    if compared is None or not finding.measurement.check.startswith("drift.") or not compared.window.n:
+    distance = _DRIFT.get(finding.measurement.check)
+    if compared is None or distance is None or distance.contributions is None or not compared.window.n:
         return []
     reference, window = compared.cells
-    parts = contributions(reference, window)
-    names = cell_names(compared)
-    top = sorted(range(len(parts)), key=lambda i: (-parts[i], i))[:MAX_REASONS]
+    n, m = int(window.sum()), int(reference.sum())
+    found: dict[str, list[float]] = {}
+    parts = distance.contributions(reference, window)
+    for name, ref, cur, part in zip(cell_names(compared), reference.tolist(), window.tolist(), parts, strict=True):
+        sums = found.setdefault(name, [0, 0, 0.0])
+        sums[:] = sums[0] + ref, sums[1] + cur, sums[2] + part
+    top = sorted(found, key=lambda name: (-found[name][2], name))[:MAX_REASONS]
     return [
-        {
-            "bin": names[i],
-            "ref": float(reference[i] / reference.sum()),
-            "cur": float(window[i] / window.sum()),
-            "contribution": float(parts[i]),
-        }
-        for i in top
-        if parts[i] > 0
+        Reason(bin=name, ref=found[name][0] / m, cur=found[name][1] / n, contribution=found[name][2])
+        for name in top
+        if found[name][2] > 0
     ]
 
 
@@ -116,7 +225,8 @@ def cell_names(compared: Compared) -> Sequence[str]:
     """Return a name per cell that distances are computed on: intervals, values, `other`, `never seen`."""
     feature, k = compared.feature, len(compared.cells[0])
     if isinstance(feature, NumberFeature):
-        edges = ["-inf", *(f"{edge:g}" for edge in feature.reported), "inf"]
-        return [f"({low}, {high}]" for low, high in pairwise(edges[:-1])] + [f"({edges[-2]}, inf)"]
-    names = [*feature.values, OTHER][: min(k, len(feature.values) + 1)]
-    return names + ["never seen"] * (k - len(names))
+        edges = ["-inf", *(f"{edge:.12g}" for edge in feature.reported)]
+        return [f"({low}, {high}]" for low, high in pairwise(edges)] + [f"({edges[-1]}, inf)"]
+    has_other = compared.reference.values[-1] or compared.window.values[-1]
+    names = [*feature.values, f"({OTHER})"] if has_other else list(feature.values)
+    return names + [f"({NEVER_SEEN})"] * (k - len(names))

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from monitor.columns import Int
-from monitor.layout import CategoryFeature, Feature, Layout, NumberFeature
+from monitor.layout import CategoryFeature, Feature, NumberFeature
 from monitor.profiles import FeatureSummary, Profile
 from monitor.reference import Reference
 from monitor.windows import Window
+
+Severity = Literal["notice", "warning", "critical"]
 
 
 class ClosedWindow(NamedTuple):
@@ -53,6 +57,14 @@ class Compared(NamedTuple):
     reference: FeatureSummary
     cells: tuple[Int, Int]
     """(reference, window) counts of the cells that distances are computed on, (k,) each."""
+    below_min: int
+    above_max: int
+    """Rows outside the reference's range; exact, both ends are cell borders. 0 for a category."""
+
+    @property
+    def feature_kind(self) -> Literal["number", "category"]:
+        """What the feature is."""
+        return "number" if isinstance(self.feature, NumberFeature) else "category"
 
 
 class Evidence(NamedTuple):
@@ -86,54 +98,74 @@ class Finding(NamedTuple):
     """A measurement judged by a rule."""
 
     measurement: Measurement
-    verdict: str
-    """`ok`, `breach`, or `insufficient` (not enough data to say)."""
+    verdict: Literal["ok", "breach", "insufficient"]
+    """`insufficient`: not enough data to say."""
     threshold: float
-    severity: str
-
-
-def reported_cells(layout: Layout, position: int, values: Int) -> Int:
-    """Return counts of a feature's reported cells from those of its value cells; shape (k,)."""
-    groups = _groups(layout, position)
-    return np.bincount(groups, weights=values, minlength=int(groups[-1]) + 1).astype(np.int64)
-
-
-@lru_cache(maxsize=4_096)
-def _groups(layout: Layout, position: int) -> Int:
-    return layout.features[position].reported_groups()
+    severity: Severity
+    is_below: bool = False
+    """Bad is below the threshold, not above."""
+    windows: int = 1
+    """So many breaches in a row open an incident, so many quiet windows close it."""
 
 
 def compare(closed: ClosedWindow) -> dict[str, Compared]:
     """Return every feature of the reference next to the window's; empty without a reference."""
     if closed.reference is None:
         return {}
-    layout = closed.profile.layout
     compared = {}
-    for position, feature in enumerate(layout.features):
-        window = closed.profile.summary(feature.name)
-        reference = closed.reference.profile.summary(feature.name)
+    for feature in closed.profile.layout.features:
+        window, reference = closed.profile.summary(feature.name), closed.reference.profile.summary(feature.name)
         if isinstance(feature, NumberFeature):
-            cells = (
-                reported_cells(layout, position, reference.values),
-                reported_cells(layout, position, window.values),
-            )
+            groups, below, above = _borders(feature)
+            k = len(feature.reported) + 1
+            cells = (_grouped(reference.values, groups, k), _grouped(window.values, groups, k))
+            outside = (int(window.values[:below].sum()), int(window.values[above:].sum()))
         else:
-            cells = _category_cells(closed, feature, reference, window)
-        compared[feature.name] = Compared(feature, window, reference, cells)
+            cells, outside = _category_cells(closed, feature, reference, window), (0, 0)
+        compared[feature.name] = Compared(feature, window, reference, cells, *outside)
     return compared
+
+
+@lru_cache(maxsize=4_096)
+def _borders(feature: NumberFeature) -> tuple[Int, int, int]:
+    """Return the reported cell of each value cell, how many cells lie below the minimum, and the first one above the maximum."""
+    below = bisect_right(feature.edges, math.nextafter(feature.minimum, -math.inf))
+    return feature.reported_groups(), below, bisect_left(feature.edges, feature.maximum) + 1
+
+
+def _grouped(values: Int, groups: Int, k: int) -> Int:
+    return np.bincount(groups, weights=values, minlength=k).astype(np.int64)
 
 
 def _category_cells(
     closed: ClosedWindow, feature: CategoryFeature, reference: FeatureSummary, window: FeatureSummary
 ) -> tuple[Int, Int]:
     """Return the union of the reference's and the window's values: dictionary, `other` if used, each never-seen value."""
+    assert closed.reference is not None
     row = next(i for i, (_, f) in enumerate(closed.profile.layout.categories) if f.name == feature.name)
-    unseen = list(closed.profile.unseen[row].values())
-    beyond = window.never_seen - sum(unseen)
-    unseen += [beyond] if beyond else []
-    keep = slice(None) if feature.other or window.values[-1] else slice(-1)
-    nothing = np.zeros(len(unseen), np.int64)
-    return (
-        np.concatenate((reference.values[keep], nothing)),
-        np.concatenate((window.values[keep], np.array(unseen, np.int64))),
+    unseen = never_seen_cells(
+        (closed.reference.profile.unseen[row], reference.never_seen), (closed.profile.unseen[row], window.never_seen)
     )
+    keep = slice(None) if reference.values[-1] or window.values[-1] else slice(-1)
+    return (
+        np.concatenate((reference.values[keep], unseen[0])),
+        np.concatenate((window.values[keep], unseen[1])),
+    )
+
+
+Kept = tuple[Mapping[int, int], int]
+"""Never-seen values by hash, as far as they are kept, and all rows with one."""
+
+
+def never_seen_cells(reference: Kept, window: Kept) -> tuple[Int, Int]:
+    """Return counts of values outside the dictionary, a cell for each, both sides in the same order.
+
+    Kept are the smallest hashes: what is beyond the largest kept hash of a side that overflowed shares a last cell.
+    """
+    overflowed = [max(kept, default=-1) for kept, rows in (reference, window) if sum(kept.values()) < rows]
+    keys = sorted(key for key in {*reference[0], *window[0]} if not overflowed or key <= min(overflowed))
+    sides = []
+    for kept, rows in (reference, window):
+        counts = [kept.get(key, 0) for key in keys]
+        sides.append(np.array([*counts, rows - sum(counts)] if overflowed else counts, np.int64))
+    return sides[0], sides[1]

@@ -3,34 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import msgspec
 
 from monitor.errors import UnknownCodec
-from monitor.findings import Finding
-from monitor.policy import RuleSet
+from monitor.findings import Finding, Measurement, Severity
 
 CODEC_VERSION = 1
 
 
 class _Track(msgspec.Struct, array_like=True):
-    """breaches, quiet: windows in a row. incident: id of the firing alert, "" when none is open. opened_ms: end of its window."""
+    """Where one check of one feature stands.
+
+    breaches, quiet: windows in a row. incident: id of the firing alert, "" when none is open. opened_ms: end of its window.
+    severity: of the firing alert.
+    """
 
     breaches: int = 0
     quiet: int = 0
     incident: str = ""
     opened_ms: int = 0
+    severity: Severity = "notice"
 
 
 class Transition(NamedTuple):
     """An incident that opens (`firing`) or closes (`resolved`) with this window."""
 
-    status: str
+    status: Literal["firing", "resolved"]
     finding: Finding
     incident_id: str
     windows: int
     """Breaches in a row when it fires, quiet windows when it is resolved."""
+    opened_ms: int
+    """End of the window with which it fired."""
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -38,39 +44,55 @@ _decode = msgspec.msgpack.Decoder(dict[str, _Track]).decode
 
 
 def step(
-    before: bytes,
-    findings: Iterable[Finding],
-    rules: RuleSet,
-    model: str,
-    firing_id: Callable[[Finding], str],
-    end_ms: int,
+    before: bytes, findings: Iterable[Finding], firing_id: Callable[[Finding], str], end_ms: int, *, is_complete: bool
 ) -> tuple[list[Transition], bytes]:
     """Take one window's findings into the tracks; return what opens or closes, and the tracks after it.
 
-    `insufficient` leaves a track as it is. A track without a breach, a quiet run or an incident is not kept.
+    `insufficient` leaves a track as it is. A track without a breach or an open incident is not kept.
+    is_complete: the window could measure everything that there is; an incident without a finding (its rule was switched off, its
+    feature is gone) is then resolved. Raises UnknownCodec.
     """
     tracks = _load(before)
+    orphans = set(tracks) if is_complete else set()
     transitions = []
     for finding in findings:
-        measurement = finding.measurement
-        rule = rules.rule(measurement.check, model, measurement.feature)
-        if rule is None or finding.verdict == "insufficient":
+        key = f"{finding.measurement.check}|{finding.measurement.feature}"
+        orphans.discard(key)
+        if finding.verdict == "insufficient":
             continue
-        key = f"{measurement.check}|{measurement.feature}"
         track = tracks.setdefault(key, _Track())
-        if finding.verdict == "breach":
-            track.breaches, track.quiet = track.breaches + 1, 0
-            if not track.incident and track.breaches >= rule.windows:
-                track.incident, track.opened_ms = firing_id(finding), end_ms
-                transitions.append(Transition("firing", finding, track.incident, track.breaches))
-        else:
-            track.breaches, track.quiet = 0, track.quiet + 1
-            if track.incident and track.quiet >= rule.windows:
-                transitions.append(Transition("resolved", finding, track.incident, track.quiet))
-                track.incident = ""
+        transition = _take(track, finding, firing_id, end_ms)
+        if transition is not None:
+            transitions.append(transition)
         if not (track.breaches or track.incident):
             del tracks[key]
+    for key in sorted(orphans):
+        track = tracks.pop(key)
+        if track.incident:
+            gone = _no_longer_measured(key, track.severity)
+            transitions.append(Transition("resolved", gone, track.incident, 0, track.opened_ms))
     return transitions, bytes([CODEC_VERSION]) + _encode(dict(sorted(tracks.items()))) if tracks else b""
+
+
+def _take(track: _Track, finding: Finding, firing_id: Callable[[Finding], str], end_ms: int) -> Transition | None:
+    if finding.verdict == "breach":
+        track.breaches, track.quiet = track.breaches + 1, 0
+        if track.incident or track.breaches < finding.windows:
+            return None
+        track.incident, track.opened_ms, track.severity = firing_id(finding), end_ms, finding.severity
+        return Transition("firing", finding, track.incident, track.breaches, end_ms)
+    track.breaches, track.quiet = 0, track.quiet + 1
+    if not track.incident or track.quiet < finding.windows:
+        return None
+    closed = Transition("resolved", finding, track.incident, track.quiet, track.opened_ms)
+    track.incident = ""
+    return closed
+
+
+def _no_longer_measured(key: str, severity: Severity) -> Finding:
+    check, _, feature = key.partition("|")
+    measurement = Measurement(check, feature, 0.0, 0, 0, evidence={"reason": "no longer measured"})
+    return Finding(measurement, "ok", 0.0, severity)
 
 
 def _load(before: bytes) -> dict[str, _Track]:

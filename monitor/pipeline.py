@@ -3,7 +3,8 @@
     records ─ decode ─▶ columns ─ profile per pane ─▶ partial ─▶ sealed pane ─▶ final window ─ judge ─▶ result, alerts
     `formats`            `stages.ingest`, per source partition     `stages.merge`, per model    here
 
-Both stages are pure state machines over one partition's log; the runtime (Faust), the replay and the tests drive the same objects.
+Both stages are pure state machines over one partition's log; the runtime (Faust), the replay
+and the tests drive the same objects.
 Nothing here reads a clock, a broker or a file.
 """
 
@@ -109,14 +110,14 @@ def judge_window(closed: ClosedWindow, before: bytes, rules: RuleSet) -> Judgeme
     transitions, after = incidents.step(
         before,
         findings,
-        rules,
-        closed.model,
         firing_id=lambda finding: alert_id(evidence, finding, "firing"),
         end_ms=closed.window.end_ms,
+        is_complete=closed.reference is not None and closed.profile.n > 0,
     )
+    policy = rules.sha256
     return Judgement(
-        results=(result_record(evidence, findings),),
-        alerts=tuple(alert_record(evidence, t, rules.sha256) for t in transitions),
+        results=(result_record(evidence, findings, policy),),
+        alerts=tuple(alert_record(evidence, t, policy) for t in transitions),
         after=after,
         alert_severities=tuple(t.finding.severity for t in transitions if t.status == "firing"),
     )
@@ -126,7 +127,7 @@ def gather(closed: ClosedWindow) -> Evidence:
     """Put every feature of a window next to its reference, with all distances."""
     features = compare(closed)
     distances = {
-        name: {d.name: d.function(*compared.cells) for d in DISTANCES}
+        name: {d.name: d.function(*compared.cells) for d in DISTANCES if compared.feature_kind in d.kinds}
         for name, compared in features.items()
         if compared.window.n and compared.reference.n
     }

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
-from typing import Literal
 
 import msgspec
 
-Severity = Literal["notice", "warning", "critical"]
+from monitor import findings
+
+Severity = findings.Severity
 SEVERITIES: tuple[Severity, ...] = ("notice", "warning", "critical")
 
 
@@ -31,15 +32,19 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def threshold(self) -> float:
         """Whichever is set."""
-        return self.above if self.above is not None else (self.below or 0.0)
+        return float(self.above if self.above is not None else (self.below or 0.0))
 
     def applies(self, model: str, feature: str) -> bool:
         """Whether the rule is for this model and feature."""
         return (
             self.enabled
-            and (not self.models or any(fnmatchcase(model, pattern) for pattern in self.models))
-            and (not self.features or any(fnmatchcase(feature, pattern) for pattern in self.features))
+            and (not self.models or _matches(model, self.models))
+            and (not self.features or _matches(feature, self.features))
         )
+
+
+def _matches(name: str, patterns: tuple[str, ...]) -> bool:
+    return name in patterns or any(fnmatchcase(name, pattern) for pattern in patterns)  # `amount[usd]` is a name too
 
 
 DEFAULT_RULES: Mapping[str, Rule] = {
@@ -51,8 +56,8 @@ DEFAULT_RULES: Mapping[str, Rule] = {
     "schema.wrong_type": Rule(above=0.001, severity="warning"),
     "schema.missing_feature": Rule(above=0.99, severity="critical"),
     "schema.unexpected_feature": Rule(above=0.0, severity="notice"),
-    "traffic.low": Rule(below=1, severity="warning"),
-    "telemetry.gap": Rule(above=0, severity="critical"),
+    "traffic.low": Rule(below=1.0, severity="warning"),
+    "telemetry.gap": Rule(above=0.0, severity="critical"),
 }
 """One rule per check; the keys are the ids of all checks."""
 

@@ -2,102 +2,202 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
-import numpy as np
+import msgspec
 import orjson
 
-from monitor.checks.health import below_above
 from monitor.findings import Compared, Evidence, Finding
-from monitor.layout import OTHER, NumberFeature
+from monitor.layout import CategoryFeature
 
 MAX_CELLS = 32
 
 
-def result_record(evidence: Evidence, findings: list[Finding]) -> tuple[bytes, bytes]:
+class ResultWindow(msgspec.Struct, kw_only=True):
+    """Event time, epoch milliseconds, half-open [start_ms, end_ms)."""
+
+    start_ms: int
+    end_ms: int
+    size_ms: int
+    step_ms: int
+
+
+class Cells(msgspec.Struct, kw_only=True):
+    """How the rows with a value are spread: `edges` for a number; `values`, `other` and `never_seen` for a category."""
+
+    counts: list[int]
+    edges: list[float] | msgspec.UnsetType = msgspec.UNSET
+    """The decile edges of the reference: count i is of (edges[i−1], edges[i]], the first open to the left, the last to the right."""
+    values: list[str] | msgspec.UnsetType = msgspec.UNSET
+    """The reference's most frequent values; count i is of values[i]."""
+    other: int | msgspec.UnsetType = msgspec.UNSET
+    """Rows with any other value that the reference has."""
+    never_seen: int | msgspec.UnsetType = msgspec.UNSET
+    """Rows with a value that the reference does not have."""
+
+
+class FeatureResult(msgspec.Struct, kw_only=True):
+    """One feature in a window. Counts are of rows."""
+
+    kind: Literal["number", "category"]
+    n: int
+    """Rows with a value; finite ones for a number."""
+    n_ref: int
+    """The same in the reference."""
+    missing: int
+    """null or absent"""
+    missing_ratio: float | None
+    """of all rows; null without rows"""
+    absent: int
+    nan: int
+    infinite: int
+    wrong_type: int
+    never_seen: int
+    mean: float | None
+    std: float | None
+    """Population standard deviation."""
+    min: float | None
+    max: float | None
+    below_min: int | None
+    """Below the reference's minimum; null for a category."""
+    above_max: int | None
+    """Above the reference's maximum; null for a category."""
+    cells: Cells
+    distances: dict[str, float]
+    """By name; empty when the window or the reference has no value."""
+
+
+class FindingResult(msgspec.Struct, kw_only=True):
+    """A value that a rule calls bad."""
+
+    check: str
+    feature: str | None
+    """null: the model as a whole."""
+    segment: str
+    verdict: Literal["breach"] = "breach"
+    severity: Literal["notice", "warning", "critical"]
+    value: float
+    direction: Literal["above", "below"]
+    """On which side of the threshold it is bad."""
+    threshold: float
+    critical_value: float | None
+    p_value: float | None
+    n: int
+    n_ref: int
+    evidence: dict[str, Any]
+
+
+class Result(msgspec.Struct, kw_only=True):
+    """One record per final window and segment (schemas/result.schema.json)."""
+
+    model: str
+    version: str
+    window: ResultWindow
+    segment: str
+    """`all`, or a segment's name."""
+    revision: int
+    n: int
+    """Rows that were compared."""
+    rows_other_layout: int
+    """Rows that came under another reference's layout; not compared."""
+    lost_offsets: int
+    """Source offsets that retention took before they were read; > 0: the window is incomplete."""
+    reference: str | None
+    """sha256 of the reference; null without one."""
+    policy: str
+    """sha256 of the rules in force."""
+    inspected: int
+    """Rows whose names were compared with the reference's."""
+    unexpected: dict[str, int]
+    """Names that the reference does not have, by inspected rows."""
+    features: dict[str, FeatureResult]
+    findings: list[FindingResult]
+    insufficient: list[str]
+    """Checks that had too few rows to say anything, of one feature at least."""
+    source_offsets: dict[str, dict[str, list[int]]]
+    """topic → partition → [first, last]"""
+
+
+def result_record(evidence: Evidence, findings: Sequence[Finding], policy_sha256: str) -> tuple[bytes, bytes]:
     """Return (key, value) of a window's result; no wall-clock time inside."""
-    closed = evidence.closed
-    window = closed.window
-    key = "|".join(map(str, (closed.model, closed.version, closed.segment, window.start_ms, window.size_ms, window.step_ms)))
-    record = {
-        "model": closed.model,
-        "version": closed.version,
-        "window": {
-            "start_ms": window.start_ms,
-            "end_ms": window.end_ms,
-            "size_ms": window.size_ms,
-            "step_ms": window.step_ms,
-        },
-        "segment": closed.segment,
-        "revision": closed.revision,
-        "n": closed.profile.n,
-        "reference": closed.reference.sha256 if closed.reference else None,
-        "rows_other_layout": closed.rows_other_layout,
-        "lost_offsets": closed.lost_offsets,
-        "inspected": closed.profile.inspected,
-        "unexpected": closed.profile.unexpected,
-        "features": {
+    closed, window = evidence.closed, evidence.closed.window
+    identity = (closed.model, closed.version, closed.segment, window.start_ms, window.size_ms, window.step_ms)
+    record = Result(
+        model=closed.model,
+        version=closed.version,
+        window=ResultWindow(start_ms=window.start_ms, end_ms=window.end_ms, size_ms=window.size_ms, step_ms=window.step_ms),
+        segment=closed.segment,
+        revision=closed.revision,
+        n=closed.profile.n,
+        rows_other_layout=closed.rows_other_layout,
+        lost_offsets=closed.lost_offsets,
+        reference=closed.reference.sha256 if closed.reference else None,
+        policy=policy_sha256,
+        inspected=closed.profile.inspected,
+        unexpected=closed.profile.unexpected,
+        features={
             name: _feature(compared, evidence.distances.get(name, {}), closed.profile.n)
             for name, compared in evidence.features.items()
         },
-        "findings": [_finding(f) for f in findings if f.verdict == "breach"],
-        "insufficient": sorted({f.measurement.check for f in findings if f.verdict == "insufficient"}),
-        "source_offsets": closed.source_offsets,
-    }
-    return key.encode(), orjson.dumps(record, option=orjson.OPT_SORT_KEYS)
+        findings=[_finding(finding, closed.segment) for finding in findings if finding.verdict == "breach"],
+        insufficient=sorted({f.measurement.check for f in findings if f.verdict == "insufficient"}),
+        source_offsets=closed.source_offsets,
+    )
+    return "|".join(map(str, identity)).encode(), orjson.dumps(msgspec.to_builtins(record), option=orjson.OPT_SORT_KEYS)
 
 
-def _feature(compared: Compared, distances: Any, rows: int) -> dict[str, Any]:
-    summary = compared.window
-    below, above = below_above(compared)
-    is_number = isinstance(compared.feature, NumberFeature)
-    return {
-        "kind": "number" if is_number else "category",
-        "n": summary.n,
-        "missing": summary.missing,
-        "missing_ratio": summary.missing / rows if rows else None,
-        "absent": summary.absent,
-        "nan": summary.nan,
-        "infinite": summary.infinite,
-        "wrong_type": summary.wrong_type,
-        "never_seen": summary.never_seen,
-        "mean": summary.mean,
-        "std": summary.std,
-        "min": summary.minimum,
-        "max": summary.maximum,
-        "below_min": below if is_number else None,
-        "above_max": above if is_number else None,
-        "n_ref": compared.reference.n,
-        "cells": _cells(compared),
-        "distances": dict(distances),
-    }
+def _feature(compared: Compared, distances: Mapping[str, float], rows: int) -> FeatureResult:
+    summary, is_number = compared.window, compared.feature_kind == "number"
+    return FeatureResult(
+        kind=compared.feature_kind,
+        n=summary.n,
+        n_ref=compared.reference.n,
+        missing=summary.missing,
+        missing_ratio=summary.missing / rows if rows else None,
+        absent=summary.absent,
+        nan=summary.nan,
+        infinite=summary.infinite,
+        wrong_type=summary.wrong_type,
+        never_seen=summary.never_seen,
+        mean=summary.mean,
+        std=summary.std,
+        min=summary.minimum,
+        max=summary.maximum,
+        below_min=compared.below_min if is_number else None,
+        above_max=compared.above_max if is_number else None,
+        cells=_cells(compared),
+        distances=dict(distances),
+    )
 
 
-def _cells(compared: Compared) -> dict[str, Any]:
-    """Return at most `MAX_CELLS` cells: the deciles of a number; the most frequent values, `other` and `never seen` of a category."""
-    feature, counts = compared.feature, compared.cells[1]
-    if isinstance(feature, NumberFeature):
-        return {"edges": list(feature.reported), "counts": counts.tolist()}
+def _cells(compared: Compared) -> Cells:
+    """Return at most `MAX_CELLS` cells."""
+    feature, values = compared.feature, compared.window.values.tolist()
+    if not isinstance(feature, CategoryFeature):
+        return Cells(edges=list(feature.reported), counts=compared.cells[1].tolist())
     shown = min(len(feature.values), MAX_CELLS - 2)
-    values = compared.window.values
-    rest = int(np.sum(values[shown:]))
-    return {
-        "values": [*feature.values[:shown], OTHER, "never seen"],
-        "counts": [*values[:shown].tolist(), rest, compared.window.never_seen],
-    }
+    return Cells(
+        values=list(feature.values[:shown]),
+        counts=values[:shown],
+        other=sum(values[shown:]),
+        never_seen=compared.window.never_seen,
+    )
 
 
-def _finding(finding: Finding) -> dict[str, Any]:
+def _finding(finding: Finding, segment: str) -> FindingResult:
     measurement = finding.measurement
-    return {
-        "check": measurement.check,
-        "feature": measurement.feature or None,
-        "value": measurement.value,
-        "threshold": finding.threshold,
-        "critical_value": measurement.critical_value,
-        "p_value": measurement.p_value,
-        "n": measurement.n,
-        "n_ref": measurement.n_ref,
-        "severity": finding.severity,
-        "evidence": dict(measurement.evidence),
-    }
+    return FindingResult(
+        check=measurement.check,
+        feature=measurement.feature or None,
+        segment=segment,
+        severity=finding.severity,
+        value=measurement.value,
+        direction="below" if finding.is_below else "above",
+        threshold=finding.threshold,
+        critical_value=measurement.critical_value,
+        p_value=measurement.p_value,
+        n=measurement.n,
+        n_ref=measurement.n_ref,
+        evidence=dict(measurement.evidence),
+    )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from monitor.distances import DISTANCES
-from monitor.findings import Evidence, Measurement
+from monitor.distances import DISTANCES, Distance
+from monitor.findings import Compared, Evidence, Measurement
 
 MIN_ROWS = 100
 """Below, a distance says nothing (docs: what every number means)."""
@@ -14,16 +14,23 @@ MIN_ROWS = 100
 def drift(evidence: Evidence) -> Iterator[Measurement]:
     """Yield `drift.<distance>` per feature, with the critical value at n, m and k."""
     for name, compared in evidence.features.items():
-        n, m = compared.window.n, compared.reference.n
         for distance in DISTANCES:
-            if distance.critical is None or not m:
-                continue
-            yield Measurement(
-                check=f"drift.{distance.name}",
-                feature=name,
-                value=evidence.distances.get(name, {}).get(distance.name, 0.0),
-                n=n,
-                n_ref=m,
-                critical_value=distance.critical(n, m, len(compared.cells[0])) if n else None,
-                min_n=MIN_ROWS,
-            )
+            if distance.critical is not None and compared.feature_kind in distance.kinds and compared.reference.n:
+                value = evidence.distances.get(name, {}).get(distance.name, 0.0)
+                yield _measure(name, compared, distance, value)
+
+
+def _measure(name: str, compared: Compared, distance: Distance, value: float) -> Measurement:
+    n, m, k = compared.window.n, compared.reference.n, len(compared.cells[0])
+    critical = distance.critical(n, m, k) if distance.critical and n else None
+    return Measurement(
+        check=f"drift.{distance.name}",
+        feature=name,
+        value=value,
+        n=n,
+        n_ref=m,
+        critical_value=critical,
+        p_value=distance.p_value(value, n, m, k) if critical is not None and value > critical else None,
+        min_n=MIN_ROWS,
+        evidence={"cells": k},
+    )

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
-import numpy as np
-
+from monitor.chance import critical_excess, critical_extremes, excess_p, extremes_p
 from monitor.findings import Compared, Evidence, Measurement
-from monitor.layout import CategoryFeature, NumberFeature
 
 MIN_ROWS = 30
 """Below, a ratio says nothing."""
 
-_Z = 3.0902323061678132
-"""Standard normal quantile of 1 − 0.001."""
+HAD_IT_RATIO = 0.1
+"""A feature that fewer of the reference's rows had is a sparse one: its absence is nothing new."""
 
 
 def health(evidence: Evidence) -> Iterator[Measurement]:
@@ -25,66 +22,67 @@ def health(evidence: Evidence) -> Iterator[Measurement]:
         yield _missing(name, compared, rows, rows_ref)
         yield _ratio("schema.wrong_type", name, compared.window.wrong_type, rows, rows_ref)
         yield _absent(name, compared, rows, rows_ref)
-        if isinstance(compared.feature, CategoryFeature):
-            yield _ratio("health.never_seen", name, compared.window.never_seen, compared.window.n, compared.reference.n)
-        else:
-            yield _out_of_range(name, compared)
+        yield _never_seen(name, compared) if compared.feature_kind == "category" else _out_of_range(name, compared)
     yield from _unexpected(evidence)
 
 
-def _ratio(check: str, feature: str, bad: int, n: int, n_ref: int, **evidence: object) -> Measurement:
+def _ratio(check: str, feature: str, bad: int, n: int, n_ref: int) -> Measurement:
     value = bad / n if n else 0.0
-    return Measurement(check, feature, value, n, n_ref, min_n=MIN_ROWS, evidence={"rows": bad, **evidence})
+    return Measurement(check, feature, value, n, n_ref, min_n=MIN_ROWS, evidence={"rows": bad})
 
 
 def _missing(name: str, compared: Compared, rows: int, rows_ref: int) -> Measurement:
-    """Return by how much the missing ratio exceeds the reference's; critical: the two-proportion z test, one-sided, pooled."""
+    """Return by how much the missing ratio exceeds the reference's; p: Fisher's exact test, one-sided."""
     missing, missing_ref = compared.window.missing, compared.reference.missing
-    ratio = missing / rows if rows else 0.0
     ratio_ref = missing_ref / rows_ref if rows_ref else 0.0
-    critical = None
-    if rows and rows_ref:
-        pooled = (missing + missing_ref + 1) / (rows + rows_ref + 2)
-        critical = _Z * math.sqrt(pooled * (1 - pooled) * (1 / rows + 1 / rows_ref))
-    facts = {"rows": missing, "missing_ratio": ratio, "missing_ratio_ref": ratio_ref}
-    return Measurement("health.missing", name, ratio - ratio_ref, rows, rows_ref, critical, min_n=MIN_ROWS, evidence=facts)
+    measured = _ratio("health.missing", name, missing, rows, rows_ref)
+    facts = {"rows": missing, "missing_ratio": measured.value, "missing_ratio_ref": ratio_ref}
+    measured = measured._replace(value=measured.value - ratio_ref, evidence=facts)
+    return _with_excess(measured, missing, missing_ref, ratio_ref)
+
+
+def _with_excess(measured: Measurement, bad: int, bad_ref: int, ratio_ref: float = 0.0) -> Measurement:
+    """Add the largest value that chance still explains, and beyond it the exact p."""
+    n, m = measured.n, measured.n_ref
+    if not (n and m):
+        return measured
+    enough = critical_excess(n, bad_ref, m)
+    p_value = excess_p(bad, n, bad_ref, m) if bad >= enough else None
+    return measured._replace(critical_value=(enough - 1) / n - ratio_ref, p_value=p_value)
 
 
 def _absent(name: str, compared: Compared, rows: int, rows_ref: int) -> Measurement:
     """Return the share of events without the feature, where the reference's data had it."""
-    had_it = rows_ref > 0 and compared.reference.absent < rows_ref / 2
-    return _ratio("schema.missing_feature", name, compared.window.absent if had_it else 0, rows, rows_ref)
+    had_it = compared.reference.n >= HAD_IT_RATIO * rows_ref > 0
+    absent = compared.window.absent if had_it else 0
+    measured = _ratio("schema.missing_feature", name, absent, rows, rows_ref)
+    return _with_excess(measured, absent, compared.reference.missing)
 
 
-def below_above(compared: Compared) -> tuple[int, int]:
-    """Return the rows below the reference's minimum and above its maximum; exact, both are cell borders."""
-    feature = compared.feature
-    if not isinstance(feature, NumberFeature):
-        return 0, 0
-    edges = np.array(feature.edges)
-    below = int(np.searchsorted(edges, math.nextafter(feature.minimum, -math.inf), side="right"))
-    above = int(np.searchsorted(edges, feature.maximum, side="left")) + 1
-    return int(compared.window.values[:below].sum()), int(compared.window.values[above:].sum())
+def _never_seen(name: str, compared: Compared) -> Measurement:
+    """Return the share of values that the reference does not have."""
+    bad, bad_ref = compared.window.never_seen, compared.reference.never_seen
+    measured = _ratio("health.never_seen", name, bad, compared.window.n, compared.reference.n)
+    return _with_excess(measured, bad, bad_ref)
 
 
 def _out_of_range(name: str, compared: Compared) -> Measurement:
-    """Return the share of values outside the reference's range; p: all of k extremes of n + m fall into the window."""
-    below, above = below_above(compared)
-    n, m, k = compared.window.n, compared.reference.n, below + above
-    p_value = None
-    if k and m:
-        log_p = math.lgamma(n + 1) - math.lgamma(n - k + 1) - math.lgamma(n + m + 1) + math.lgamma(n + m - k + 1)
-        p_value = math.exp(log_p)
-    measured = _ratio("health.out_of_range", name, k, n, m, below_min=below, above_max=above)
-    return measured._replace(p_value=p_value)
+    """Return the share of values outside the reference's range; p: a bound that holds for any distribution."""
+    n, m, k = compared.window.n, compared.reference.n, compared.below_min + compared.above_max
+    measured = _ratio("health.out_of_range", name, k, n, m)
+    facts = {"rows": k, "below_min": compared.below_min, "above_max": compared.above_max}
+    if not (n and m):
+        return measured._replace(evidence=facts)
+    enough = critical_extremes(n, m)
+    p_value = extremes_p(k, n, m) if k else None
+    return measured._replace(critical_value=(enough - 1) / n, p_value=p_value, evidence=facts)
 
 
 def _unexpected(evidence: Evidence) -> Iterator[Measurement]:
     """Yield the share of inspected rows with the most frequent name that the reference does not have."""
     profile = evidence.closed.profile
-    if evidence.closed.reference is None or not profile.inspected:
+    if evidence.closed.reference is None:
         return
     names = dict(sorted(profile.unexpected.items()))
-    value = max(names.values(), default=0) / profile.inspected
-    facts = {"rows_inspected": profile.inspected, "names": names}
-    yield Measurement("schema.unexpected_feature", "", value, profile.n, 0, min_n=MIN_ROWS, evidence=facts)
+    measured = _ratio("schema.unexpected_feature", "", max(names.values(), default=0), profile.inspected, 0)
+    yield measured._replace(min_n=1, evidence={"rows_inspected": profile.inspected, "names": names})  # a name seen is a fact

@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
-import numpy as np
+import math
 
-from monitor.columns import Float, Int
+from monitor.columns import Int
+
+
+def contributions(reference: Int, window: Int) -> list[float]:
+    """Return each cell's part of psi, (Q−P) ln(Q/P), in cell order; they add up to it, none is negative.
+
+    Differences of shares are taken between integers, so that nearly equal cells lose no digits; both sides are treated alike.
+    """
+    k = len(reference)
+    n, m = 2 * int(window.sum()) + k, 2 * int(reference.sum()) + k
+    parts = []
+    for r, w in zip(reference.tolist(), window.tolist(), strict=True):
+        p, q = (2 * r + 1) * n, (2 * w + 1) * m
+        parts.append(abs(q - p) / (n * m) * math.log1p(abs(q - p) / min(p, q)))
+    return parts
 
 
 def psi(reference: Int, window: Int) -> float:
@@ -12,28 +26,18 @@ def psi(reference: Int, window: Int) -> float:
 
     reference, window: (k,) counts of the same cells.
 
+    >>> import numpy as np
     >>> psi(np.array([50, 50]), np.array([50, 50]))
     0.0
+    >>> round(psi(np.array([50, 50]), np.array([25, 75])), 9)
+    0.268676783
     """
-    p, q = contributions_shares(reference, window)
-    return float(((q - p) * np.log(q / p)).sum())
+    return math.fsum(contributions(reference, window))
 
 
 def psi_corrected(reference: Int, window: Int) -> float:
-    """Return psi less its expectation without drift, (k−1)(1/n + 1/m); may be negative."""
+    """Return psi less its expectation without drift, (k−1)(1/n + 1/m); may be negative; 0 when one side is empty."""
     n, m = int(window.sum()), int(reference.sum())
     if not (n and m):
         return 0.0
     return psi(reference, window) - (len(window) - 1) * (1 / n + 1 / m)
-
-
-def contributions_shares(reference: Int, window: Int) -> tuple[Float, Float]:
-    """Return (P, Q), the ½-smoothed shares, each (k,)."""
-    k = len(reference)
-    return (reference + 0.5) / (reference.sum() + 0.5 * k), (window + 0.5) / (window.sum() + 0.5 * k)
-
-
-def contributions(reference: Int, window: Int) -> Float:
-    """Return each cell's part of psi, shape (k,); they add up to it."""
-    p, q = contributions_shares(reference, window)
-    return np.asarray((q - p) * np.log(q / p))

@@ -89,7 +89,7 @@ class TestNumbers:
         number, category = record["features"]["x"], record["features"]["c"]
         assert (number["n"], number["nan"], number["below_min"], number["above_max"]) == (4, 1, 1, 1)
         assert (number["min"], number["max"], number["mean"]) == (-99.0, 99.0, pytest.approx(0.25))
-        assert category["cells"] == {"values": ["a", "b", "c", "other", "never seen"], "counts": [2, 0, 0, 0, 1]}
+        assert category["cells"] == {"values": ["a", "b", "c"], "counts": [2, 0, 0], "other": 0, "never_seen": 1}
         assert (category["missing"], category["wrong_type"], category["never_seen"]) == (1, 1, 1)
         assert set(number["distances"]) == {"psi", "psi_corrected", "js"}
 
