@@ -1,0 +1,56 @@
+"""The fixed rule: threshold, critical value, gate."""
+
+import pytest
+
+from monitor.decision.fixed import decide
+from monitor.findings import Measurement
+from monitor.policy import Rule, RuleSet
+
+
+def verdict(rule: Rule, **measured: object) -> str:
+    measurement = Measurement("drift.psi", "x", **{"value": 0.3, "n": 1000, "n_ref": 5000, **measured})  # type: ignore[arg-type]
+    return decide("credit", [measurement], RuleSet({"drift.psi": rule}))[0].verdict
+
+
+@pytest.mark.parametrize(
+    ("value", "threshold", "critical", "expected"),
+    [
+        (0.3, 0.2, None, "breach"),
+        (0.2, 0.2, None, "ok"),  # a threshold is not above itself
+        (0.1, 0.2, None, "ok"),
+        (0.3, 0.2, 0.25, "breach"),
+        (0.3, 0.2, 0.3, "ok"),
+        (0.3, 0.2, 0.4, "ok"),
+        (0.1, 0.2, 0.05, "ok"),
+        (0.1, -1.0, 0.05, "breach"),
+    ],
+)
+def test_above_is_a_breach_beyond_the_larger_of_threshold_and_critical_value(
+    value: float, threshold: float, critical: float | None, expected: str
+) -> None:
+    assert verdict(Rule(above=threshold), value=value, critical_value=critical) == expected
+
+
+@pytest.mark.parametrize(("value", "expected"), [(99.0, "breach"), (100.0, "ok"), (101.0, "ok")])
+def test_below_is_a_breach_strictly_below(value: float, expected: str) -> None:
+    assert verdict(Rule(below=100), value=value) == expected
+
+
+@pytest.mark.parametrize(("n", "expected"), [(99, "insufficient"), (100, "breach")])
+def test_fewer_rows_than_the_check_needs_are_insufficient(n: int, expected: str) -> None:
+    assert verdict(Rule(above=0.2), n=n, min_n=100) == expected
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [Rule(above=0.2, enabled=False), Rule(above=0.2, features=("y",)), Rule(above=0.2, models=("fraud", "risk-*"))],
+    ids=["off", "another feature", "another model"],
+)
+def test_what_no_rule_is_for_is_no_finding(rule: Rule) -> None:
+    assert decide("credit", [Measurement("drift.psi", "x", 0.9, 1000, 5000)], RuleSet({"drift.psi": rule})) == []
+
+
+def test_a_finding_carries_what_its_rule_says() -> None:
+    rule = Rule(below=3, severity="critical", windows=4)
+    finding = decide("credit", [Measurement("traffic.low", "", 2, 2, 0)], RuleSet({"traffic.low": rule}))[0]
+    assert (finding.threshold, finding.severity, finding.windows, finding.is_below) == (3, "critical", 4, True)

@@ -1,0 +1,121 @@
+"""The wire form of a final window, against raw rows."""
+
+import json
+from typing import Any
+
+import msgspec
+import numpy as np
+import orjson
+import pytest
+
+from monitor.pipeline import judge_window
+from monitor.policy import DEFAULT_RULE_SET
+from monitor.reference import Reference
+from monitor.results import MAX_CELLS, Result
+from tests.closed_windows import ABSENT, HOUR_MS, MISSING, WRONG_TYPE, closed, reference_of
+
+DICE = np.random.default_rng(3)
+AGES = DICE.normal(40, 10, 3000)
+REFERENCE = reference_of({"age": AGES.tolist(), "country": ["DE"] * 2000 + ["FR"] * 700 + ["other"] * 300})
+
+
+def result(columns: Any, reference: Reference | None = REFERENCE, **changes: Any) -> dict[str, Any]:
+    [(key, value)] = judge_window(closed(reference, columns, **changes), b"", DEFAULT_RULE_SET).results
+    assert key == b"credit|7|all|0|3600000|3600000"
+    record = msgspec.json.decode(value, type=Result)
+    assert orjson.dumps(msgspec.to_builtins(record), option=orjson.OPT_SORT_KEYS) == value
+    return dict(json.loads(value))
+
+
+def test_it_names_window_reference_and_rules() -> None:
+    record = result({"age": [40.0] * 5}, rows_other_layout=3, lost_offsets=2, revision=1)
+    assert record["window"] == {"start_ms": 0, "end_ms": HOUR_MS, "size_ms": HOUR_MS, "step_ms": HOUR_MS}
+    assert (record["model"], record["version"], record["segment"], record["revision"]) == ("credit", "7", "all", 1)
+    assert (record["n"], record["rows_other_layout"], record["lost_offsets"]) == (5, 3, 2)
+    assert (record["reference"], record["policy"]) == (REFERENCE.sha256, DEFAULT_RULE_SET.sha256)
+    assert record["source_offsets"] == {"predictions": {"0": [0, 99]}}
+
+
+def test_a_number_is_what_numpy_says_of_its_rows() -> None:
+    ages = DICE.normal(45, 10, 500)
+    column = [*ages.tolist(), MISSING, ABSENT, WRONG_TYPE]
+    feature = result({"age": column})["features"]["age"]
+    assert (feature["kind"], feature["n"], feature["n_ref"]) == ("number", 500, 3000)
+    assert (feature["missing"], feature["absent"], feature["wrong_type"], feature["never_seen"]) == (2, 1, 1, 0)
+    assert feature["missing_ratio"] == 2 / 503
+    assert feature["mean"] == pytest.approx(ages.mean(), rel=1e-9)
+    assert feature["std"] == pytest.approx(ages.std(), rel=1e-9)
+    assert (feature["min"], feature["max"]) == (ages.min(), ages.max())
+    assert feature["below_min"] == (ages < AGES.min()).sum()
+    assert feature["above_max"] == (ages > AGES.max()).sum()
+    edges = np.array(feature["cells"]["edges"])
+    assert edges.tolist() == np.quantile(AGES, np.arange(1, 10) / 10, method="inverted_cdf").tolist()
+    assert feature["cells"]["counts"] == np.bincount(np.searchsorted(edges, ages), minlength=10).tolist()
+    assert set(feature["distances"]) == {"psi", "psi_corrected", "js"}
+
+
+def test_a_categorys_counts_are_of_its_values_and_a_value_called_other_is_none_of_the_others() -> None:
+    column = ["DE"] * 5 + ["other"] * 4 + ["ES"] * 3 + ["PT"] * 2 + [MISSING]
+    feature = result({"country": column})["features"]["country"]
+    assert feature["cells"] == {"values": ["DE", "FR", "other"], "counts": [5, 0, 4], "other": 0, "never_seen": 5}
+    assert (feature["kind"], feature["n"], feature["missing"], feature["never_seen"]) == ("category", 14, 1, 5)
+    assert [feature[name] for name in ("mean", "std", "min", "max", "below_min", "above_max")] == [None] * 6
+
+
+@pytest.mark.parametrize("max_categories", [200, 20])
+def test_at_most_32_cells_are_reported_and_their_counts_add_up(max_categories: int) -> None:
+    values = [f"v{i:03d}" for i in range(100)]
+    reference = reference_of({"c": [value for i, value in enumerate(values) for _ in range(100 - i)]}, max_categories)
+    column = values + ["new"] * 7
+    cells = result({"c": column}, reference)["features"]["c"]["cells"]
+    assert len(cells["values"]) + 2 == min(MAX_CELLS, max_categories + 2)
+    assert sum(cells["counts"]) + cells["other"] + cells["never_seen"] == len(column)
+    assert cells["never_seen"] == 7
+
+
+def test_distances_are_of_all_cells_not_of_the_reported_ones() -> None:
+    values = [f"v{i:03d}" for i in range(100)]
+    reference = reference_of({"c": [value for value in values for _ in range(50)]})
+    moved = [value for value in values[:90] for _ in range(5)] + [values[95]] * 50
+    assert result({"c": moved}, reference)["features"]["c"]["distances"]["js"] > 0.2
+
+
+def test_only_breaches_are_findings_and_what_cannot_be_said_is_listed() -> None:
+    record = result({"age": [MISSING] * 400, "country": ["DE", "FR"] * 200})
+    assert [(f["check"], f["feature"]) for f in record["findings"]] == [
+        ("drift.psi", "country"),
+        ("drift.js", "country"),
+        ("health.missing", "age"),
+    ]
+    assert record["insufficient"] == ["drift.js", "drift.psi", "health.out_of_range", "schema.unexpected_feature"]
+    found = record["findings"][0]
+    assert set(found) == {
+        "check", "feature", "segment", "verdict", "severity", "value", "direction", "threshold", "critical_value", "p_value", "n",
+        "n_ref", "evidence",
+    }  # fmt: skip
+
+
+def test_names_that_nobody_expects_are_listed_with_their_rows() -> None:
+    record = result({"age": [40.0] * 5}, inspected=3, unexpected={"zip": 2})
+    assert (record["inspected"], record["unexpected"]) == (3, {"zip": 2})
+
+
+def test_an_empty_window_has_a_record_with_nulls() -> None:
+    record = result({})
+    assert record["n"] == 0
+    feature = record["features"]["age"]
+    assert [feature[name] for name in ("mean", "std", "min", "max", "missing_ratio")] == [None] * 5
+    assert feature["distances"] == {}
+    assert [f["check"] for f in record["findings"]] == ["traffic.low"]
+    assert record["findings"][0]["direction"] == "below"
+
+
+def test_without_a_reference_there_are_no_features() -> None:
+    record = result({}, None, rows_other_layout=0)
+    assert (record["reference"], record["features"]) == (None, {})
+
+
+def test_infinite_numbers_are_counted_and_reported_as_nothing_else() -> None:
+    reference = reference_of({"x": [1.0, 2.0, 3.0] * 100})
+    feature = result({"x": [1e308, -1e308, 2.0]}, reference)["features"]["x"]
+    assert (feature["below_min"], feature["above_max"], feature["n"]) == (1, 1, 3)
