@@ -1,0 +1,181 @@
+"""Events per second on Apache Kafka, beside a consumer that does nothing but parse: `python -m benchmarks [--events N]`.
+
+One worker process reads a full topic end to end (consume, decode, profile, checkpoint); the bare consumer is librdkafka with
+`orjson.loads` of every value, on the same topic of the same broker, before and after. Ratios count; absolute rates are the machine's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from pathlib import Path
+
+import confluent_kafka as ck
+import numpy as np
+import orjson
+
+from monitor.columns import ColumnBatch
+from monitor.config import load_config
+from monitor.layout import CategoryFeature, layout_of
+from monitor.profiles import Profile
+from monitor.reference import Reference
+from monitor.runtime import references, topics
+from monitor.runtime.supervisor import die_with_parent
+from tests.kafka import KafkaCluster, free_port
+from tests.shapes import number_feature_of
+
+N_NUMBERS, N_CATEGORIES, PARTITIONS = 15, 5, 4
+COLOURS = ["red", "green", "blue", "black"]
+START_MS = 1_700_000_000_000
+WINDOW_SETS = {"1h": ["1h"], "1h + 24h/1h + 7d": ["1h", "24h/1h", "7d"]}
+
+CONFIG = """\
+app: {app}
+kafka: {{bootstrap_servers: "{bootstrap}"}}
+sources: [{{topic: events, clock: event}}]
+models: {{credit: {{windows: [{windows}], grace: 2m}}}}
+partials_partitions: 4
+state: {{dir: "{folder}/{app}", checkpoint: 2s}}
+http: {{bind: "127.0.0.1:{port}"}}
+"""
+
+
+def fill(bootstrap: str, topic: str, n: int, bad_share: float) -> float:
+    """Fill a topic with n 20-feature events, some malformed; return the mean size in bytes."""
+    dice = np.random.default_rng(1)
+    bodies = []
+    for i in range(10_000):
+        features: dict[str, object] = {f"feature_{j:02d}": round(float(dice.normal()), 6) for j in range(N_NUMBERS)}
+        features |= {f"feature_{j:02d}": COLOURS[dice.integers(4)] for j in range(N_NUMBERS, N_NUMBERS + N_CATEGORIES)}
+        event = {
+            "id": f"req-{i:012d}", "model": "credit", "version": "7", "time": START_MS + i * 30, "features": features,
+            "prediction": "paid", "score": 0.8312, "latency_ms": 12.5,
+        }  # fmt: skip
+        body = orjson.dumps(event)
+        bodies.append(body[:-20] if dice.random() < bad_share else body)
+    producer = ck.Producer(
+        {"bootstrap.servers": bootstrap, "linger.ms": 20, "batch.size": 1 << 20, "queue.buffering.max.messages": 1_000_000}
+    )
+    for i in range(n):
+        while True:
+            try:
+                producer.produce(topic, bodies[i % len(bodies)], partition=i % PARTITIONS)
+                break
+            except BufferError:
+                producer.poll(0.1)
+        if i % 10_000 == 0:
+            producer.poll(0)
+    producer.flush(120)
+    return statistics.mean(map(len, bodies))
+
+
+def reference() -> Reference:
+    dice = np.random.default_rng(2)
+    numbers = dice.normal(size=(N_NUMBERS, 5_000))
+    features = [number_feature_of(f"feature_{j:02d}", numbers[j]) for j in range(N_NUMBERS)]
+    names = [f"feature_{j:02d}" for j in range(N_NUMBERS, N_NUMBERS + N_CATEGORIES)]
+    layout = layout_of([*features, *(CategoryFeature(name=name, values=tuple(COLOURS)) for name in names)])
+    profile = Profile(layout)
+    profile.update(ColumnBatch(5_000, numbers, None, [dice.choice(COLOURS, 5_000).tolist() for _ in names]))
+    return Reference.build("credit", "7", profile)
+
+
+def bare(bootstrap: str, topic: str, n: int) -> float:
+    """Return events per second of librdkafka + orjson.loads."""
+    consumer = ck.Consumer({"bootstrap.servers": bootstrap, "group.id": "bare", "enable.auto.commit": False})
+    consumer.assign([ck.TopicPartition(topic, p, 0) for p in range(PARTITIONS)])
+    seen, started = 0, None
+    while seen < n:
+        messages = consumer.consume(5_000, 1.0)
+        started = started or time.perf_counter()
+        for message in messages:
+            try:
+                orjson.loads(message.value())
+            except orjson.JSONDecodeError:
+                continue
+        seen += len(messages)
+    consumer.close()
+    return seen / (time.perf_counter() - (started or 0))
+
+
+def ours(cluster: KafkaCluster, topic: str, n: int, windows: list[str], folder: Path) -> float:
+    """Return events per second of one worker, from its first event to its last, by its own metrics."""
+    app, port = f"bench{time.time_ns()}", free_port()
+    spec = ", ".join("{size: %s, step: %s}" % tuple(w.split("/")) if "/" in w else "{size: %s}" % w for w in windows)  # noqa: UP031
+    path = folder / f"{app}.yaml"
+    text = CONFIG.format(app=app, bootstrap=cluster.bootstrap, folder=folder, port=port, windows=spec)
+    path.write_text(text.replace("topic: events", f"topic: {topic}"))
+    config = load_config(path, {})
+    topics.create_topics(config)
+    references.publish(config, reference())
+    command = [sys.executable, "-m", "monitor", "worker", "--config", str(path)]
+    with (folder / "worker.log").open("ab") as log:
+        process = subprocess.Popen(command, stderr=log, stdout=log, preexec_fn=die_with_parent)
+    try:
+        points: list[tuple[float, float]] = []
+        deadline = time.monotonic() + 180
+        while time.monotonic() < deadline and (not points or points[-1][1] < n):
+            time.sleep(0.05)
+            done = _read(port)
+            if done is not None and (not points or done > points[-1][1]):
+                points.append((time.perf_counter(), done))
+    finally:
+        os.kill(process.pid, signal.SIGTERM)
+        process.wait(60)
+    # Metrics move once a second; between two of those steps, both inside the run, the rate is right.
+    inside = [point for point in points if 0 < point[1] < n]
+    (t0, n0), (t1, n1) = inside[0], inside[-1]
+    return (n1 - n0) / (t1 - t0)
+
+
+def _read(port: int) -> float | None:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+            lines = answer.read().decode().splitlines()
+    except OSError:
+        return None
+    wanted = ("monitor_events_total{", "monitor_rejections_total{")
+    return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(wanted))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--events", type=int, default=1_200_000)
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--json", type=Path, help="also write the figures here")
+    arguments = parser.parse_args()
+    n = arguments.events
+    figures: dict[str, object] = {"events": n, "features": N_NUMBERS + N_CATEGORIES}
+    with KafkaCluster() as cluster, tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for topic, share in (("clean", 0.0), ("mixed", 0.01)):
+            cluster.create(topic, PARTITIONS)
+            figures[f"bytes_{topic}"] = round(fill(cluster.bootstrap, topic, n, share))
+        rows: dict[str, list[float]] = {"bare": [], "mixed": []} | {name: [] for name in WINDOW_SETS}
+        for _ in range(arguments.runs):  # in turn, so that a slow minute of the machine meets all of them
+            rows["bare"].append(bare(cluster.bootstrap, "clean", n))
+            for name_, windows in WINDOW_SETS.items():
+                rows[name_].append(ours(cluster, "clean", n, windows, folder))
+            rows["mixed"].append(ours(cluster, "mixed", n, ["1h"], folder))
+    rates = {name: statistics.median(values) for name, values in rows.items()}
+    figures["events_per_second"] = {name: round(rate) for name, rate in rates.items()}
+    figures["ratios"] = {
+        "worker / bare consumer with orjson.loads": round(rates["1h"] / rates["bare"], 3),
+        "three window specifications / one": round(rates["1h + 24h/1h + 7d"] / rates["1h"], 3),
+        "1 % malformed / none": round(rates["mixed"] / rates["1h"], 3),
+    }
+    print(json.dumps(figures, indent=2))
+    if arguments.json:
+        arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
