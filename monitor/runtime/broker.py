@@ -113,16 +113,34 @@ class Watch:
     def first_at(self, topic: str, partition: int, offset: int) -> int | None:
         """Return the offset of the first record at or after `offset`, None when there is none up to the end."""
         with self._lock:
-            self._consumer.assign([ck.TopicPartition(topic, partition, offset)])
-            try:
-                while (message := self._consumer.poll(TIMEOUT_S)) is not None:
-                    if message.error() is None:
-                        return int(message.offset() or 0)
-                    if message.error().code() == ck.KafkaError._PARTITION_EOF:
-                        return None
-                raise ck.KafkaException(ck.KafkaError(ck.KafkaError._TIMED_OUT))
-            finally:
-                self._consumer.unassign()
+            return next(self._read(topic, partition, offset), None)
+
+    def present(self, topic: str, partition: int, first: int, last: int) -> list[int]:
+        """Return the offsets from `first` to `last` that hold records."""
+        found = []
+        with self._lock:
+            for offset in self._read(topic, partition, first):
+                if offset <= last:
+                    found.append(offset)
+                if offset >= last:
+                    break
+        return found
+
+    def _read(self, topic: str, partition: int, offset: int) -> Iterator[int]:
+        """Yield offsets of records up to the end. Raises KafkaException."""
+        self._consumer.assign([ck.TopicPartition(topic, partition, offset)])
+        try:
+            while (message := self._consumer.poll(TIMEOUT_S)) is not None:
+                error = message.error()
+                if error is None:
+                    yield int(message.offset() or 0)
+                elif error.code() == ck.KafkaError._PARTITION_EOF:
+                    return
+                else:
+                    raise ck.KafkaException(error)
+            raise ck.KafkaException(ck.KafkaError(ck.KafkaError._TIMED_OUT))
+        finally:
+            self._consumer.unassign()
 
 
 def read_to_end(kafka: Kafka, topic: str, *, partitions: int) -> Iterator[ck.Message]:

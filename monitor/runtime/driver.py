@@ -4,17 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import Executor
-from typing import Any
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
 
+import confluent_kafka as ck
 import structlog
 
-from monitor.errors import OffsetGap, StateMismatch
-from monitor.ports import Checkpoint, PartitionStage, Record
+from monitor.errors import MonitorError, OffsetGap, StateMismatch
+from monitor.ports import PartitionStage, Record
 from monitor.runtime.broker import Watch
 from monitor.runtime.extensions import CheckpointTable, MonitorApp
-from monitor.runtime.guard import Guard
+
+Start = Literal["earliest", "latest"]
+Counts = Mapping[tuple[str, ...], int]
+
+ASK_END_S = 1.0
+"""How often the broker is asked for the end of a silent partition."""
+ASK_LAG_S = 10.0
+"""How often it is asked for the end of any partition."""
+UNDELIVERED_S = 120.0
+"""A record that is on the log for so long and does not reach us means that the client is stuck: start again."""
 
 log = structlog.get_logger()
 
@@ -24,144 +36,219 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+class LostRecords(MonitorError):
+    """Records that are on the log did not reach this process."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What all drivers of a worker share.
+
+    on_durable: told a partition's counts each time they are durable. checkpoint_s: at most so long between checkpoints.
+    """
+
+    app: MonitorApp
+    watch: Watch
+    executor: Executor
+    check_guard: Callable[[], None]
+    is_current: Callable[[PartitionDriver], bool]
+    on_durable: Callable[[PartitionDriver, Counts, float | None], None]
+    checkpoint_s: float
+
+
 class PartitionDriver:
     """Owns a stage between one assignment and the revocation after it.
 
-    is_current: whether this very driver still stands for its partition in the present generation.
+    start: where a partition without state begins. lag: records that the broker has and the stage has not, when last asked.
     """
 
     def __init__(
         self,
-        app: MonitorApp,
+        around: Surroundings,
         table: CheckpointTable,
         topic: str,
         partition: int,
         stage: PartitionStage,
         *,
-        watch: Watch,
-        executor: Executor,
-        guard: Guard,
-        is_current: Callable[[PartitionDriver], bool],
-        checkpoint_s: float,
+        generation: int,
+        start: Start = "earliest",
     ) -> None:
         self.topic = topic
         self.partition = partition
         self.stage = stage
-        self.table = table
-        self.generation = app.consumer_generation_id
-        self.checkpoint_seconds = 0.0
-        self.checkpoints = 0
-        self.progress_s = time.monotonic()
-        self._app = app
-        self._watch = watch
-        self._executor = executor
-        self._guard = guard
-        self._is_current = is_current
-        self._checkpoint_s = checkpoint_s
-        self._last_checkpoint_s = time.monotonic()
+        self.generation = generation
+        self.lag = 0
+        self._around = around
+        self._table = table
+        self._start = start
+        self._checkpointed_s = self._fed_s = self._asked_end_s = self._asked_lag_s = time.monotonic()
+        self._waiting_since_s: float | None = None
         self._unacked: list[Any] = []
         self._lock = asyncio.Lock()
+        self._is_whole = True
 
     def is_owner(self) -> bool:
         """Whether what this driver does still counts; ends the process when nobody has confirmed that for too long."""
-        self._guard.check()
-        return self._is_current(self)
+        self._around.check_guard()
+        return self._around.is_current(self)
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[bool]:
+        """Hold the lock; yield whether there is anything to do. After a turn that was broken off, the stage is never used again."""
+        async with self._lock:
+            is_open = self._is_whole and self.is_owner()
+            self._is_whole = False
+            yield is_open
+            self._is_whole = is_open
+
+    async def _ask(self, question: Callable[..., Any], *args: Any) -> Any:
+        """Ask the broker in another thread."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._around.executor, question, self.topic, self.partition, *args)
+
+    # --- where to start
 
     async def start_offset(self) -> int:
-        """Return where reading starts: after the state, or at the log's start when there is none.
+        """Return where reading starts: after the state; without state at the log's start, or at its end if so configured.
 
         Raises StateMismatch when the log ends before the state does.
         """
-        low, high = await self._ask(self._watch.offsets)
-        if self.stage.next_offset < 0:
-            self.stage.skip_to(low)
-        elif self.stage.next_offset > high:
+        low, high = await self._ask(self._around.watch.offsets)
+        expected = self.stage.next_offset
+        if expected < 0:
+            self.stage.skip_to(high if self._start == "latest" else low)
+        elif expected > high:
             raise StateMismatch(
-                f"{self.topic}/{self.partition} ends at offset {high}, its state has read up to {self.stage.next_offset}: "
+                f"{self.topic}/{self.partition} ends at offset {high}, its state has read up to {expected}: "
                 "the topic was emptied or made anew; start with another `app` name, or restore it"
             )
-        elif self.stage.next_offset < low:
-            log.error("records_lost", topic=self.topic, partition=self.partition, start=self.stage.next_offset, upto=low)
+        elif expected < low:
+            log.error("records_lost", topic=self.topic, partition=self.partition, start=expected, upto=low)
             self.stage.skip_to(low, lost=True)
         return self.stage.next_offset
 
-    async def _ask(self, question: Callable[..., Any], *args: Any) -> Any:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._executor, question, self.topic, self.partition, *args)
+    # --- reading
 
     async def feed(self, event: Any) -> None:
         """Fold one batch; acknowledged after the checkpoint that covers it."""
-        async with self._lock:
-            if not self.is_owner():
+        async with self._turn() as is_open:
+            if not is_open:
                 return
-            records: list[Record] = event.value
-            while True:
-                try:
-                    self.stage.feed(records, now_ms())
-                    break
-                except OffsetGap as gap:
-                    await self._explain(gap)
-            self.progress_s = time.monotonic()
+            await self._fold(event.value)
+            self._fed_s = time.monotonic()
+            self._waiting_since_s = None
             self._unacked.append(event)
 
-    async def _explain(self, gap: OffsetGap) -> None:
-        """Ask the broker whether a gap is real: markers of transactions and compacted records leave them. Lost ones are fatal."""
-        first = await self._ask(self._watch.first_at, gap.expected)
-        if first is None or first < gap.got:
-            raise StateMismatch(
-                f"{self.topic}/{self.partition}: expected offset {gap.expected}, got {gap.got}, but the log has {first}"
-            )
-        self.stage.skip_to(gap.got)
+    async def _fold(self, records: list[Record]) -> None:
+        """Feed the stage; of offsets that are left out, ask the broker whether they hold records.
+
+        Markers of transactions and compacted records leave gaps, and those are skipped. Records that exist and did not come are lost
+        on the way to us: LostRecords.
+        """
+        present: list[int] | None = None
+        while True:
+            try:
+                self.stage.feed(records, now_ms())
+            except OffsetGap as gap:
+                if present is None:
+                    present = await self._ask(self._around.watch.present, gap.expected, records[-1].offset)
+                lost = [offset for offset in present if gap.expected <= offset < gap.got]
+                if lost or gap.got not in present:
+                    raise LostRecords(
+                        f"{self.topic}/{self.partition}: expected offset {gap.expected}, got {gap.got}; the log has "
+                        f"{lost[0] if lost else 'neither'}"
+                    ) from gap
+                self.stage.skip_to(gap.got)
+            else:
+                return
+
+    # --- time
 
     async def tick(self) -> None:
         """Let time pass, checkpoint if it is time or something waits for it, and send what is durable."""
-        async with self._lock:
-            if not self.is_owner():
+        async with self._turn() as is_open:
+            if not is_open:
                 return
             await self._advance()
-            due = time.monotonic() - self._last_checkpoint_s >= self._checkpoint_s
-            if due or self.stage.wants_checkpoint:
+            await self._ask_lag()
+            is_due = time.monotonic() - self._checkpointed_s >= self._around.checkpoint_s
+            if is_due or self.stage.wants_checkpoint:
                 await self._checkpoint()
             await self._send()
 
     async def _advance(self) -> None:
-        now = now_ms()
-        if not self.stage.is_quiet(now):
-            self.stage.advance(now, at_end=False)
-            return
-        _, high = await self._ask(self._watch.offsets)
-        if high > self.stage.next_offset >= 0:
-            # Only markers of transactions may be left; what else there is will be delivered.
-            first = await self._ask(self._watch.first_at, self.stage.next_offset)
-            if first is None and self.is_owner():
-                self.stage.skip_to(high)
-                _, high = await self._ask(self._watch.offsets)
+        now, at_end = now_ms(), False
+        if self.stage.is_quiet(now) and time.monotonic() - self._asked_end_s >= ASK_END_S:
+            at_end = await self._is_at_end()
+            self._asked_end_s = time.monotonic()
         if self.is_owner():
-            self.stage.advance(now, at_end=high <= self.stage.next_offset and self.stage.is_quiet(now))
+            self.stage.advance(now, at_end=at_end)
+
+    async def _is_at_end(self) -> bool:
+        """Whether a read from the next offset to the broker's end finds nothing; markers of transactions there are skipped.
+
+        A broker that does not answer is no reason to end: not knowing is not being at the end.
+        """
+        expected = self.stage.next_offset
+        try:
+            _, high = await self._ask(self._around.watch.offsets)
+            if high <= expected:
+                return True
+            if await self._ask(self._around.watch.first_at, expected) is not None:
+                return False
+        except ck.KafkaException as error:
+            log.warning("end_unknown", topic=self.topic, partition=self.partition, error=str(error))
+            return False
+        if self.is_owner():
+            self.stage.skip_to(high)
+        return True
+
+    async def _ask_lag(self) -> None:
+        """Measure the lag now and then; end the process when a record has been waiting for far too long."""
+        now_s = time.monotonic()
+        if now_s - self._asked_lag_s < ASK_LAG_S:
+            return
+        self._asked_lag_s = now_s
+        try:
+            _, high = await self._ask(self._around.watch.offsets)
+            self.lag = max(0, high - self.stage.next_offset)
+            if not self.lag:
+                self._waiting_since_s = None
+            elif self._waiting_since_s is None:
+                self._waiting_since_s = now_s
+            elif now_s - self._waiting_since_s > UNDELIVERED_S and now_s - self._fed_s > UNDELIVERED_S:
+                if await self._ask(self._around.watch.first_at, self.stage.next_offset) is not None:
+                    raise LostRecords(f"{self.topic}/{self.partition}: {self.lag} records wait and nothing is delivered")
+                self._waiting_since_s = None
+        except ck.KafkaException as error:
+            log.warning("end_unknown", topic=self.topic, partition=self.partition, error=str(error))
+
+    # --- writing
 
     async def _checkpoint(self) -> None:
         unacked, self._unacked = self._unacked, []
         started = time.monotonic()
-        checkpoint: Checkpoint | None = self.stage.checkpoint()
+        checkpoint = self.stage.checkpoint()
+        counts = dict(self.stage.counters())
         if checkpoint is not None:
-            await self.table.write(self.partition, checkpoint, self.is_owner)
+            await self._table.write(self.partition, checkpoint, self.is_owner)
             self.stage.committed(checkpoint)
-            self.checkpoint_seconds += time.monotonic() - started
-            self.checkpoints += 1
-        self._last_checkpoint_s = time.monotonic()
+            self._around.on_durable(self, counts, time.monotonic() - started)
+        self._checkpointed_s = time.monotonic()
         for event in unacked:
             event.ack()
 
     async def _send(self) -> None:
+        """Send what a durable checkpoint allows: everything of `first` is acknowledged before anything of `then` is sent."""
         box = self.stage.outbox(now_ms())
         if not box:
             return
-        await self._app.send_all(box.first, self.is_owner)
-        await self._app.send_all(box.then, self.is_owner)
+        await self._around.app.send_all(box.first, self.is_owner)
+        await self._around.app.send_all(box.then, self.is_owner)
         self.stage.emitted(box, now_ms())
 
     async def last_checkpoint(self) -> None:
         """Make durable what there is, before the partition is given away."""
-        async with self._lock:
-            if self.is_owner():
+        async with self._turn() as is_open:
+            if is_open:
                 await self._checkpoint()

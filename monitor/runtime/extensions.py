@@ -3,7 +3,7 @@
 1. Scheduler: one Faust event carries a whole fetched batch of a partition; an event per record costs 95–110 µs.
 2. Consumer: stock commits advance one batch per interval, revocation forgets what was acknowledged before it commits, and a partition
    without a commit is never sought, so that records dropped at a generation change are lost.
-3. Table: stock tables write the local store before the changelog, and count twice after a crash.
+3. Table: stock tables write the local store before the changelog, and count twice after a crash; they go on after a failed recovery.
 4. Recovery: stock recovery resumes sources before it seeks and clears queues after that: records are lost and committed.
 5. App: the last checkpoint before a stop, while partitions are still owned.
 """
@@ -11,8 +11,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from typing import Any
+import time
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NoReturn
 
 import faust
 import rocksdict
@@ -23,6 +24,11 @@ from faust.transport.utils import DefaultSchedulingStrategy
 from faust.types import TP
 
 from monitor.ports import Checkpoint, Message, Record
+
+WRITTEN = b"__monitor\0written"
+"""Local key: when (epoch seconds) the local store was last known to be as new as the changelog."""
+LONGEST_ABSENCE_S = 12 * 3_600
+"""A local store that is older is made anew: the changelog may have forgotten its deletions (half of `delete.retention.ms`)."""
 
 
 class Batch:
@@ -73,11 +79,15 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
     app: MonitorApp
 
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
+        """Keep no book of gaps for batches: stock code expands each into a list, and the stage accounts for them itself."""
         if tp.topic not in self.app.batch_topics:
             await super()._add_gap(tp, offset_from, offset_to)
 
     def _new_offset(self, tp: TP) -> int | None:
-        """Batches are acknowledged in order, after a checkpoint: the last one is what may be committed."""
+        """Return what may be committed: batches are acknowledged in order, after a checkpoint, so the last one counts.
+
+        Stock code looks for consecutive offsets; of batches it knows the last offset only, and would commit one per interval.
+        """
         if tp.topic not in self.app.batch_topics:
             return super()._new_offset(tp)  # type: ignore[no-any-return]
         acked = self._acked.get(tp)
@@ -89,15 +99,32 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         return last + 1
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
-        """Checkpoint and commit while the partitions are still owned; correctness does not depend on it."""
+        """Checkpoint and commit while the partitions are still owned; correctness does not depend on it.
+
+        Stock code drops the acknowledged offsets before its own last commit. Ownership ends here, before anything else happens.
+        """
         await self.app.before_revoke()
+        self.app.owned_generation = None
         await super().on_partitions_revoked(revoked)
 
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        """Ownership begins: from here on heartbeats are watched."""
+        self.app.on_assigned(self._thread._ensure_consumer()._coordinator)
+        self.app.owned_generation = generation_id
+        await super().on_partitions_assigned(assigned, generation_id)
+
     async def seek_to_committed(self) -> Mapping[TP, int]:
-        """Seek every source partition to the state's next offset, whatever the group has committed."""
+        """Seek every source partition to the state's next offset, whatever the group has committed.
+
+        Stock code leaves a partition without a commit where it is, after records of it may have been dropped. A partition that was
+        revoked meanwhile is left alone: the next assignment seeks again.
+        """
         offsets = dict(await super().seek_to_committed())
-        starts = {TP(tp.topic, tp.partition): None for tp in offsets if tp.topic in self.app.batch_topics}
-        wanted = {tp: await self.app.start_offset(tp) for tp in starts}
+        wanted = {}
+        for tp in [TP(tp.topic, tp.partition) for tp in offsets if tp.topic in self.app.batch_topics]:
+            start = await self.app.start_offset(tp)
+            if start is not None:
+                wanted[tp] = start
         if wanted:
             await self.seek_wait(wanted)
         return offsets | wanted
@@ -119,10 +146,38 @@ class CheckpointTable(faust.Table):  # type: ignore[misc]
     foreign_writes = 0
 
     def _should_expire_keys(self) -> bool:
+        """Expire nothing: stock code remembers every write on a heap that is never emptied."""
         return False
 
+    def persisted_offset(self, tp: TP) -> int | None:
+        """Return the changelog offset that the local store has; empty a store that is too old to be brought up to date."""
+        database = self.data._db_for_partition(tp.partition)
+        written = database.get(WRITTEN)
+        if written is not None and abs(time.time() - float(written)) > LONGEST_ABSENCE_S:
+            batch = rocksdict.WriteBatch(raw_mode=True)
+            for key in list(database.keys()):
+                batch.delete(key)
+            database.write(batch)
+        return super().persisted_offset(tp)  # type: ignore[no-any-return]
+
+    def apply_changelog_batch(self, batch: Iterable[Any]) -> None:
+        """Take recovered rows in. Stock recovery logs an error and goes on without them; here it ends the process."""
+        app: MonitorApp = self.app
+        try:
+            super().apply_changelog_batch([event for event in batch if event.message.topic == self.changelog_topic_name])
+        except Exception as error:  # noqa: BLE001  (whatever it is, this store lacks rows)
+            app.fail("recovery", error)
+
+    def recovered(self, partition: int) -> None:
+        """Note that the local store of a partition is as new as the changelog."""
+        self.data._db_for_partition(partition).put(WRITTEN, _now())
+
     async def write(self, partition: int, checkpoint: Checkpoint, is_owner: Callable[[], bool]) -> None:
-        """Make a checkpoint durable. Raises LostOwnership, or what a failed send raises; the state is then of no use any more."""
+        """Make a checkpoint durable: dead letters, then rows, then meta, each acknowledged, then the local store in one batch.
+
+        Meta must never be ahead of its rows: the client can lose one batch and still send the next.
+        Raises LostOwnership, or what a failed send raises; the state is then of no use any more.
+        """
         app: MonitorApp = self.app
         topic = self.changelog_topic_name
         await app.send_all(checkpoint.dead_letters, is_owner)
@@ -138,11 +193,11 @@ class CheckpointTable(faust.Table):  # type: ignore[misc]
                 batch.delete(key)
             else:
                 batch.put(key, value)
-        offsets = sorted(metadata.offset for metadata in sent)
         local = database.get(self.data.offset_key)
-        follows = local is None or offsets[0] == int(local) + 1
-        if follows and offsets[-1] - offsets[0] + 1 == len(offsets):
+        offsets = sorted(metadata.offset for metadata in sent)
+        if follows(None if local is None else int(local), offsets):
             batch.put(self.data.offset_key, str(offsets[-1]).encode())
+            batch.put(WRITTEN, _now())
         else:
             self.foreign_writes += 1  # somebody else wrote in between: the next recovery reads again from the old offset
         database.write(batch)
@@ -150,14 +205,32 @@ class CheckpointTable(faust.Table):  # type: ignore[misc]
     def scan(self, partition: int) -> Iterator[tuple[bytes, bytes]]:
         """Yield the local rows of a partition, every epoch."""
         for key, value in self.data._db_for_partition(partition).items():
-            if key != self.data.offset_key:
+            if key not in (self.data.offset_key, WRITTEN):
                 yield key, value
+
+
+def follows(local: int | None, offsets: Sequence[int]) -> bool:
+    """Whether sorted changelog offsets continue the local one without a gap (None: the changelog was empty).
+
+    >>> follows(4, [5, 6, 7]), follows(4, [6, 7]), follows(4, [5, 7]), follows(None, [0]), follows(None, [1])
+    (True, False, False, True, False)
+    """
+    return offsets[0] == (-1 if local is None else local) + 1 and offsets[-1] - offsets[0] + 1 == len(offsets)
+
+
+def _now() -> bytes:
+    return str(int(time.time())).encode()
 
 
 class SafeRecovery(Recovery):  # type: ignore[misc]
     """Seeks before it resumes, clears no queue that is in use, and lets no callback fail unseen."""
 
     async def on_recovery_completed(self, generation_id: int = 0) -> None:
+        """Load the stages, seek, and only then let records flow.
+
+        Stock code resumes the sources first, seeks one round trip per partition later, and then clears the queues that have been
+        filled meanwhile; and it does not look at what its callbacks raise.
+        """
         app = self.app
         consumer = app.consumer
         await app.on_rebalance_complete.send()
@@ -165,11 +238,13 @@ class SafeRecovery(Recovery):  # type: ignore[misc]
         for table in self.tables.values():
             await table.on_recovery_completed(self.actives_for_table[table], self.standbys_for_table[table])
         assignment = consumer.assignment()
-        if app.consumer_generation_id != generation_id:
+        if app.owned_generation != generation_id:
             return  # rebalanced again: the next recovery takes over
         sources = {tp for tp in assignment if not self._is_changelog_tp(tp)}
         if assignment:
             await self._wait(consumer.perform_seek(), timeout=app.conf.broker_request_timeout)
+        if app.owned_generation != generation_id:
+            return
         self.completed.set()
         if not app.flow_control.is_active():
             app.flow_control.resume()
@@ -194,14 +269,28 @@ class SafeTableManager(TableManager):  # type: ignore[misc]
 
 
 class MonitorApp(faust.App):  # type: ignore[misc]
-    """A Faust app that asks its worker where to start, and gives it the chance to checkpoint before it lets go."""
+    """A Faust app that asks its worker where to start, and gives it the chance to checkpoint before it lets go.
+
+    owned_generation: of the consumer group while partitions are owned, None between a revocation and the next assignment.
+    """
 
     batch_topics: frozenset[str] = frozenset()
+    owned_generation: int | None = None
+    on_assigned: Callable[[Any], None]
     before_revoke: Callable[[], Awaitable[None]]
-    start_offset: Callable[[TP], Awaitable[int]]
+    start_offset: Callable[[TP], Awaitable[int | None]]
+    fail: Callable[[str, BaseException], NoReturn]
+    on_loop: Callable[[], Awaitable[None]]
+
+    async def on_start(self) -> None:
+        """Start what runs as long as the event loop does, recovery included (timers wait for its end)."""
+        await super().on_start()
+        self.add_future(self.on_loop())
 
     async def on_stop(self) -> None:
+        """Checkpoint while everything is still connected, then stop."""
         await self.before_revoke()
+        self.owned_generation = None
         await super().on_stop()
 
     async def send_all(self, messages: Sequence[Message], is_owner: Callable[[], bool]) -> list[Any]:

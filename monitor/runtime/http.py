@@ -1,18 +1,47 @@
-"""`/livez`, `/readyz` and `/metrics`, in a thread of their own: they answer while the event loop is busy."""
+"""`/livez`, `/readyz` and `/metrics`, in threads of their own: they answer while the event loop is busy."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from monitor.errors import ConfigError
 
+MAX_CONNECTIONS = 16
+"""More at the same time are closed unanswered."""
+TIMEOUT_S = 5
+
 Probe = Callable[[], tuple[bool, str]]
 """(is it well, one line of text)"""
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = MAX_CONNECTIONS
+
+    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        self._free = threading.BoundedSemaphore(MAX_CONNECTIONS)
+        super().__init__(address, handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if self._free.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._free.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that goes away is not news."""
 
 
 def serve(bind: str, index: int, registry: CollectorRegistry, livez: Probe, readyz: Probe) -> ThreadingHTTPServer:
@@ -20,7 +49,7 @@ def serve(bind: str, index: int, registry: CollectorRegistry, livez: Probe, read
     host, _, port = bind.rpartition(":")
 
     class Handler(BaseHTTPRequestHandler):
-        timeout = 5
+        timeout = TIMEOUT_S
         server_version = "monitor"
         sys_version = ""
 
@@ -48,9 +77,8 @@ def serve(bind: str, index: int, registry: CollectorRegistry, livez: Probe, read
             """Scrapes are not news."""
 
     try:
-        server = ThreadingHTTPServer((host, int(port) + index if int(port) else 0), Handler)
+        server = _Server((host, int(port) + index if int(port) else 0), Handler)
     except OSError as error:
         raise ConfigError(f"http.bind: {host}:{int(port) + index} cannot be listened at: {error.strerror}") from error
-    server.daemon_threads = True
     threading.Thread(target=server.serve_forever, name="http", daemon=True).start()
     return server

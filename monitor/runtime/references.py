@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import confluent_kafka as ck
 import structlog
@@ -11,7 +13,11 @@ import structlog
 from monitor.config import Config
 from monitor.errors import ConfigError, InputError
 from monitor.reference import Reference, References
-from monitor.runtime.broker import producer, read_to_end, reader
+from monitor.runtime.broker import TIMEOUT_S, producer, read_to_end, reader
+
+LEAD_S = 60.0
+"""How far ahead of the events a reference should be published: a worker that has not read the topic's end for half of it pauses."""
+ASK_END_S = 2.0
 
 log = structlog.get_logger()
 
@@ -29,11 +35,12 @@ def read_references(config: Config, partitions: int, into: References) -> dict[i
         newest[message.key() or b""] = message.value()
         nexts[message.partition() or 0] = (message.offset() or 0) + 1
     for value in newest.values():
-        _take(value, into)
+        take_reference(value, into)
     return nexts
 
 
-def _take(value: bytes | None, into: References) -> None:
+def take_reference(value: bytes | None, into: References) -> None:
+    """Take one record in; one that is no reference is logged and left out."""
     if value is None:
         return
     try:
@@ -42,27 +49,63 @@ def _take(value: bytes | None, into: References) -> None:
         log.error("reference_ignored", reason=str(error))
 
 
-class ReferenceFollower(threading.Thread):
-    """Keeps `into` up to date. `confirmed_s` is when (monotonic) the topic was last known to be read to its end."""
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """What a follower tells, from its own thread.
 
-    def __init__(self, config: Config, partitions: int, into: References, nexts: dict[int, int]) -> None:
+    take: each new record's value, in order. confirmed: moments (monotonic) at which the topic's end was asked for, everything up to it
+    having been handed over. failed: what ended the thread.
+    """
+
+    take: Callable[[bytes | None], None]
+    confirmed: Callable[[float], None]
+    failed: Callable[[BaseException], None]
+
+
+class ReferenceFollower(threading.Thread):
+    """Follows the topic from the next offset of each partition."""
+
+    def __init__(self, config: Config, partitions: int, nexts: dict[int, int], listener: Listener) -> None:
         super().__init__(name="references", daemon=True)
         self._topic = references_topic(config)
-        self._into = into
-        self._consumer = reader(config.kafka)
-        self._consumer.assign([ck.TopicPartition(self._topic, p, nexts.get(p, ck.OFFSET_BEGINNING)) for p in range(partitions)])
-        self.confirmed_s = time.monotonic()
+        self._nexts = {p: nexts.get(p, 0) for p in range(partitions)}
+        self._listener = listener
+        self._consumer = reader(config.kafka, **{"auto.offset.reset": "earliest"})
+        self._consumer.assign([ck.TopicPartition(self._topic, p, offset) for p, offset in self._nexts.items()])
 
     def run(self) -> None:
         """Follow the topic for ever."""
-        while True:
-            message = self._consumer.poll(1.0)
-            if message is None:
-                self.confirmed_s = time.monotonic()
-            elif message.error() is None:
-                _take(message.value(), self._into)
-            elif message.error().code() == ck.KafkaError._PARTITION_EOF:
-                self.confirmed_s = time.monotonic()
+        try:
+            asked_s = 0.0
+            while True:
+                self._read(self._consumer.poll(0.5))
+                if time.monotonic() - asked_s >= ASK_END_S:
+                    asked_s = time.monotonic()
+                    self._confirm(asked_s)
+        except Exception as error:  # noqa: BLE001  (a thread that ends unseen would leave the worker with old references)
+            self._listener.failed(error)
+
+    def _read(self, message: ck.Message | None) -> None:
+        if message is None:
+            return
+        partition, offset = message.partition() or 0, message.offset() or 0
+        if message.error() is None:
+            self._listener.take(message.value())
+            self._nexts[partition] = offset + 1
+        elif message.error().code() == ck.KafkaError._PARTITION_EOF:
+            self._nexts[partition] = max(self._nexts[partition], offset)  # compaction may have taken the last offsets
+
+    def _confirm(self, asked_s: float) -> None:
+        """Compare with the ends that the broker states; an answer that does not come confirms nothing."""
+        try:
+            for partition, expected in self._nexts.items():
+                _, high = self._consumer.get_watermark_offsets(ck.TopicPartition(self._topic, partition), timeout=TIMEOUT_S)
+                if expected < high:
+                    return
+        except ck.KafkaException as error:
+            log.warning("references_end_unknown", error=str(error))
+            return
+        self._listener.confirmed(asked_s)
 
 
 def publish(config: Config, reference: Reference) -> None:

@@ -12,7 +12,7 @@ from types import FrameType
 
 import structlog
 
-from monitor.runtime.worker import EXIT_CONFIG
+from monitor.runtime.exits import EXIT_CONFIG
 
 FIRST_BACKOFF_S = 0.5
 LONGEST_BACKOFF_S = 30.0

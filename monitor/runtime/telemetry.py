@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Mapping
 from typing import Literal, NamedTuple
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Info
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 
 from monitor import __version__
 from monitor.ports import PartitionStage
@@ -16,109 +17,154 @@ MAX_MODELS = 200
 
 
 class Metric(NamedTuple):
-    """One metric as it is declared: labels beside `model` are bounded by the program."""
+    """One metric as it is declared: models are bounded by `MAX_MODELS`, everything else by configuration and program."""
 
     name: str
-    kind: Literal["counter", "gauge"]
+    kind: Literal["counter", "gauge", "histogram"]
     labels: tuple[str, ...]
     help: str
 
 
+class Observed(NamedTuple):
+    """What the gauges are made of, per partition owned."""
+
+    topic: str
+    partition: int
+    stage: PartitionStage
+    lag: int
+
+
 METRICS: tuple[Metric, ...] = (
-    Metric(
-        "monitor_events_total", "counter", ("model", "outcome"), "Events by what became of them: counted, late, late_after_final"
-    ),
-    Metric("monitor_rejections_total", "counter", ("reason",), "Records sent to the dead-letter topic"),
+    Metric("monitor_events_total", "counter", ("source", "model", "outcome"), "Events: counted, late or late_after_final"),
+    Metric("monitor_rejections_total", "counter", ("source", "reason"), "Records sent to the dead-letter topic"),
     Metric("monitor_windows_total", "counter", ("model",), "Final windows"),
     Metric("monitor_alerts_total", "counter", ("model", "severity"), "Alerts that fired"),
-    Metric("monitor_labels_total", "counter", (), "Label events read"),
-    Metric("monitor_ticks_total", "counter", (), "Control records read"),
-    Metric("monitor_dropped_total", "counter", (), "Events of unknown models, dropped as configured"),
-    Metric("monitor_gap_offsets_total", "counter", (), "Offsets without a record: markers of transactions, compacted records"),
-    Metric("monitor_lost_offsets_total", "counter", (), "Offsets that retention took before they were read"),
-    Metric("monitor_duplicates_total", "counter", (), "Partials that were sent again"),
-    Metric("monitor_checkpoints_total", "counter", (), "Checkpoints"),
-    Metric("monitor_checkpoint_seconds_total", "counter", (), "Time spent in checkpoints"),
-    Metric("monitor_foreign_writes_total", "counter", (), "Changelog records of another owner found between our own"),
+    Metric("monitor_labels_total", "counter", ("source",), "Label events read"),
+    Metric("monitor_ticks_total", "counter", ("source",), "Control records read"),
+    Metric("monitor_dropped_total", "counter", ("source",), "Events of unknown models, dropped as configured"),
+    Metric("monitor_gap_offsets_total", "counter", ("source",), "Offsets without a record: markers of transactions, compaction"),
+    Metric("monitor_lost_offsets_total", "counter", ("source",), "Offsets that retention took before they were read"),
+    Metric("monitor_duplicates_total", "counter", ("source",), "Partials that came again"),
+    Metric("monitor_checkpoint_seconds", "histogram", (), "Duration of checkpoints"),
+    Metric(
+        "monitor_foreign_writes_total", "counter", (), "Checkpoints with changelog records of another owner between their own"
+    ),
     Metric("monitor_rebalances_total", "counter", (), "Assignments of partitions"),
     Metric("monitor_partitions", "gauge", (), "Partitions owned"),
     Metric("monitor_idle_partitions", "gauge", (), "Source partitions that are silent and hold nothing back"),
     Metric("monitor_open_rows", "gauge", (), "Panes that are not closed"),
     Metric("monitor_state_rows", "gauge", (), "Rows of state in memory"),
+    Metric("monitor_watermark_timestamp_seconds", "gauge", ("source", "partition"), "Event time that a partition has reached"),
     Metric(
-        "monitor_watermark_timestamp_seconds", "gauge", ("topic", "partition"), "Event time that a source partition has reached"
+        "monitor_watermark_lag_seconds",
+        "gauge",
+        ("source", "partition"),
+        "Clock less the event time that a partition has reached",
     ),
+    Metric("monitor_lag_records", "gauge", ("source", "partition"), "Records on the log that were not read yet, when last asked"),
     Metric("monitor_reference_age_seconds", "gauge", (), "Time since the references topic was known to be read to its end"),
 )
 """Every metric; docs are made from this."""
 
-_SIMPLE = {
-    "labels": "monitor_labels_total",
-    "ticks": "monitor_ticks_total",
-    "dropped": "monitor_dropped_total",
-    "gaps": "monitor_gap_offsets_total",
-    "lost": "monitor_lost_offsets_total",
-    "duplicates": "monitor_duplicates_total",
-    "rejections": "monitor_rejections_total",
-    "events": "monitor_events_total",
-    "windows": "monitor_windows_total",
-    "alerts": "monitor_alerts_total",
+_COUNTERS = {
+    "events": ("monitor_events_total", True),
+    "rejections": ("monitor_rejections_total", True),
+    "windows": ("monitor_windows_total", False),
+    "alerts": ("monitor_alerts_total", False),
+    "labels": ("monitor_labels_total", True),
+    "ticks": ("monitor_ticks_total", True),
+    "dropped": ("monitor_dropped_total", True),
+    "gaps": ("monitor_gap_offsets_total", True),
+    "lost": ("monitor_lost_offsets_total", True),
+    "duplicates": ("monitor_duplicates_total", True),
 }
+"""A stage's counts → metric, and whether it has the label `source`."""
+
+_WITH_MODEL = frozenset({"events", "windows", "alerts"})
+_PER_PARTITION = ("monitor_watermark_timestamp_seconds", "monitor_watermark_lag_seconds", "monitor_lag_records")
+
+Counts = Mapping[tuple[str, ...], int]
 
 
 class Telemetry:
-    """The metrics of one worker. Counters never fall: a stage's counts are added as differences since it was taken over."""
+    """The metrics of one worker.
+
+    A stage's counts are part of its state and go with it from owner to owner. A worker counts what became durable while it owned the
+    partition; so its counters never fall, and over all workers nothing is counted twice, read again or not.
+    """
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         Info("monitor_build", "Version of the program", registry=self.registry).info({"version": __version__})
-        self._metrics: dict[str, Counter | Gauge] = {}
-        for metric in METRICS:
-            make = Counter if metric.kind == "counter" else Gauge
-            self._metrics[metric.name] = make(metric.name, metric.help, metric.labels, registry=self.registry)
-        self._seen: dict[tuple[int, tuple[str, ...]], int] = {}
+        self._counters: dict[str, Counter] = {}
+        self._gauges: dict[str, Gauge] = {}
+        self._seen: dict[tuple[str, int], dict[tuple[str, ...], int]] = {}
         self._models: set[str] = set()
+        self._foreign_writes = 0
+        for metric in METRICS:
+            if metric.kind == "counter":
+                self._counters[metric.name] = Counter(metric.name, metric.help, metric.labels, registry=self.registry)
+            elif metric.kind == "gauge":
+                self._gauges[metric.name] = Gauge(metric.name, metric.help, metric.labels, registry=self.registry)
+            else:
+                self._checkpoint_seconds = Histogram(metric.name, metric.help, metric.labels, registry=self.registry)
 
     def count(self, name: str, amount: float = 1, labels: tuple[str, ...] = ()) -> None:
         """Add to a counter."""
-        metric = self._metrics[name]
+        metric = self._counters[name]
         (metric.labels(*labels) if labels else metric).inc(amount)
 
     def gauge(self, name: str, value: float, labels: tuple[str, ...] = ()) -> None:
         """Set a gauge."""
-        metric = self._metrics[name]
-        assert isinstance(metric, Gauge)
+        metric = self._gauges[name]
         (metric.labels(*labels) if labels else metric).set(value)
 
-    def taken_over(self, stage: PartitionStage) -> None:
-        """Remember a stage's counts at take-over: they were counted by its former owner."""
-        for key, value in stage.counters().items():
-            self._seen[id(stage), key] = value
+    def checkpointed(self, seconds: float) -> None:
+        """Note the duration of a checkpoint."""
+        self._checkpoint_seconds.observe(seconds)
+
+    def foreign_writes(self, total: int) -> None:
+        """Note how often another owner was seen in a changelog, since the start."""
+        self.count("monitor_foreign_writes_total", total - self._foreign_writes)
+        self._foreign_writes = total
+
+    def taken_over(self, topic: str, partition: int, counts: Counts) -> None:
+        """Remember a partition's counts at take-over: its former owner has counted them."""
+        self._seen[topic, partition] = dict(counts)
+
+    def durable(self, topic: str, partition: int, counts: Counts) -> None:
+        """Count what has become durable since."""
+        seen = self._seen.setdefault((topic, partition), {})
+        for key, value in counts.items():
+            before = seen.get(key, 0)
+            if value > before and key[0] in _COUNTERS:
+                seen[key] = value
+                name, has_source = _COUNTERS[key[0]]
+                labels = (self._model(key[1]), *key[2:]) if key[0] in _WITH_MODEL else key[1:]
+                self.count(name, value - before, (topic, *labels) if has_source else labels)
 
     def forget(self) -> None:
-        """All stages are gone."""
+        """All partitions are gone."""
         self._seen.clear()
-        watermark = self._metrics["monitor_watermark_timestamp_seconds"]
-        watermark.clear()
+        for name in _PER_PARTITION:
+            self._gauges[name].clear()
+        self.observe(())
 
-    def observe(self, stages: Iterable[tuple[str, int, PartitionStage]]) -> None:
-        """Take over counts and current values of (topic, partition, stage)."""
+    def observe(self, owned: Iterable[Observed]) -> None:
+        """Take over current values."""
         totals = dict.fromkeys(("open_rows", "rows", "idle"), 0.0)
         n = 0
-        for topic, partition, stage in stages:
+        for topic, partition, stage, lag in owned:
             n += 1
-            for key, value in stage.counters().items():
-                before = self._seen.get((id(stage), key), 0)
-                if value > before and key[0] in _SIMPLE:
-                    self._seen[id(stage), key] = value
-                    labels = (self._model(key[1]), *key[2:]) if len(key) > 1 and key[0] != "rejections" else key[1:]
-                    self.count(_SIMPLE[key[0]], value - before, labels)
+            labels = (topic, str(partition))
             gauges = stage.gauges()
             for name in totals:
                 totals[name] += gauges.get((name,), 0.0)
-            watermark = gauges.get(("watermark_ms",), math.nan)
-            if not math.isnan(watermark):
-                self.gauge("monitor_watermark_timestamp_seconds", watermark / 1000, (topic, str(partition)))
+            self.gauge("monitor_lag_records", lag, labels)
+            watermark_s = gauges.get(("watermark_ms",), math.nan) / 1000
+            if not math.isnan(watermark_s):
+                self.gauge("monitor_watermark_timestamp_seconds", watermark_s, labels)
+                self.gauge("monitor_watermark_lag_seconds", time.time() - watermark_s, labels)
         self.gauge("monitor_partitions", n)
         self.gauge("monitor_open_rows", totals["open_rows"])
         self.gauge("monitor_state_rows", totals["rows"])

@@ -1,0 +1,24 @@
+"""How a worker process ends, and what its supervisor makes of it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any, NoReturn
+
+import structlog
+
+EXIT_CRASH = 70
+"""Something unexpected: start again; state on disk and in the changelog is what counts."""
+EXIT_CONFIG = 78
+"""Configuration or environment: starting again changes nothing."""
+
+log = structlog.get_logger()
+
+
+def end_process(reason: str, code: int = EXIT_CRASH, **facts: Any) -> NoReturn:
+    """End the process at once, without a last word to broker or disk: state in memory is not to be trusted any more."""
+    log.error("worker_ends", reason=reason, code=code, **facts)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

@@ -1,0 +1,197 @@
+"""Which partitions this worker owns: stages are loaded at an assignment and let go, for good, when the revocation returns."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NoReturn, Protocol
+
+import structlog
+from faust.types import TP
+
+from monitor.config import Config
+from monitor.errors import ConfigError, StaleOwner, StateMismatch, UnknownCodec
+from monitor.ports import PartitionStage
+from monitor.runtime.broker import Watch
+from monitor.runtime.driver import PartitionDriver, Start, Surroundings, now_ms
+from monitor.runtime.exits import EXIT_CONFIG, end_process
+from monitor.runtime.extensions import CheckpointTable, LostOwnership, MonitorApp
+from monitor.runtime.guard import Guard
+from monitor.runtime.telemetry import Telemetry
+
+LAST_CHECKPOINT_S = 5.0
+"""A revocation waits so long for checkpoints; the group waits for it, and correctness does not need them."""
+
+log = structlog.get_logger()
+
+
+class MakeStage(Protocol):
+    """Makes a partition's stage from what the store holds of it. Raises StaleOwner, StateMismatch, UnknownCodec."""
+
+    def __call__(
+        self, topic: str, partition: int, *, epoch: int, rows: Iterable[tuple[bytes, bytes]], now_ms: int
+    ) -> PartitionStage:
+        """Return the stage of `topic`/`partition`; `rows` are read once, before the call returns."""
+        ...
+
+
+class Owners:
+    """The drivers of the partitions that are owned now.
+
+    make_stage: called for every partition at each assignment. starts: by topic, where a partition without state begins.
+    """
+
+    def __init__(
+        self, app: MonitorApp, config: Config, make_stage: MakeStage, telemetry: Telemetry, starts: Mapping[str, Start]
+    ) -> None:
+        self._app = app
+        self._make_stage = make_stage
+        self._guard = Guard(config.kafka.session_timeout / 1000, on_stale=end_process)
+        self._telemetry = telemetry
+        self._starts = starts
+        self._drivers: dict[tuple[str, int], PartitionDriver] = {}
+        self._around = Surroundings(
+            app=app,
+            watch=Watch(config.kafka),
+            executor=ThreadPoolExecutor(max_workers=2, thread_name_prefix="watch"),
+            check_guard=self._guard.check,
+            is_current=self._is_current,
+            on_durable=self._on_durable,
+            checkpoint_s=config.state.checkpoint / 1000,
+        )
+
+    def __iter__(self) -> Iterator[PartitionDriver]:
+        return iter(list(self._drivers.values()))
+
+    def __len__(self) -> int:
+        return len(self._drivers)
+
+    def get(self, topic: str, partition: int, generation: int) -> PartitionDriver | None:
+        """Return the driver of a partition, if it is of that generation of the group."""
+        driver = self._drivers.get((topic, partition))
+        return driver if driver is not None and driver.generation == generation else None
+
+    def _is_current(self, driver: PartitionDriver) -> bool:
+        is_same = self._drivers.get((driver.topic, driver.partition)) is driver
+        return is_same and self._app.owned_generation == driver.generation
+
+    def _on_durable(self, driver: PartitionDriver, counts: Mapping[tuple[str, ...], int], seconds: float | None) -> None:
+        self._telemetry.durable(driver.topic, driver.partition, counts)
+        if seconds is not None:
+            self._telemetry.checkpointed(seconds)
+
+    # --- assignment
+
+    def on_assigned(self, coordinator: Any) -> None:
+        """Partitions are being assigned: from now on heartbeats count."""
+        self._guard.watch(coordinator)
+        self._guard.assigned()
+
+    async def take_over(self, table: CheckpointTable, topic: str) -> None:
+        """Load the stages of a topic's partitions, once the table is as new as the changelog.
+
+        Does nothing when the partitions were revoked meanwhile: the next assignment calls again.
+        """
+        generation = self._app.owned_generation
+        if generation is None:
+            return
+        for key in [key for key in self._drivers if key[0] == topic]:
+            del self._drivers[key]
+        partitions = sorted(tp.partition for tp in self._app.assignor.assigned_actives() if tp.topic == topic)
+        stages = await self._load(table, topic, partitions, generation)
+        if self._app.owned_generation != generation:
+            return
+        for partition, stage in stages.items():
+            table.recovered(partition)
+            self._telemetry.taken_over(topic, partition, stage.counters())
+            start = self._starts.get(topic, "earliest")
+            self._drivers[topic, partition] = PartitionDriver(
+                self._around, table, topic, partition, stage, generation=generation, start=start
+            )
+
+    async def _load(
+        self, table: CheckpointTable, topic: str, partitions: list[int], generation: int
+    ) -> dict[int, PartitionStage]:
+        """Make the stages. Epoch = generation, above a base where the group was reset.
+
+        Rows of a higher epoch were written by an owner of a later generation, or of a group that was deleted since. A heartbeat for
+        this generation that is accepted after they were read tells: then the generation is the present one, and theirs is of the
+        past, however high. Raises StaleOwner otherwise.
+        """
+        stages: dict[int, PartitionStage] = {}
+        stale: dict[int, StaleOwner] = {}
+        for partition in partitions:
+            try:
+                stages[partition] = self._make(table, topic, partition, generation)
+            except StaleOwner as error:
+                stale[partition] = error
+        if stale:
+            log.warning("newer_epochs_found", topic=topic, partitions=sorted(stale), generation=generation)
+            await self._await_heartbeat(generation, next(iter(stale.values())))
+        for partition, first in stale.items():
+            found = first.found_epoch
+            while partition not in stages:
+                try:
+                    stages[partition] = self._make(table, topic, partition, found + generation)
+                except StaleOwner as higher:
+                    found = higher.found_epoch
+        return stages
+
+    async def _await_heartbeat(self, generation: int, stale: StaleOwner) -> None:
+        read, waited_s = self._guard.now(), 0.0
+        while not self._guard.is_confirmed_since(read, generation):
+            if waited_s > self._guard.session_s:
+                raise stale
+            await asyncio.sleep(0.1)
+            waited_s += 0.1
+
+    def _make(self, table: CheckpointTable, topic: str, partition: int, epoch: int) -> PartitionStage:
+        return self._make_stage(topic, partition, epoch=epoch, rows=table.scan(partition), now_ms=now_ms())
+
+    async def start_offset(self, tp: TP) -> int | None:
+        """Return where to read on; None when the partition was revoked meanwhile."""
+        driver = self._drivers.get((tp.topic, tp.partition))
+        if driver is None or not self._is_current(driver):
+            return None
+        try:
+            return await driver.start_offset()
+        except Exception as error:  # noqa: BLE001  (Faust would go on, or end with a trace only)
+            self.failed("start", error, driver)
+            return None
+
+    # --- letting go
+
+    async def let_go(self) -> None:
+        """Checkpoint for a few seconds at most, commit, and drop every stage."""
+        drivers = list(self._drivers.values())
+        try:
+            async with asyncio.timeout(LAST_CHECKPOINT_S):
+                await asyncio.gather(*(driver.last_checkpoint() for driver in drivers))
+                if drivers and self._app.consumer is not None:
+                    await self._app.consumer.commit()
+        except (LostOwnership, TimeoutError):
+            log.warning("revoked_without_checkpoint")
+        except Exception as error:  # noqa: BLE001  (state in memory is discarded right below)
+            log.warning("revoked_without_checkpoint", error=repr(error))
+        self._drivers.clear()
+        self._guard.released()
+        self._telemetry.forget()
+
+    # --- failures
+
+    def failed(self, what: str, error: BaseException, driver: PartitionDriver | None = None) -> None:
+        """End the process, unless the partition was lost meanwhile: then its state is discarded already."""
+        if isinstance(error, LostOwnership) or (driver is not None and not driver.is_owner()):
+            log.info("abandoned", what=what, topic=driver.topic if driver else None)
+            return
+        self.fatal(what, error, driver)
+
+    @staticmethod
+    def fatal(what: str, error: BaseException, driver: PartitionDriver | None = None) -> NoReturn:
+        """Say what happened and end the process."""
+        if isinstance(error, StateMismatch | UnknownCodec | ConfigError):
+            end_process(str(error), EXIT_CONFIG)
+        log.error("unexpected", what=what, exc_info=error)
+        where: dict[str, Any] = {"topic": driver.topic, "partition": driver.partition} if driver is not None else {}
+        end_process(repr(error), what=what, **where)
