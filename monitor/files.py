@@ -17,7 +17,7 @@ from pyarrow import csv, parquet
 
 from monitor.columns import Int
 from monitor.errors import InputError
-from monitor.formats.native import TimeUnit, time_ms
+from monitor.event_time import TimeUnit, time_ms
 from monitor.layout import CategoryFeature, Layout
 from monitor.ports import StoredRecord
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Protocol
 
 from monitor.columns import ColumnBatch, DecodedBatch, Int
+from monitor.event_time import TimeUnit
 from monitor.formats.native import NativeFormat
 from monitor.formats.native_label import NativeLabelFormat
 from monitor.layout import Layout
@@ -13,7 +14,7 @@ from monitor.ports import Record
 
 
 class Format(Protocol):
-    """How a source's records are read. Neither method raises, whatever the bytes."""
+    """How a source's records are read. Neither method raises, whatever the bytes; both are functions of the records alone."""
 
     def decode(self, records: Sequence[Record]) -> DecodedBatch:
         """Sort records into predictions, labels, ticks and rejections."""
@@ -24,8 +25,13 @@ class Format(Protocol):
         ...
 
 
-FORMATS: dict[str, Callable[[str, Any, int], Format]] = {
+class FormatFactory(Protocol):
+    """Makes a format for one source: where an event's time is, what it counts, and the largest record in bytes."""
+
+    def __call__(self, time_field: str, time_unit: TimeUnit, max_event_bytes: int, /) -> Format: ...  # noqa: D102
+
+
+FORMATS: dict[str, FormatFactory] = {
     "native": NativeFormat,
     "native-label": NativeLabelFormat,
 }
-"""Name → (time field, time unit, largest record in bytes) → format."""

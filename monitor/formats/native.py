@@ -1,353 +1,247 @@
 """The native JSON event (schemas/prediction.schema.json).
 
-The envelope is decoded at once with `features` left raw; the features are decoded when they are folded, by a struct made for the
-layout, null and absent apart. A wrong-typed feature costs that feature, not the event: such rows are decoded value by value. Of every
-`INSPECT_EVERY`th offset the names are compared with the layout's, to see unexpected ones.
+One typed decode per record reads the envelope. Its `features` are read in the same pass when the batch before was of one model version
+whose layout is known, and otherwise left raw until they are folded: which of the two never shows in the columns.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
-from datetime import datetime
-from functools import lru_cache
 from operator import attrgetter
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
 
-from monitor.columns import ColumnBatch, DecodedBatch, Int, NoValue, Special
-from monitor.events import DEFAULT_VERSION, Rejection, RejectionReason, is_name
-from monitor.layout import CategoryFeature, Feature, Layout, NumberFeature
+from monitor.columns import ColumnBatch, DecodedBatch, Int, NoValue
+from monitor.event_time import INVALID_MS, JSON_TYPES, TimeUnit, times_ms
+from monitor.events import DEFAULT_VERSION, Rejection, RejectionReason, Tick, is_name
+from monitor.feature_reader import FeatureReader
+from monitor.json_objects import FAILURES, Fields, fields_of, is_object, needs_care, parse_fields, read_tick, typed
+from monitor.layout import Layout
 from monitor.ports import Record
-from monitor.reference import LATENCY, PREDICTION, SCORE
 
 INSPECT_EVERY = 64
-"""A row whose offset is divisible by this has its names inspected: a share that the log decides."""
+"""A row whose offset is divisible by this has its names compared with the layout's: a share that the log decides."""
 
-TimeUnit = Literal["s", "ms", "us", "ns", "iso8601"]
+MAX_NAME_CHARS = 128
+"""Of an unexpected feature's name, that much is kept."""
 
-_EARLIEST_MS = -2_208_988_800_000  # 1900-01-01
-_LATEST_MS = 253_402_300_800_000  # 10000-01-01
-_INVALID_MS = _LATEST_MS
-_BRACE = ord("{")
+_MAX_READERS = 1_024
 
-_FAILURES = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, TypeError)
-_any_values = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-_names_only = _any_values
+_OUTPUT_TYPES: dict[str, Any] = {"prediction": str | int | float | bool, "score": float, "latency_ms": float}
+
+_Key = tuple[str, str | int | None]
+_key_of = attrgetter("model", "version")
 
 
-class Payload(msgspec.Struct, gc=False):
-    """What is kept of an accepted event until it is folded; an output is UNSET, None, a value, or `NoValue.WRONG_TYPE`."""
+class Event(msgspec.Struct, kw_only=True, gc=False):
+    """The fields that are read. An output is UNSET, None, a value, or `NoValue.WRONG_TYPE`.
+
+    features: a row of some `FeatureReader`, or Raw.
+    """
 
     model: str
+    version: str | int | None = None
     time: Any
-    features: msgspec.Raw
-    version: str = DEFAULT_VERSION
+    features: Any
     prediction: Any = msgspec.UNSET
     score: Any = msgspec.UNSET
     latency_ms: Any = msgspec.UNSET
 
 
+class _Known(NamedTuple):
+    """A layout's reader, and the decoder of events that reads its features in the same pass."""
+
+    reader: FeatureReader
+    decode: Callable[[bytes], Event]
+
+
 class NativeFormat:
     """Reads native events.
 
-    time_field, time_unit: where an event's time is and what it counts. max_event_bytes: longer records are rejected unparsed.
+    time_field, time_unit: where an event's time is, and what it counts. max_event_bytes: longer records are rejected unparsed.
+    A payload is (Event, the record's bytes).
     """
 
     def __init__(self, time_field: str = "time", time_unit: TimeUnit = "ms", max_event_bytes: int = 1 << 20) -> None:
         self._time_field = time_field
         self._time_unit = time_unit
         self._max_event_bytes = max_event_bytes
-        self._time_type: Any = {"s": int | float, "iso8601": str}.get(time_unit, int)
-        envelope = msgspec.defstruct(
+        self._decode_raw = self._decoder(msgspec.Raw)
+        self._known: dict[str, _Known] = {}
+        self._ahead: dict[tuple[str, str], _Known] = {}
+        self._last_key: tuple[str, str] | None = None
+
+    def _decoder(self, features: Any) -> Callable[[bytes], Event]:
+        envelope: Any = msgspec.defstruct(
             "Envelope",
             [
-                ("model", str),
-                ("time", self._time_type),
-                ("features", msgspec.Raw),
-                ("version", str, DEFAULT_VERSION),
-                ("prediction", str | int | float | bool | None, msgspec.UNSET),
-                ("score", float | None, msgspec.UNSET),
-                ("latency_ms", float | None, msgspec.UNSET),
+                ("time", JSON_TYPES[self._time_unit]),
+                ("features", features),
+                *((name, wanted | None, msgspec.UNSET) for name, wanted in _OUTPUT_TYPES.items()),
             ],
-            rename={"time": time_field},
+            bases=(Event,),
+            rename={"time": self._time_field},
+            kw_only=True,
             gc=False,
         )
-        self._decode: Callable[[bytes], Any] = msgspec.json.Decoder(envelope).decode
+        decode: Callable[[bytes], Event] = msgspec.json.Decoder(envelope).decode
+        return decode
 
     def decode(self, records: Sequence[Record]) -> DecodedBatch:
         """Sort records into predictions, ticks and rejections; never raises."""
-        offsets: list[int] = []
-        stamps: list[int] = []
-        payloads: list[Any] = []
-        ticks: list[tuple[int, int]] = []
-        rejections: list[tuple[int, Rejection]] = []
-        decode, limit = self._decode, self._max_event_bytes
-        for record in records:
-            value: Any = record.value
-            try:
-                event = decode(value)
-                if (value.isascii() or value.decode()) and len(value) <= limit and memoryview(event.features)[0] == _BRACE:
-                    offsets.append(record.offset)
-                    stamps.append(record.timestamp)
-                    payloads.append(event)
-                    continue
-            except _FAILURES:
-                pass
-            found = self._decode_slowly(value)
-            if isinstance(found, Rejection):
-                rejections.append((record.offset, found))
-            elif isinstance(found, int):
-                ticks.append((record.offset, found))
-            else:
-                offsets.append(record.offset)
-                stamps.append(record.timestamp)
-                payloads.append(found)
-        index: dict[tuple[str, str], int] = {}
-        key_index = np.array([index.setdefault((p.model, p.version), len(index)) for p in payloads], np.int64)
-        times = self._times_ms(payloads)
-        bad = (times < _EARLIEST_MS) | (times >= _LATEST_MS)
-        refused = {int(i): Rejection(RejectionReason.INVALID_TIME, self._time_field) for i in np.flatnonzero(bad)}
-        for (model, version), key in index.items():
-            if not (is_name(model) and is_name(version)):
-                unnamed = Rejection(RejectionReason.INVALID_NAME, "version" if is_name(model) else "model")
-                refused |= {int(i): unnamed for i in np.flatnonzero(key_index == key)}
+        accepted, events, others = self._read(records)
+        times = times_ms([event.time for event in events], self._time_unit)
+        keys = list(map(_key_of, events))
+        refused = self._refused(keys, times)
         if refused:
-            rejections = sorted(rejections + [(offsets[i], why) for i, why in refused.items()])
-            kept = [i for i in range(len(offsets)) if i not in refused]
-            offsets, stamps, payloads = ([items[i] for i in kept] for items in (offsets, stamps, payloads))
-            times, key_index = times[kept], key_index[kept]
+            others += [(accepted[i].offset, why) for i, why in refused.items()]
+            left = [i for i in range(len(events)) if i not in refused]
+            accepted, events = [accepted[i] for i in left], [events[i] for i in left]
+            keys, times = [keys[i] for i in left], times[left]
+        others.sort()
+        names, key_index = _index(keys)
+        self._last_key = names[0] if len(names) == 1 else None
         return DecodedBatch(
-            offsets=np.array(offsets, np.int64),
+            offsets=np.array([record.offset for record in accepted], np.int64),
             times_ms=times,
-            record_ms=np.array(stamps, np.int64),
-            keys=list(index),
+            record_ms=np.array([record.timestamp for record in accepted], np.int64),
+            keys=names,
             key_index=key_index,
-            payloads=payloads,
-            ticks=ticks,
+            payloads=list(zip(events, [record.value for record in accepted], strict=True)),
+            ticks=[(offset, other.tick) for offset, other in others if isinstance(other, Tick)],
             labels=[],
-            rejections=rejections,
+            rejections=[(offset, other) for offset, other in others if isinstance(other, Rejection)],
         )
 
-    def _decode_slowly(self, value: bytes | None) -> Any:
-        """Decode field by field: an exact reason, or an event of which only an output is wrong-typed."""
+    def _read(self, records: Sequence[Record]) -> tuple[list[Record], list[Any], list[tuple[int, Tick | Rejection]]]:
+        """Return the records that are events, the events, and by offset what the other records are."""
+        values = [record.value or b"" for record in records]
+        for i in needs_care(values, self._max_event_bytes):
+            values[i] = b""  # fails below
+        ahead = self._ahead.get(self._last_key) if self._last_key else None
+        decoded = map(ahead.decode if ahead else self._decode_raw, values)
+        events: list[Any] = []
+        failed: list[int] = []
+        while len(events) < len(values):
+            try:
+                events.extend(decoded)  # keeps what came before a failure, and goes on behind it
+            except FAILURES:
+                failed.append(len(events))
+                events.append(None)
+        if not ahead:
+            failed += [i for i, event in enumerate(events) if event is not None and not is_object(event.features)]
+        if not failed:
+            return list(records), events, []
+        others: list[tuple[int, Tick | Rejection]] = []
+        for i in failed:
+            events[i] = self._read_by_field(records[i].value)
+            if not isinstance(events[i], Event):
+                others.append((records[i].offset, events[i]))
+                events[i] = None
+        left = [i for i, event in enumerate(events) if event is not None]
+        return [records[i] for i in left], [events[i] for i in left], others
+
+    def _read_by_field(self, value: bytes | None) -> Event | Tick | Rejection:
+        """Read what the typed decode could not: an event of which an output is wrong-typed, a tick, or the exact reason."""
         fields = parse_fields(value, self._max_event_bytes)
         if isinstance(fields, Rejection):
             return fields
-        if "tick" in fields and "features" not in fields:
-            return _typed(fields, "tick", int)
-        wanted = (
-            ("model", "model", str),
-            ("time", self._time_field, self._time_type),
-            ("features", "features", dict[str, msgspec.Raw]),
-        )
-        parts: dict[str, Any] = {}
-        for name, field, wanted_type in wanted:
-            parts[name] = _typed(fields, field, wanted_type)
-            if isinstance(parts[name], Rejection):
-                return parts[name]
-        parts["features"] = fields["features"]
-        version = _typed(fields, "version", str | int | None) if "version" in fields else None
-        if isinstance(version, Rejection):
-            return version
-        parts["version"] = DEFAULT_VERSION if version is None else str(version)
-        for name, wanted_type in (("prediction", str | int | float | bool), ("score", float), ("latency_ms", float)):
-            if name in fields:
-                output = _typed(fields, name, wanted_type | None)
-                parts[name] = NoValue.WRONG_TYPE if isinstance(output, Rejection) else output
-        return Payload(**parts)
+        tick = read_tick(fields)
+        if tick is not None:
+            return tick
+        time_type = JSON_TYPES[self._time_unit]
+        required = (("model", str), (self._time_field, time_type), ("features", dict[str, msgspec.Raw]))
+        parts = [typed(fields, name, wanted) for name, wanted in required]
+        parts.append(typed(fields, "version", str | int, null=None) if "version" in fields else None)
+        for part in parts:
+            if isinstance(part, Rejection):
+                return part
+        model, time, _, version = parts
+        outputs = {name: _output(fields, name) for name in _OUTPUT_TYPES}
+        return Event(model=model, time=time, features=fields["features"], version=version, **outputs)
 
-    def _times_ms(self, payloads: Sequence[Any]) -> Int:
-        """Return event times; one that cannot be told lies outside the accepted range."""
-        times = [p.time for p in payloads]
-        try:
-            if self._time_unit == "ms":
-                return np.array(times, np.int64)
-            if self._time_unit in ("us", "ns"):
-                return np.array(times, np.int64) // (1_000 if self._time_unit == "us" else 1_000_000)
-        except OverflowError:
-            pass
-        return np.array([time_ms(time, self._time_unit) for time in times], np.int64)
+    def _refused(self, keys: Sequence[_Key], times: Int) -> dict[int, Rejection]:
+        """Return by place the events whose model or version is no name, or whose time is none."""
+        no_time = Rejection(RejectionReason.INVALID_TIME, self._time_field)
+        refused = {int(i): no_time for i in np.flatnonzero(times == INVALID_MS)}
+        unnamed = {key: pointer for key in set(keys) if (pointer := _not_a_name(key))}
+        if unnamed:
+            bad = [(i, unnamed[key]) for i, key in enumerate(keys) if key in unnamed]
+            refused |= {i: Rejection(RejectionReason.INVALID_NAME, pointer) for i, pointer in bad}
+        return refused
 
     def columns(self, layout: Layout, payloads: Sequence[Any], offsets: Int) -> ColumnBatch:
-        """Decode the features of accepted events into columns of `layout`; never raises."""
-        plan = _plan(layout)
-        rows: list[Any] = []
-        for payload in payloads:
-            try:
-                rows.append(plan.decode(payload.features))
-            except _FAILURES:
-                rows.append(plan.decode_slowly(payload.features))
-        n = len(rows)
-        numbers = np.empty((len(layout.numbers), n), np.float64)
-        if plan.number_rows:
-            numbers[list(plan.number_rows)] = np.array([plan.numbers_of(row) for row in rows], np.float64).T
-        for row, field in plan.number_outputs:
-            numbers[row] = [_output_number(getattr(p, field)) for p in payloads]
-        specials = None
-        if not np.isfinite(numbers).all():
-            specials = np.zeros(numbers.shape, np.uint8)
-            specials[np.isnan(numbers)] = Special.MISSING
-            specials[numbers == math.inf] = Special.ABSENT
-            specials[numbers == -math.inf] = Special.WRONG_TYPE
-        categories = [
-            [_output_category(p.prediction, feature) for p in payloads] if get is None else list(map(get, rows))
-            for feature, get in plan.categories
-        ]
+        """Turn accepted events into columns of `layout`; never raises."""
+        known = self._known_layout(layout, payloads)
+        reader = known.reader
+        events = [event for event, _ in payloads]
+        rows = [event.features for event in events]
+        if not set(map(type, rows)) <= {reader.struct}:
+            rows = [
+                row if type(row) is reader.struct else reader.read(self._raw_features(payload))
+                for row, payload in zip(rows, payloads, strict=True)
+            ]
+        batch = reader.columns(rows, events)
         inspected = np.flatnonzero(offsets % INSPECT_EVERY == 0).tolist()
-        unexpected: dict[str, int] = {}
-        for i in inspected:
-            for name in _names_only(payloads[i].features):
-                if name not in plan.names:
-                    unexpected[name] = unexpected.get(name, 0) + 1
-        return ColumnBatch(n, numbers, specials, categories, len(inspected), unexpected)
+        batch.inspected = len(inspected)
+        batch.unexpected = self._unexpected([payloads[i] for i in inspected], reader.names)
+        if events and reader.can_decode:
+            self._ahead[_texts(_key_of(events[-1]))] = known
+        return batch
+
+    def _known_layout(self, layout: Layout, payloads: Sequence[Any]) -> _Known:
+        """Return the reader of a layout; the first event that needs it shows the order of names."""
+        known = self._known.get(layout.sha256)
+        if known is None:
+            if len(self._known) >= _MAX_READERS:
+                self._known.clear()
+                self._ahead.clear()
+            order = fields_of(self._raw_features(payloads[0])) if payloads else ()
+            reader = FeatureReader(layout, order)
+            known = self._known[layout.sha256] = _Known(reader, self._decoder(reader.struct))
+        return known
+
+    def _raw_features(self, payload: tuple[Event, bytes]) -> msgspec.Raw:
+        event, value = payload
+        raw = event.features if isinstance(event.features, msgspec.Raw) else self._decode_raw(value).features
+        assert isinstance(raw, msgspec.Raw)
+        return raw
+
+    def _unexpected(self, payloads: Sequence[Any], expected: frozenset[str]) -> dict[str, int]:
+        """Return rows by name of a feature that is not expected."""
+        counts: dict[str, int] = {}
+        for payload in payloads:
+            names = fields_of(self._raw_features(payload)).keys() - expected
+            for name in {name[:MAX_NAME_CHARS] for name in names}:
+                counts[name] = counts.get(name, 0) + 1
+        return counts
 
 
-def parse_fields(value: bytes | None, max_event_bytes: int) -> dict[str, msgspec.Raw] | Rejection:
-    """Return the fields of a JSON object, values still raw, or why there are none."""
-    if not value:
-        return Rejection(RejectionReason.EMPTY)
-    if len(value) > max_event_bytes:
-        return Rejection(RejectionReason.TOO_LARGE)
-    try:
-        value.decode()
-    except UnicodeDecodeError:
-        return Rejection(RejectionReason.BAD_ENCODING)
-    value = value.removeprefix(b"\xef\xbb\xbf")
-    try:
-        return _any_values(value)
-    except msgspec.ValidationError:
-        return Rejection(RejectionReason.NOT_AN_OBJECT)
-    except (msgspec.MsgspecError, RecursionError):
-        return Rejection(RejectionReason.MALFORMED_JSON)
+def _texts(key: _Key) -> tuple[str, str]:
+    """Return a key's model and version; a version may be an integer, or left out."""
+    model, version = key
+    return model, DEFAULT_VERSION if version is None else str(version)
 
 
-def _typed(fields: dict[str, msgspec.Raw], name: str, wanted: Any) -> Any:
-    """Return a field's value, or the Rejection that it earns."""
-    raw = fields.get(name)
-    if raw is None or (bytes(raw) == b"null" and type(None) not in getattr(wanted, "__args__", ())):
-        return Rejection(RejectionReason.MISSING_FIELD, name)
-    try:
-        return msgspec.json.decode(raw, type=wanted)
-    except _FAILURES:
-        return Rejection(RejectionReason.WRONG_TYPE, name)
+def _not_a_name(key: _Key) -> str | None:
+    """Return the first field of a key that is no name."""
+    return next((field for field, text in zip(("model", "version"), _texts(key), strict=True) if not is_name(text)), None)
 
 
-def time_ms(time: Any, unit: TimeUnit) -> int:
-    """Return an event time in epoch milliseconds, rounded down; out of the accepted range when it is none.
-
-    >>> time_ms(1.5, "s"), time_ms("2025-01-01T00:00:00.5Z", "iso8601"), time_ms(1_700, "us")
-    (1500, 1735689600500, 1)
-    """
-    try:
-        if unit == "iso8601":
-            moment = datetime.fromisoformat(time)
-            return _INVALID_MS if moment.tzinfo is None else math.floor(moment.timestamp() * 1000)
-        scaled = time * 1000 if unit == "s" else time // {"ms": 1, "us": 1_000, "ns": 1_000_000}[unit]
-        return int(min(max(math.floor(scaled), _EARLIEST_MS - 1), _INVALID_MS))
-    except (ValueError, OverflowError):
-        return _INVALID_MS
+def _index(keys: Sequence[_Key]) -> tuple[list[tuple[str, str]], Int]:
+    """Return the distinct models and versions in order of appearance, and the place of each event's among them."""
+    texts = {key: _texts(key) for key in dict.fromkeys(keys)}
+    places = {text: place for place, text in enumerate(dict.fromkeys(texts.values()))}
+    if len(places) == 1:
+        return list(places), np.zeros(len(keys), np.int64)
+    return list(places), np.array([places[texts[key]] for key in keys], np.int64)
 
 
-class _Plan(NamedTuple):
-    """How the features of one layout are decoded. Fields are called f0, f1, …, since names are any text."""
-
-    names: frozenset[str]
-    decode: Callable[[msgspec.Raw], Any]
-    struct: Any
-    types: dict[str, tuple[str, Any]]
-    number_rows: tuple[int, ...]
-    numbers_of: Callable[[Any], tuple[float | None, ...]]
-    number_outputs: tuple[tuple[int, str], ...]
-    categories: tuple[tuple[CategoryFeature, Callable[[Any], object] | None], ...]
-
-    def decode_slowly(self, features: msgspec.Raw) -> Any:
-        """Decode value by value: what has a wrong type is marked, the rest is kept."""
-        row = self.struct()
-        try:
-            values = _any_values(features)
-        except _FAILURES:
-            values = {}
-        for name, raw in values.items():
-            if name not in self.types:
-                continue
-            field, wanted = self.types[name]
-            try:
-                setattr(row, field, msgspec.json.decode(raw, type=wanted))
-            except _FAILURES:
-                setattr(row, field, -math.inf if wanted == _NUMBER else NoValue.WRONG_TYPE)
-        return row
-
-
-_NUMBER = float | None
-_CATEGORY: dict[str, Any] = {"string": str | None, "number": int | float | None, "boolean": bool | None}
-_NUMBER_OUTPUTS = {SCORE: "score", LATENCY: "latency_ms", PREDICTION: "prediction"}
-
-
-@lru_cache(maxsize=1_024)
-def _plan(layout: Layout) -> _Plan:
-    fields: list[tuple[str, Any, Any]] = []
-    types: dict[str, tuple[str, Any]] = {}
-    number_rows: list[int] = []
-    number_outputs: list[tuple[int, str]] = []
-    categories: list[tuple[CategoryFeature, Callable[[Any], object] | None]] = []
-
-    def field(feature: Feature) -> str:
-        is_number = isinstance(feature, NumberFeature)
-        wanted = _NUMBER if isinstance(feature, NumberFeature) else _CATEGORY[feature.value_type]
-        name = f"f{len(fields)}"
-        fields.append((name, wanted, math.inf if is_number else NoValue.ABSENT))
-        types[feature.name] = (name, wanted)
-        return name
-
-    number_names: list[str] = []
-    for row, (_, number) in enumerate(layout.numbers):
-        if number.name in _NUMBER_OUTPUTS:
-            number_outputs.append((row, _NUMBER_OUTPUTS[number.name]))
-        else:
-            number_rows.append(row)
-            number_names.append(field(number))
-    for _, category in layout.categories:
-        categories.append((category, None if category.name == PREDICTION else attrgetter(field(category))))
-    struct = msgspec.defstruct("Features", fields, rename={f: name for name, (f, _) in types.items()}, gc=False)
-    first: Callable[[Any], Any] = attrgetter(*number_names) if number_names else tuple
-    numbers_of = (lambda row: (first(row),)) if len(number_names) == 1 else first
-    return _Plan(
-        names=frozenset(types),
-        decode=msgspec.json.Decoder(struct).decode,
-        struct=struct,
-        types=types,
-        number_rows=tuple(number_rows),
-        numbers_of=numbers_of,
-        number_outputs=tuple(number_outputs),
-        categories=tuple(categories),
-    )
-
-
-def _output_number(value: Any) -> float:
-    if value is msgspec.UNSET:
-        return math.inf
-    if value is None:
-        return math.nan
-    if isinstance(value, bool | str | NoValue):
-        return -math.inf
-    try:
-        return float(value)
-    except OverflowError:
-        return -math.inf
-
-
-_OUTPUT_TYPES: dict[str, tuple[type, ...]] = {"string": (str,), "number": (int, float), "boolean": (bool,)}
-
-
-def _output_category(value: Any, feature: CategoryFeature) -> object:
-    if value is msgspec.UNSET:
-        return NoValue.ABSENT
-    if value is None or isinstance(value, NoValue):
-        return value
-    fits = isinstance(value, _OUTPUT_TYPES[feature.value_type])
-    if feature.value_type == "number" and isinstance(value, bool):
-        fits = False
-    return value if fits else NoValue.WRONG_TYPE
+def _output(fields: Fields, name: str) -> Any:
+    """Return an optional output: UNSET, None, its value, or `NoValue.WRONG_TYPE`."""
+    if name not in fields:
+        return msgspec.UNSET
+    found = typed(fields, name, _OUTPUT_TYPES[name], null=None)
+    return NoValue.WRONG_TYPE if isinstance(found, Rejection) else found

@@ -2,58 +2,73 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import msgspec
 import numpy as np
 
 from monitor.columns import ColumnBatch, DecodedBatch, Int
-from monitor.events import Label, Rejection, RejectionReason, Tick, is_name
+from monitor.event_time import INVALID_MS, JSON_TYPES, TimeUnit, time_ms
+from monitor.events import Outcome, Rejection, RejectionReason, Tick, is_name
+from monitor.json_objects import FAILURES, needs_care, parse_fields, read_tick, typed
 from monitor.layout import Layout
 from monitor.ports import Record
 
-_decode = msgspec.json.Decoder(Label).decode
-_decode_tick = msgspec.json.Decoder(Tick).decode
-
 
 class NativeLabelFormat:
-    """Reads label events; a source of labels has no predictions."""
+    """Reads label events; a source of labels has no predictions. Parameters as of `NativeFormat`."""
 
-    def __init__(self, time_field: str = "time", time_unit: str = "ms", max_event_bytes: int = 1 << 20) -> None:
+    def __init__(self, time_field: str = "time", time_unit: TimeUnit = "ms", max_event_bytes: int = 1 << 20) -> None:
+        self._time_field = time_field
+        self._time_unit = time_unit
         self._max_event_bytes = max_event_bytes
+        self._types = {"id": str, "model": str, "label": Outcome, time_field: JSON_TYPES[time_unit]}
+        wire: Any = msgspec.defstruct(
+            "LabelEvent",
+            [("id", str), ("model", str), ("label", Outcome), ("time", JSON_TYPES[time_unit])],
+            rename={"time": time_field},
+            gc=False,
+        )
+        self._decode: Callable[[bytes], Any] = msgspec.json.Decoder(wire).decode
 
     def decode(self, records: Sequence[Record]) -> DecodedBatch:
         """Sort records into labels, ticks and rejections; never raises."""
         none = np.zeros(0, np.int64)
         batch = DecodedBatch(none, none, none, [], none, [], [], [], [])
-        for record in records:
-            found = self._decode_one(record.value)
-            if isinstance(found, Label):
-                batch.labels.append((record.offset, found.model))
+        careful = set(needs_care([record.value or b"" for record in records], self._max_event_bytes))
+        for i, record in enumerate(records):
+            found = self._read(record.value, i in careful)
+            if isinstance(found, Rejection):
+                batch.rejections.append((record.offset, found))
             elif isinstance(found, Tick):
                 batch.ticks.append((record.offset, found.tick))
             else:
-                batch.rejections.append((record.offset, found))
+                batch.labels.append((record.offset, found))
         return batch
 
-    def _decode_one(self, value: bytes | None) -> Label | Tick | Rejection:
-        if not value:
-            return Rejection(RejectionReason.EMPTY)
-        if len(value) > self._max_event_bytes:
-            return Rejection(RejectionReason.TOO_LARGE)
-        for decode in (_decode, _decode_tick):
-            try:
-                found = decode(value)
-            except msgspec.ValidationError:
-                continue
-            except UnicodeDecodeError:
-                return Rejection(RejectionReason.BAD_ENCODING)
-            except (msgspec.DecodeError, RecursionError):
-                return Rejection(RejectionReason.MALFORMED_JSON)
-            if isinstance(found, Label) and not is_name(found.model):
-                return Rejection(RejectionReason.INVALID_NAME, "model")
-            return found
-        return Rejection(RejectionReason.WRONG_TYPE)
+    def _read(self, value: bytes | None, is_careful: bool) -> str | Tick | Rejection:
+        """Return the model of a label, or what the record is instead."""
+        try:
+            label = self._decode(b"" if is_careful or value is None else value)
+            model, time = label.model, label.time
+        except FAILURES:
+            fields = parse_fields(value, self._max_event_bytes)
+            if isinstance(fields, Rejection):
+                return fields
+            tick = read_tick(fields)
+            if tick is not None:
+                return tick
+            parts = {name: typed(fields, name, wanted) for name, wanted in self._types.items()}
+            for part in parts.values():
+                if isinstance(part, Rejection):
+                    return part
+            model, time = parts["model"], parts[self._time_field]
+        if not is_name(model):
+            return Rejection(RejectionReason.INVALID_NAME, "model")
+        if time_ms(time, self._time_unit) == INVALID_MS:
+            return Rejection(RejectionReason.INVALID_TIME, self._time_field)
+        return str(model)
 
     def columns(self, layout: Layout, payloads: Sequence[object], offsets: Int) -> ColumnBatch:
         """Never called with rows: there are no predictions here."""

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import json
-import math
 
-import msgspec
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from monitor.columns import Special
-from monitor.formats.native import INSPECT_EVERY, NativeFormat
-from monitor.formats.native_label import NativeLabelFormat
+from monitor.columns import NoValue, Special
+from monitor.formats.native import INSPECT_EVERY, MAX_NAME_CHARS, NativeFormat
+from monitor.json_objects import MAX_DEPTH
 from monitor.layout import CategoryFeature, Layout, NumberFeature, layout_of
 from monitor.ports import StoredRecord
 from monitor.profiles import Profile
@@ -39,8 +35,19 @@ LAYOUT = layout_of(
 )
 
 
+COUNTRY = [feature.name for _, feature in LAYOUT.categories].index("country")
+
+
 def event(**fields: object) -> bytes:
     return json.dumps({"model": "m", "time": 1_000, "features": {}} | fields).encode()
+
+
+def nested(depth: int) -> object:
+    """Lists in lists."""
+    found: object = []
+    for _ in range(depth - 1):
+        found = [found]
+    return found
 
 
 def one(value: bytes | None, **options: object) -> object:
@@ -51,42 +58,68 @@ def one(value: bytes | None, **options: object) -> object:
     return ("tick", batch.ticks[0][1]) if batch.ticks else (batch.keys[0], int(batch.times_ms[0]))
 
 
-@pytest.mark.parametrize(
-    ("value", "expected"),
-    [
-        (None, ("empty", "")),
-        (b"", ("empty", "")),
-        (b" " * (1 << 21), ("too_large", "")),
-        (b'{"model": "\xff"}', ("bad_encoding", "")),
-        (event(features={"a": "x"}).replace(b'"x"', b'"\xff"'), ("bad_encoding", "")),
-        (b'{"model": ', ("malformed_json", "")),
-        (b'{"model": NaN}', ("malformed_json", "")),
-        (b"[" * 100_000, ("not_an_object", "")),
-        (b"[]", ("not_an_object", "")),
-        (b"null", ("not_an_object", "")),
-        (b'{"model": "m", "time": 1}', ("missing_field", "features")),
-        (event(features=None), ("missing_field", "features")),
-        (event(model=None), ("missing_field", "model")),
-        (event(features=[]), ("wrong_type", "features")),
-        (event(model=7), ("wrong_type", "model")),
-        (event(time="1"), ("wrong_type", "time")),
-        (event(time=True), ("wrong_type", "time")),
-        (event(time=1.5), ("wrong_type", "time")),
-        (event(version=[]), ("wrong_type", "version")),
-        (event(model="a|b"), ("invalid_name", "model")),
-        (event(version=""), ("invalid_name", "version")),
-        (event(time=10**18), ("invalid_time", "time")),
-        (event(time=10**30), ("invalid_time", "time")),
-        (b'{"tick": "soon"}', ("wrong_type", "tick")),
-        (b'{"tick": 77}', ("tick", 77)),
-        (event(), (("m", "1"), 1_000)),
-        (event(version=7), (("m", "7"), 1_000)),
-        (event(version=None), (("m", "1"), 1_000)),
-        (event(score="high", prediction=[1]), (("m", "1"), 1_000)),
-        (b"\xef\xbb\xbf" + event(), (("m", "1"), 1_000)),
-        (event(features={"a": "é"}), (("m", "1"), 1_000)),
-    ],
-)
+KINDS: list[tuple[bytes | None, object]] = [
+    (None, ("empty", "")),
+    (b"", ("empty", "")),
+    (b" " * (1 << 21), ("too_large", "")),
+    (b'{"model": "\xff"}', ("bad_encoding", "")),
+    (event(features={"a": "x"}).replace(b'"x"', b'"\xff"'), ("bad_encoding", "")),
+    (b'{"model": ', ("malformed_json", "")),
+    (b'{"model": NaN}', ("malformed_json", "")),
+    (b'{"model": "a\\q"}', ("malformed_json", "")),
+    (b'{"model": "\\ud800"}', ("malformed_json", "")),
+    (b'{"model": "m",}', ("malformed_json", "")),
+    (event() + b"x", ("malformed_json", "")),
+    (event(features={"a": "x"}).replace(b"x", b"\\x"), ("malformed_json", "")),
+    (b"\xef\xbb\xbf", ("malformed_json", "")),
+    (b"\xef\xbb\xbf\xef\xbb\xbf" + event(), ("malformed_json", "")),
+    (b"[" * 100_000, ("malformed_json", "")),
+    (b"[1, 2", ("malformed_json", "")),
+    (event(deep=nested(MAX_DEPTH)), ("malformed_json", "")),
+    (event(deep=nested(MAX_DEPTH - 1)), (("m", "1"), 1_000)),
+    (event(flat=[[]] * 600, text="[" * 600), (("m", "1"), 1_000)),
+    (b"[]", ("not_an_object", "")),
+    (b"null", ("not_an_object", "")),
+    (b'{"model": "m", "time": 1}', ("missing_field", "features")),
+    (event(features=None), ("missing_field", "features")),
+    (event(model=None), ("missing_field", "model")),
+    (event(features=[]), ("wrong_type", "features")),
+    (event(model=7), ("wrong_type", "model")),
+    (event(time="1"), ("wrong_type", "time")),
+    (event(time=True), ("wrong_type", "time")),
+    (event(time=1.5), ("wrong_type", "time")),
+    (event(version=[]), ("wrong_type", "version")),
+    (event(model="a|b"), ("invalid_name", "model")),
+    (event(version=""), ("invalid_name", "version")),
+    (event(time=10**18), ("invalid_time", "time")),
+    (event(time=10**30), ("invalid_time", "time")),
+    (event(version=10**200), ("invalid_name", "version")),
+    (event(model="a\n"), ("invalid_name", "model")),
+    (event(model="a|b", time=10**18), ("invalid_name", "model")),
+    (b"{}", ("missing_field", "model")),
+    (b'{"model": "m", "features": {}}', ("missing_field", "time")),
+    (event(features="{}"), ("wrong_type", "features")),
+    (event(time=253_402_300_799_999), (("m", "1"), 253_402_300_799_999)),
+    (event(time=253_402_300_800_000), ("invalid_time", "time")),
+    (event(time=-2_208_988_800_000), (("m", "1"), -2_208_988_800_000)),
+    (event(time=-2_208_988_800_001), ("invalid_time", "time")),
+    (b'{"tick": "soon"}', ("wrong_type", "tick")),
+    (b'{"tick": null}', ("missing_field", "tick")),
+    (b'{"tick": 1e30}', ("wrong_type", "tick")),
+    (b'{"tick": 1000000000000000000000000000000}', ("invalid_time", "tick")),
+    (b'{"tick": 77, "model": "m"}', ("missing_field", "time")),
+    (event(tick=77), (("m", "1"), 1_000)),
+    (b'{"tick": 77}', ("tick", 77)),
+    (event(), (("m", "1"), 1_000)),
+    (event(version=7), (("m", "7"), 1_000)),
+    (event(version=None), (("m", "1"), 1_000)),
+    (event(score="high", prediction=[1]), (("m", "1"), 1_000)),
+    (b"\xef\xbb\xbf" + event(), (("m", "1"), 1_000)),
+    (event(features={"a": "é"}), (("m", "1"), 1_000)),
+]
+
+
+@pytest.mark.parametrize(("value", "expected"), KINDS)
 def test_each_record_is_an_event_a_tick_or_has_a_reason(value: bytes | None, expected: object) -> None:
     assert one(value) == expected
 
@@ -120,6 +153,10 @@ def columns_of(features: list[dict[str, object]], **fields: object) -> Profile:
     profile = Profile(LAYOUT)
     profile.update(form.columns(LAYOUT, batch.payloads, batch.offsets))
     return profile
+
+
+def row_of(name: str) -> int:
+    return [feature.name for _, feature in LAYOUT.numbers].index(name)
 
 
 def special(profile: Profile, name: str, kind: Special) -> int:
@@ -176,47 +213,71 @@ def test_unexpected_names_are_seen_on_the_share_of_offsets_that_the_log_decides(
     assert (found.inspected, found.unexpected) == (3, {"new": 3})
 
 
-def test_labels_are_accepted_and_bad_ones_refused() -> None:
-    values = [b'{"id": "a", "model": "m", "label": 1, "time": 5}', b"{}", b"", b"{", b'{"tick": 5}']
-    batch = NativeLabelFormat().decode([StoredRecord(i, 0, v) for i, v in enumerate(values)])
-    assert batch.labels == [(0, "m")]
-    assert batch.ticks == [(4, 5)]
-    assert [why.reason.value for _, why in batch.rejections] == ["wrong_type", "empty", "malformed_json"]
-
-
-json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
-    max_leaves=6,
-)
-
-
-@given(st.lists(st.binary(max_size=60) | st.none(), max_size=8))
-def test_no_bytes_raise(values: list[bytes | None]) -> None:
-    batch = NativeFormat().decode([StoredRecord(i, 0, v) for i, v in enumerate(values)])
-    assert len(batch.offsets) + len(batch.rejections) + len(batch.ticks) == len(values)
-
-
-@given(st.lists(st.dictionaries(st.sampled_from(["age", "country", "zip", "flag", "x"]), json_values), min_size=1, max_size=6))
-def test_no_features_raise_and_columns_agree_with_a_plain_loop(features: list[dict[str, object]]) -> None:
-    profile = columns_of(features)
-    numbers = [v for f in features if type(v := f.get("age")) in (int, float) and abs(float(v)) < math.inf] if _fits(features) else None
-    if numbers is not None:
-        assert profile.summary("age").n == len(numbers)
-    countries = [f.get("country") for f in features]
-    assert profile.summary("country").n == sum(isinstance(c, str) for c in countries)
-    assert special(profile, "country", Special.ABSENT) == sum("country" not in f for f in features)
-
-
-def _fits(features: list[dict[str, object]]) -> bool:
-    """JSON integers beyond 64 bits are decoded in more than one way; they have a case of their own above."""
-    return all(not isinstance(v, int) or abs(v) < 1 << 63 for f in features for v in f.values())
-
-
 def test_a_layout_without_features_takes_any_event() -> None:
     form = NativeFormat()
     batch = form.decode([StoredRecord(0, 0, event(features={"a": 1}))])
     found = form.columns(Layout(), batch.payloads, batch.offsets)
     assert (found.n, found.numbers.shape) == (1, (0, 1))
     assert np.isfinite(found.numbers).all()
-    assert msgspec.json.decode(batch.payloads[0].features) == {"a": 1}  # type: ignore[attr-defined]
+    assert (found.inspected, found.unexpected) == (1, {"a": 1})
+
+
+def test_a_batch_of_all_kinds_is_sorted_out_as_its_records_are_one_by_one() -> None:
+    values = [value for value, _ in KINDS for _ in range(2)]
+    form = NativeFormat()
+    for _ in range(2):  # the second time the format knows the layout, and reads ahead
+        batch = form.decode([StoredRecord(7 + i, 5_000, value) for i, value in enumerate(values)])
+        found: dict[int, object] = {o: (why.reason.value, why.pointer) for o, why in batch.rejections}
+        found |= {o: ("tick", ms) for o, ms in batch.ticks}
+        keys = [batch.keys[i] for i in batch.key_index.tolist()]
+        found |= dict(zip(batch.offsets.tolist(), zip(keys, batch.times_ms.tolist(), strict=True), strict=True))
+        assert [found[o] for o in sorted(found)] == [expected for _, expected in KINDS for _ in range(2)]
+        assert batch.record_ms.tolist() == [5_000] * len(batch.offsets)
+        for offsets in (batch.offsets.tolist(), [o for o, _ in batch.rejections], [o for o, _ in batch.ticks]):
+            assert offsets == sorted(offsets)
+        form.columns(LAYOUT, batch.payloads, batch.offsets)
+        form.decode([StoredRecord(0, 0, event())])
+
+
+def test_keys_are_those_of_accepted_events_in_order_of_appearance() -> None:
+    values = [event(model="late", time=10**18), event(model="b", version=2), event(model="a"), event(model="b", version="2")]
+    batch = NativeFormat().decode([StoredRecord(i, 0, value) for i, value in enumerate(values)])
+    assert batch.keys == [("b", "2"), ("a", "1")]
+    assert batch.key_index.tolist() == [0, 1, 0]
+
+
+def test_no_records_are_an_empty_batch() -> None:
+    batch = NativeFormat().decode([])
+    assert (len(batch.offsets), batch.keys, batch.payloads, batch.rejections) == (0, [], [], [])
+    found = NativeFormat().columns(LAYOUT, [], batch.offsets)
+    assert (found.n, found.numbers.shape, found.inspected) == (0, (3, 0), 0)
+
+
+def test_of_equal_names_the_last_counts() -> None:
+    values = [
+        b'{"model": 5, "model": "m", "time": "x", "time": 1000, "features": {"age": "x", "age": 1, "country": 1, "country": "DE"}}',
+        b'{"model": "m", "time": 1000, "features": {"age": 1, "age": "x"}}',
+    ]
+    form = NativeFormat()
+    batch = form.decode([StoredRecord(i, 0, value) for i, value in enumerate(values)])
+    found = form.columns(LAYOUT, batch.payloads, batch.offsets)
+    assert found.specials is not None
+    assert found.specials[row_of("age")].tolist() == [Special.VALUE, Special.WRONG_TYPE]
+    assert found.numbers[row_of("age"), 0] == 1.0
+    assert list(found.categories[COUNTRY]) == ["DE", NoValue.ABSENT]
+
+
+def test_a_number_that_no_double_holds_is_of_a_wrong_type() -> None:
+    value = event(features={"age": 0, "country": "DE"}).replace(b": 0", b": 1e999")
+    form = NativeFormat()
+    batch = form.decode([StoredRecord(1, 0, value)])
+    found = form.columns(LAYOUT, batch.payloads, batch.offsets)
+    assert found.specials is not None
+    assert found.specials[row_of("age")].tolist() == [Special.WRONG_TYPE]
+    assert list(found.categories[COUNTRY]) == ["DE"]
+
+
+def test_long_names_that_nobody_expects_are_cut() -> None:
+    form = NativeFormat()
+    batch = form.decode([StoredRecord(0, 0, event(features={"x" * 10_000: 1, "x" * 9_999: 1}))])
+    assert form.columns(LAYOUT, batch.payloads, batch.offsets).unexpected == {"x" * MAX_NAME_CHARS: 1}
