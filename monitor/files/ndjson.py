@@ -1,0 +1,200 @@
+"""NDJSON: flat rows, or native events with their features in an object. JSON values keep the types that they have.
+
+A value that is not of its column's most frequent type is of a wrong type, and a key that a row does not have is absent: as on the wire.
+"""
+
+from __future__ import annotations
+
+import gzip
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import pyarrow as pa
+
+from monitor.columns import Codes, Special
+from monitor.errors import InputError
+from monitor.files.rows import NO_VALUES, VALUE_TYPES, Array, Columns, Source
+from monitor.layout import ValueType
+
+BATCH_ROWS = 10_000
+MAX_NAMES = 10_000
+"""More distinct keys than this are no columns."""
+
+_TYPES: dict[type, ValueType] = {str: "string", int: "number", float: "number", bool: "boolean"}
+_NESTED: dict[type, str] = {dict: "object", list: "array"}
+_ORDER = ("string", "number", "boolean", "object", "array")
+_NATIVE_ROLES = ("time", "prediction", "score", "id", "model", "version")
+Row = dict[str, Any]
+
+
+def lines(path: Path) -> Iterator[bytes]:
+    """Yield the lines of a file, plain or gzipped, without their ends."""
+    with gzip.open(path, "rb") if path.name.lower().endswith(".gz") else path.open("rb") as file:
+        for line in file:
+            yield line.rstrip(b"\r\n")
+
+
+def rows(path: Path) -> Iterator[Row]:
+    """Yield the objects of a file, blank lines left out. Raises InputError with the line that is none."""
+    for number, line in enumerate(lines(path), start=1):
+        if not line or line.isspace():
+            continue
+        try:
+            row = orjson.loads(line)
+        except orjson.JSONDecodeError as error:
+            raise InputError(f"{path}:{number}: not JSON: {error}; every line must be one object, NaN is written null") from error
+        if not isinstance(row, dict):
+            what = "an array: write one object per line" if isinstance(row, list) else "not an object"
+            raise InputError(f"{path}:{number}: the line is {what}")
+        yield row
+
+
+def is_native(path: Path) -> bool:
+    """Whether the first object of a file is a native event, or a tick."""
+    for line in lines(path):
+        try:
+            row = orjson.loads(line)
+        except orjson.JSONDecodeError:
+            continue
+        return isinstance(row, dict) and (isinstance(row.get("features"), dict) or set(row) == {"tick"})
+    return False
+
+
+def first_names(path: Path) -> frozenset[str]:
+    """Return the keys of the first object of a file."""
+    for line in lines(path):
+        try:
+            row = orjson.loads(line)
+        except orjson.JSONDecodeError:
+            continue
+        if isinstance(row, dict):
+            return frozenset(row)
+    return frozenset()
+
+
+def ndjson_source(path: Path, wanted: Mapping[str, ValueType]) -> Source:
+    """Look at an NDJSON file: one pass for names and types. `wanted` sets the type of some columns.
+
+    Of native events only what stands under `features` is a feature; time, prediction, score, id, model and version are known
+    by their own names. Lines without `features` among them (ticks, labels) are no rows.
+    """
+    native = is_native(path)
+    seen = _types_seen(path, native)
+    names = {key: _name(key) if native else key for key in seen}
+    kinds: dict[str, str] = {key: wanted.get(names[key]) or _kind(types) for key, types in seen.items()}
+    features = {names[key]: key for key in seen if not native or key.startswith(_FEATURES)}
+    columns = features | {names[key]: key for key in seen if native and not key.startswith(_FEATURES)}
+    roles = {role: role for role in _NATIVE_ROLES if f"/{role}" in seen} if native else {}
+    warnings = tuple(
+        f"column {name}: {wrong:,} values are not of the type of the others ({kinds[key]}); they count as wrong-typed"
+        for name, key in features.items()
+        if kinds[key] in VALUE_TYPES and (wrong := _n_wrong(seen[key], kinds[key]))
+    )
+
+    def read(keys: Sequence[str]) -> Iterator[Columns]:
+        for batch in _batches(path, native):
+            yield _columns(batch, {key: _arrow_type(kinds[key], seen[key]) for key in keys})
+
+    return Source(kinds, columns, features, read, roles, warnings)
+
+
+_FEATURES = "/features/"
+
+
+def _name(key: str) -> str:
+    return key.removeprefix(_FEATURES) if key.startswith(_FEATURES) else key[1:]
+
+
+def _keyed_rows(path: Path, native: bool) -> Iterator[Row]:
+    """Yield rows by key: a name, or for native events a JSON pointer such as /time or /features/age."""
+    if not native:
+        yield from rows(path)
+        return
+    for row in rows(path):
+        features = row.pop("features", None)
+        if isinstance(features, dict):
+            keyed = {f"/{name}": value for name, value in row.items()}
+            keyed.update((_FEATURES + name, value) for name, value in features.items())
+            yield keyed
+
+
+def _types_seen(path: Path, native: bool) -> dict[str, dict[type, int]]:
+    seen: dict[str, dict[type, int]] = {}
+    for row in _keyed_rows(path, native):
+        for key, value in row.items():
+            try:
+                types = seen[key]
+            except KeyError:
+                types = seen[key] = defaultdict(int)
+                if len(seen) > MAX_NAMES:
+                    raise InputError(f"{path}: more than {MAX_NAMES:,} different keys; the keys must be column names") from None
+            types[type(value)] += 1
+    return seen
+
+
+def _kind(types: Mapping[type, int]) -> str:
+    """Return the most frequent type, null aside; of equals the first in a fixed order."""
+    counts: dict[str, int] = defaultdict(int)
+    for kind, n in types.items():
+        if kind is not type(None):
+            counts[_TYPES.get(kind) or _NESTED[kind]] += n
+    return min(counts, key=lambda kind: (-counts[kind], _ORDER.index(kind))) if counts else NO_VALUES
+
+
+def _n_wrong(types: Mapping[type, int], kind: str) -> int:
+    return sum(n for t, n in types.items() if t is not type(None) and _TYPES.get(t) != kind)
+
+
+def _batches(path: Path, native: bool) -> Iterator[list[Row]]:
+    batch: list[Row] = []
+    for row in _keyed_rows(path, native):
+        batch.append(row)
+        if len(batch) == BATCH_ROWS:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _arrow_type(kind: str, types: Mapping[type, int]) -> pa.DataType:
+    if kind == "number":
+        return pa.float64() if float in types else pa.int64()
+    return {"string": pa.string(), "boolean": pa.bool_()}.get(kind, pa.null())
+
+
+_ACCEPTED: dict[str, frozenset[type]] = {
+    "string": frozenset({str, type(None)}),
+    "int64": frozenset({int, type(None)}),
+    "double": frozenset({int, float, type(None)}),
+    "bool": frozenset({bool, type(None)}),
+    "null": frozenset({type(None)}),
+}
+
+
+def _columns(batch: Sequence[Row], types: Mapping[str, pa.DataType]) -> Columns:
+    arrays: dict[str, Array] = {}
+    specials: dict[str, Codes] = {}
+    for key, kind in types.items():
+        values = [row.get(key, Special.ABSENT) for row in batch]
+        accepted = _ACCEPTED[str(kind)]
+        found = list(map(type, values))
+        if not accepted.issuperset(found):
+            codes = [
+                Special.VALUE if t in accepted else Special.ABSENT if v is Special.ABSENT else Special.WRONG_TYPE
+                for t, v in zip(found, values, strict=True)
+            ]
+            specials[key] = np.array(codes, np.uint8)
+            values = [None if code else value for code, value in zip(codes, values, strict=True)]
+        arrays[key] = _array(values, kind)
+    return Columns(len(batch), arrays, specials)
+
+
+def _array(values: list[Any], kind: pa.DataType) -> Array:
+    try:
+        return pa.array(values, kind)
+    except (OverflowError, pa.ArrowInvalid):  # integers beyond 64 bits
+        return pa.array([None if v is None else float(v) for v in values], pa.float64())

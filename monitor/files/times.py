@@ -1,0 +1,102 @@
+"""Times as users write them → epoch milliseconds."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, time
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from monitor.errors import InputError
+from monitor.formats.native import TimeUnit
+from monitor.windows import NEVER_MS
+
+EARLIEST_MS = -2_208_988_800_000  # 1900-01-01
+LATEST_MS = 253_402_300_800_000  # 10000-01-01
+_NEW_MS, _OLD_MS = 946_684_800_000, 4_102_444_800_000  # 2000 … 2100: where an integer of the right unit is likely to lie
+_PER_MS = {"ms": 1, "us": 1_000, "ns": 1_000_000}
+
+
+def text_ms(text: str) -> int:
+    """Return an ISO 8601 date or time in epoch milliseconds, rounded down; UTC unless it carries an offset. Raises InputError.
+
+    >>> text_ms("2025-01-01"), text_ms("2025-01-01 01:00:00.5"), text_ms("2025-01-01T01:00:00+01:00")
+    (1735689600000, 1735693200500, 1735689600000)
+    """
+    try:
+        moment = datetime.fromisoformat(text.strip())
+    except ValueError as error:
+        raise InputError(f"{text!r} is not an ISO 8601 time, such as 2025-01-31T13:00:00Z") from error
+    return _moment_ms(moment)
+
+
+def _moment_ms(moment: datetime) -> int:
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    since = moment - datetime(1970, 1, 1, tzinfo=UTC)
+    return since.days * 86_400_000 + since.seconds * 1_000 + since.microseconds // 1_000
+
+
+def value_ms(value: Any, unit: TimeUnit) -> int | None:
+    """Return one time in epoch milliseconds, rounded down; None for None. Raises InputError.
+
+    >>> value_ms(1_735_689_600, "s"), value_ms("2025-01-01", "ms"), value_ms(None, "ms")
+    (1735689600000, 1735689600000, None)
+    """
+    if value is None:
+        return None
+    if isinstance(value, datetime):
+        return _moment_ms(value)
+    if isinstance(value, date):
+        return _moment_ms(datetime.combine(value, time()))
+    if isinstance(value, str):
+        return text_ms(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InputError(f"{value!r} is not a time")
+    return int(_numbers_ms(np.array([value]), unit)[0])
+
+
+def times_ms(column: Any, unit: TimeUnit) -> Any:
+    """Return a column of times as pyarrow int64 epoch milliseconds, rounded down; nulls stay.
+
+    Raises InputError for a value that is no time, or that lies outside the years 1900 to 9999.
+    """
+    kind = column.type
+    if pa.types.is_null(kind):
+        return column.cast(pa.int64())
+    if pa.types.is_date(kind):
+        column, kind = column.cast(pa.timestamp("ms")), pa.timestamp("ms")
+    if pa.types.is_timestamp(kind):
+        numbers, unit = column.cast(pa.int64()), kind.unit
+    elif pa.types.is_integer(kind) or pa.types.is_floating(kind):
+        numbers = column
+    else:
+        return pa.array([value_ms(value, unit) for value in column.to_pylist()], pa.int64())
+    valid = np.asarray(pc.is_valid(numbers).to_numpy(zero_copy_only=False), bool)
+    found = np.full(len(numbers), NEVER_MS, np.int64)
+    found[valid] = _numbers_ms(np.asarray(numbers.drop_null()), unit)
+    return pa.array(found, mask=~valid)
+
+
+def _numbers_ms(values: Any, unit: TimeUnit) -> Any:
+    """Scale numbers to milliseconds; whole numbers exactly, floats by one rounding. `iso8601` numbers are taken as ms."""
+    scaled = _scaled(values, unit)
+    bad = np.flatnonzero(~((scaled >= EARLIEST_MS) & (scaled < LATEST_MS)))
+    if len(bad):
+        value = values[bad[0]].item()
+        units: tuple[TimeUnit, ...] = ("s", "ms", "us", "ns")
+        likely = [u for u in units if _NEW_MS <= _scaled(np.array([value]), u)[0] < _OLD_MS]
+        hint = f"; it would be one with --time-unit {likely[0]}" if likely else ""
+        raise InputError(f"{value!r} is not a time of the years 1900 to 9999 in {unit}{hint}")
+    return scaled.astype(np.int64)
+
+
+def _scaled(values: Any, unit: TimeUnit) -> Any:
+    with np.errstate(all="ignore"):
+        if unit == "s":
+            is_small = np.abs(values) < (1 << 52) / 1_000 if values.dtype.kind in "iu" else np.ones(len(values), bool)
+            return np.where(is_small, np.floor(values * 1000), np.inf)
+        divisor = _PER_MS.get(unit, 1)
+        return np.floor(values / divisor) if values.dtype.kind == "f" else values // divisor

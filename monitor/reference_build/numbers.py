@@ -1,0 +1,71 @@
+"""The layout of a numeric feature: which cells, from exact order statistics of the reference."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+
+from monitor.layout import NumberFeature
+from monitor.reference_build.spool import SORT_BYTES, Spool
+from monitor.sketches.moments import exact_sums, mean_std, scale_of
+
+FINE_CELLS = 128
+ATOM_SHARE = 0.02
+"""A value that so many rows have gets a cell of its own, so that values between two atoms are seen."""
+TAIL_POWERS = range(-6, 10)
+"""Tail cells end at max + spread·2^k, and at the mirror image below the minimum."""
+
+
+def number_feature(name: str, spool: Path, sort_bytes: int = SORT_BYTES) -> NumberFeature:
+    """Return the layout of a feature from its n ≥ 1 finite values, a file of float64 in any order.
+
+    Edges are the inverted-CDF quantiles at i/128 and i/10 (values of the reference), a singleton cell for every atom, both ends of
+    the range (`nextafter(min, −∞)` and max, so that `below_min` and `above_max` are exact), and 16 tail cells a side that end at
+    max + s·2^(−6…9) and min − s·2^(−6…9); s is the interquartile range, or where that is 0 the standard deviation, |max|, or 1.
+
+    `reported` are the deciles without the maximum: where a decile is the maximum (at least a tenth of the rows have it), the cell
+    beyond that edge could hold no row of the reference; those rows are counted by `above_max`. A constant has one reported cell.
+    """
+    values = Spool(spool, sort_bytes)
+    n = values.n
+    ranks = [0, n - 1, _rank(n, 1, 4), _rank(n, 3, 4), *(_rank(n, i, FINE_CELLS) for i in range(1, FINE_CELLS))]
+    fine = values.at(ranks)
+    deciles = values.at([_rank(n, i, 10) for i in range(1, 10)])
+    low, high, first_quartile, third_quartile = fine[:4].tolist()
+    mean, std = _moments(values, low, high)
+    spread = (third_quartile - first_quartile) or std or abs(high) or 1.0
+    candidates = np.unique(np.concatenate((fine, deciles)))
+    atoms = candidates[values.counts_of(candidates) >= ATOM_SHARE * n]
+    edges = {*candidates.tolist(), *atoms.tolist(), *np.nextafter(atoms, -np.inf).tolist(), math.nextafter(low, -math.inf)}
+    edges |= {high + spread * 2.0**k for k in TAIL_POWERS} | {low - spread * 2.0**k for k in TAIL_POWERS}
+    centre, exponent = scale_of(mean, std)
+    return NumberFeature(
+        name=name,
+        edges=tuple(sorted(edge + 0.0 for edge in edges if math.isfinite(edge))),
+        reported=tuple(sorted(set(deciles.tolist()) - {high})),
+        minimum=low,
+        maximum=high,
+        centre=centre,
+        exponent=exponent,
+    )
+
+
+def _rank(n: int, top: int, bottom: int) -> int:
+    """Return the 0-based rank of the inverted-CDF quantile top/bottom: the first value with at least that share at or below it.
+
+    >>> _rank(10, 1, 10), _rank(11, 1, 10), _rank(1, 9, 10)
+    (0, 1, 0)
+    """
+    return max(0, -(-top * n // bottom) - 1)
+
+
+def _moments(values: Spool, low: float, high: float) -> tuple[float, float]:
+    """Return mean and standard deviation, to 2^−36 of the range, the same for any order of the values."""
+    centre, exponent = scale_of(low / 2 + high / 2, high / 2 - low / 2)
+    first = second = 0
+    for chunk in values.chunks():
+        more, more_squared = exact_sums(chunk, centre, exponent)
+        first, second = first + more, second + more_squared
+    return mean_std(values.n, first, second, centre, exponent)
