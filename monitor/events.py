@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import msgspec
 
@@ -12,6 +12,8 @@ NAME_PATTERN = r"^[A-Za-z0-9_.:/-]{1,128}$"
 """Model names, versions and topics: they become keys, labels and file names."""
 
 _NAME = re.compile(NAME_PATTERN).fullmatch  # `$` alone would let a newline pass at the end
+
+Name = Annotated[str, msgspec.Meta(pattern=NAME_PATTERN)]
 
 DEFAULT_VERSION = "1"
 """The version of an event that names none."""
@@ -32,7 +34,7 @@ def is_name(text: str) -> bool:
 class Prediction(msgspec.Struct, kw_only=True, forbid_unknown_fields=False):
     """One inference, as a producer logs it. Only `model`, `time` and `features` are required."""
 
-    model: str
+    model: Name
     """Model name; letters, digits and `_.:/-`, at most 128."""
     time: int
     """Event time; epoch milliseconds unless the source declares another unit."""
@@ -40,7 +42,7 @@ class Prediction(msgspec.Struct, kw_only=True, forbid_unknown_fields=False):
     """Inputs by name; null is a missing value, and so is a name left out."""
     id: str | None = None
     """Prediction id, by which a label finds it later."""
-    version: str = DEFAULT_VERSION
+    version: Name = DEFAULT_VERSION
     """Model version."""
     prediction: Outcome | None = None
     """What the model answered: a class, a number or a boolean."""
@@ -54,7 +56,7 @@ class Prediction(msgspec.Struct, kw_only=True, forbid_unknown_fields=False):
     """`ok`, or what went wrong."""
     request_id: str | None = None
     """Id of the request; the same for every model that answered it."""
-    sample_rate: float | None = None
+    sample_rate: Annotated[float, msgspec.Meta(gt=0, le=1)] | None = None
     """Share of traffic that is logged, in (0, 1]."""
     embedding: list[float] | None = None
     """Embedding of the input."""
@@ -71,7 +73,7 @@ class Label(msgspec.Struct, kw_only=True):
 
     id: str
     """The prediction's id."""
-    model: str
+    model: Name
     """Model name."""
     label: Outcome
     """The true class or value."""
