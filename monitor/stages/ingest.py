@@ -14,15 +14,16 @@ import msgspec
 import numpy as np
 
 from monitor.columns import DecodedBatch, Int
-from monitor.errors import OffsetGap, StateMismatch
+from monitor.errors import StateMismatch
 from monitor.events import Rejection, RejectionReason
 from monitor.formats import Format
-from monitor.layout import Layout
 from monitor.ports import LOG_APPEND_TIME, Checkpoint, Message, Outbox, Record
-from monitor.profiles import Profile
-from monitor.reference import Reference, References
+from monitor.reference import References
 from monitor.stages import partials
-from monitor.stages.rows import CLOSED, EMITTED, META, OPEN, Versions, row_key
+from monitor.stages.cursor import Cursor, Position
+from monitor.stages.kept import KeptReferences
+from monitor.stages.panes import Pane, groups, load_pane, pane_key, windows_changed
+from monitor.stages.rows import CLOSED, EMITTED, META, OPEN, Versions, key_parts
 from monitor.stages.settings import ModelSettings, Settings
 from monitor.windows import FOREVER_MS, NEVER_MS
 
@@ -33,9 +34,6 @@ MAX_PENDING_ROWS = 50_000
 
 COUNTED, LATE = 0, 1
 
-_NO_FEATURES = Layout()
-"""Of a model without a reference: rows are counted, nothing else."""
-
 
 class _Meta(msgspec.Struct, kw_only=True):
     """What a partition knows beside its rows; every field is a function of the log up to `hi`, but for the four of silence."""
@@ -44,15 +42,13 @@ class _Meta(msgspec.Struct, kw_only=True):
     partition: int
     partitions: int
     topic_id: str | None = None
-    started: bool = False
+    position: Position = msgspec.field(default_factory=Position)
     max_ts: int = NEVER_MS
     models: dict[str, dict[str, list[int]]] = {}
     rejected: dict[str, int] = {}
     dropped: int = 0
     labels: int = 0
     ticks: int = 0
-    gaps: int = 0
-    lost: int = 0
     lost_pending: int = 0
     gc_upto: dict[str, int] = {}
     idle_clock: int = NEVER_MS
@@ -61,50 +57,8 @@ class _Meta(msgspec.Struct, kw_only=True):
     idle: bool = False
 
 
-class _PaneState(msgspec.Struct, array_like=True):
-    """A pane row's payload."""
-
-    reference: str
-    settings: str
-    first: int
-    last: int
-    clock_before: int
-    lost: int
-    profile: bytes
-
-
 _encode = msgspec.msgpack.Encoder().encode
 _decode_meta = msgspec.msgpack.Decoder(_Meta).decode
-_decode_pane = msgspec.msgpack.Decoder(_PaneState).decode
-
-
-class _Pane:
-    """An open, closed or emitted pane of one model version. `hi` is the last offset folded; `waiting` rows are beyond it."""
-
-    __slots__ = (
-        "clock_before", "durable", "emitted_ms", "end_ms", "first", "hi", "key", "last", "lost", "model", "profile",
-        "reference", "settings", "start_ms", "state", "version", "waiting", "waiting_offsets",
-    )  # fmt: skip
-
-    def __init__(self, key: bytes, model: str, version: str, start_ms: int, settings: ModelSettings) -> None:
-        self.key = key
-        self.model = model
-        self.version = version
-        self.start_ms = start_ms
-        self.end_ms = start_ms + settings.pane_ms
-        self.settings = settings
-        self.state = OPEN
-        self.hi = -1
-        self.first = -1
-        self.last = -1
-        self.clock_before = NEVER_MS
-        self.lost = 0
-        self.reference: Reference | None = None
-        self.profile: Profile | None = None
-        self.waiting: list[object] = []
-        self.waiting_offsets: list[int] = []
-        self.durable: tuple[int, int] | None = None
-        self.emitted_ms = 0
 
 
 class _Sent(NamedTuple):
@@ -140,21 +94,21 @@ class IngestPartition:
         self._references = references
         self._epoch = epoch
         self._now_ms = now_ms
-        self._hi = -1
         self._meta = _Meta(topic=topic, partition=partition, partitions=partitions, topic_id=topic_id)
+        self._cursor = Cursor(self._meta.position)
         self._meta_dirty = False
-        self._panes: dict[bytes, _Pane] = {}
+        self._panes: dict[bytes, Pane] = {}
         self._dirty: set[bytes] = set()
-        self._kept_references: set[str] = set()
-        self._new_references: list[Reference] = []
-        self._resume_at: set[int] = set()
         self._waiting_rows = 0
         self._dead_letters: list[Message] = []
         self._collected: list[bytes] = []
+        self._snapshot: list[tuple[Pane, int, int]] = []
+        self._snapshot_closed: tuple[dict[int, int], bool] = ({}, False)
         self._versions = Versions(rows, epoch)
+        self._kept = KeptReferences(references, self._versions.best)
         self._load()
         self._loaded_ms = now_ms
-        self._durable_hi = self._hi
+        self._durable_hi = self._cursor.hi
         self._durable_closed: tuple[dict[int, int], bool] = ({}, False)
         self._sent_closed: tuple[dict[int, int], bool] | None = None
         self._sent_ms = NEVER_MS
@@ -164,32 +118,23 @@ class IngestPartition:
     def _load(self) -> None:
         best = self._versions.best
         if META in best:
-            self._hi = best[META].hi
             stored = _decode_meta(best[META].payload)
             self._check_identity(stored)
             stored.topic_id = stored.topic_id or self._meta.topic_id
             self._meta = stored
-        for key, row in list(best.items()):
-            if key.startswith(b"reference|"):
-                reference = Reference.from_bytes(row.payload)
-                self._kept_references.add(reference.sha256)
-                if self._references.by_sha256(reference.sha256) is None:
-                    self._references.keep(reference)
-        for key, row in list(best.items()):
-            if not key.startswith(b"pane|"):
-                continue
-            _, model, version, start, size = key.decode().split("|")
+            self._cursor = Cursor(stored.position, best[META].hi)
+        for key in [key for key in best if key.startswith(b"pane|")]:
+            _, model, version, start, size = key_parts(key)
             settings = self._settings.model(model)
             if int(start) + int(size) <= self._meta.gc_upto.get(f"{model}|{version}", NEVER_MS):
                 self._versions.drop(key)  # a paused owner wrote it again after it had been collected
                 continue
-            state = _decode_pane(row.payload)
-            if int(size) != settings.pane_ms or state.settings != settings.sha256:
-                raise StateMismatch(
-                    f"the windows of model {model} were changed while state of the old ones is kept; "
-                    "restore them, or start with another `app` name"
-                )
-            self._panes[key] = self._restore(key, row.state, row.hi, state)
+            if int(size) != settings.pane_ms:
+                raise windows_changed(model)
+            row = (best[key].state, best[key].hi, best[key].payload)
+            pane = load_pane(model, version, int(start), row, settings, self._references)
+            pane.emitted_ms = self._now_ms
+            self._panes[key] = pane
         best.clear()
 
     def _check_identity(self, stored: _Meta) -> None:
@@ -205,30 +150,12 @@ class IngestPartition:
                 "start with another `app` name to begin anew"
             )
 
-    def _restore(self, key: bytes, row_state: int, hi: int, state: _PaneState) -> _Pane:
-        _, model, version, start, _ = key.decode().split("|")
-        pane = _Pane(key, model, version, int(start), self._settings.model(model))
-        pane.state, pane.hi = row_state, hi
-        pane.first, pane.last, pane.clock_before, pane.lost = state.first, state.last, state.clock_before, state.lost
-        pane.emitted_ms = self._now_ms
-        pane.durable = (row_state, hi)
-        if row_state == EMITTED:
-            return pane
-        pane.state = OPEN  # whether it is closed is decided anew from meta's clock
-        pane.durable = None
-        pane.reference = self._references.by_sha256(state.reference) if state.reference else None
-        if state.reference and pane.reference is None:
-            raise StateMismatch(f"the reference {state.reference[:12]} of an open pane is not in the state")
-        layout = pane.reference.layout if pane.reference else _NO_FEATURES
-        pane.profile = Profile.from_bytes(state.profile, layout)
-        return pane
-
     # --- reading
 
     @property
     def next_offset(self) -> int:
         """Offset to read next; -1 when nothing was read yet: the driver then calls `skip_to` with where it starts."""
-        return self._hi + 1 if self._meta.started else -1
+        return self._cursor.next_offset
 
     @property
     def clock_ms(self) -> int:
@@ -237,54 +164,25 @@ class IngestPartition:
 
     def skip_to(self, offset: int, *, lost: bool = False) -> None:
         """Declare that no record lies between here and `offset`; `lost`: there were some, retention took them."""
-        n = offset - (self._hi + 1)
-        if lost and self._meta.started:
-            self._meta.lost += n
-            self._meta.lost_pending += n
-            for pane in self._panes.values():
-                if pane.state == OPEN:
-                    pane.lost += n
-                    self._dirty.add(pane.key)
-        if not self._meta.started:
-            self._hi = offset - 1
-        elif n > 0 and not self._resume_at_gap(offset, lost):
-            self._meta.gaps += 0 if lost else n
-            self._hi = offset - 1
-        self._meta.started = self._meta_dirty = True
-
-    def _resume_at_gap(self, offset: int, lost: bool) -> bool:
-        """Remember a gap inside the batch that `feed` refused; False for one that begins right here."""
-        if lost or self._gap_expected == self._hi + 1:
-            return False
-        self._resume_at.add(offset)
-        return True
-
-    _gap_expected = -1
-
-    def _check_contiguous(self, offsets: Int) -> None:
-        expected = np.empty_like(offsets)
-        expected[0] = self._hi + 1 if self.next_offset >= 0 else offsets[0]
-        expected[1:] = offsets[:-1] + 1
-        for at in np.flatnonzero(offsets != expected).tolist():
-            if int(offsets[at]) not in self._resume_at:
-                self._gap_expected = int(expected[at])
-                raise OffsetGap(int(expected[at]), int(offsets[at]))
-        if len(self._resume_at):
-            for at in np.flatnonzero(offsets != expected).tolist():
-                self._meta.gaps += int(offsets[at] - expected[at])
-            self._resume_at.clear()
+        n_lost = self._cursor.skip_to(offset, lost=lost)
+        self._meta_dirty = True
+        if not n_lost:
+            return
+        self._meta.lost_pending += n_lost
+        for pane in self._panes.values():
+            if pane.state == OPEN:
+                pane.lost += n_lost
+                self._dirty.add(pane.key)
 
     def feed(self, records: Sequence[Record], now_ms: int) -> None:
         """Fold a batch; see ports.PartitionStage."""
-        if self.next_offset > 0:
-            first_new = 0
-            while first_new < len(records) and records[first_new].offset <= self._hi:
-                first_new += 1
-            records = records[first_new:]
+        first_new = 0
+        while first_new < len(records) and records[first_new].offset < self.next_offset:
+            first_new += 1
+        records = records[first_new:]
         if not records:
             return
-        offsets = np.fromiter((r.offset for r in records), np.int64, len(records))
-        self._check_contiguous(offsets)
+        self._cursor.take(np.fromiter((r.offset for r in records), np.int64, len(records)))
         self._now_ms = now_ms
         batch = self._wire.decode(records)
         clock_before = self.clock_ms
@@ -293,8 +191,6 @@ class IngestPartition:
         self._count_others(batch, records)
         if len(accepted):
             self._gather(batch, accepted, running, clock_before)
-        self._hi = int(offsets[-1])
-        self._meta.started = True
         self._meta.quiet_since = now_ms
         self._meta.quiet_clock = self.clock_ms
         if len(accepted) or batch.ticks:
@@ -395,7 +291,7 @@ class IngestPartition:
         starts = batch.times_ms[accepted] // pane_ms * pane_ms
         late = starts + pane_ms <= running - grace_ms
         before = np.concatenate(([clock_before], running[:-1]))
-        for key, start, rows in _groups(key_index, starts):
+        for key, start, rows in groups(key_index, starts):
             model, version = batch.keys[key]
             on_time = rows[~late[rows]]
             pane = self._pane(model, version, start, by_key[key]) if len(on_time) else None
@@ -407,49 +303,30 @@ class IngestPartition:
             if pane is not None:
                 self._wait(pane, batch, accepted[on_time], before[on_time])
 
-    def _pane(self, model: str, version: str, start_ms: int, settings: ModelSettings) -> _Pane:
-        key = row_key("pane", model, version, start_ms, settings.pane_ms)
+    def _pane(self, model: str, version: str, start_ms: int, settings: ModelSettings) -> Pane:
+        """Return a pane, opened under the reference that applies at its start if it was not open."""
+        key = pane_key(model, version, start_ms, settings)
         pane = self._panes.get(key)
-        if pane is not None:
-            return pane
-        pane = _Pane(key, model, version, start_ms, settings)
-        pane.reference = self._references.at(model, version, start_ms)
-        pane.profile = Profile(pane.reference.layout) if pane.reference else Profile(_NO_FEATURES)
-        pane.lost, self._meta.lost_pending = self._meta.lost_pending, 0
-        if pane.reference and pane.reference.sha256 not in self._kept_references:
-            self._kept_references.add(pane.reference.sha256)
-            self._new_references.append(pane.reference)
-        self._panes[key] = pane
+        if pane is None:
+            reference = self._references.at(model, version, start_ms)
+            pane = self._panes[key] = Pane(model, version, start_ms, settings, reference)
+            pane.lost, self._meta.lost_pending = self._meta.lost_pending, 0
+            if reference is not None:
+                self._kept.use(reference)
         return pane
 
-    def _wait(self, pane: _Pane, batch: DecodedBatch, rows: Int, before: Int) -> None:
-        """Let rows wait for folding, less those that the pane already holds (it may be ahead of meta after a crash)."""
-        offsets = batch.offsets[rows]
-        if offsets[0] <= pane.hi:
-            new = offsets > pane.hi
-            rows, before, offsets = rows[new], before[new], offsets[new]
-            if not len(rows):
-                return
-        if pane.first < 0:
-            pane.first, pane.clock_before = int(offsets[0]), int(before[0])
-        payloads = batch.payloads
-        pane.waiting += [payloads[i] for i in rows.tolist()]
-        pane.waiting_offsets += offsets.tolist()
-        self._waiting_rows += len(rows)
-        pane.state = OPEN
+    def _wait(self, pane: Pane, batch: DecodedBatch, rows: Int, before: Int) -> None:
+        waiting = len(pane.waiting)
+        pane.wait([batch.payloads[i] for i in rows.tolist()], batch.offsets[rows], int(before[0]))
+        self._waiting_rows += len(pane.waiting) - waiting
         if len(pane.waiting) >= FOLD_ROWS:
             self._fold(pane)
 
-    def _fold(self, pane: _Pane) -> None:
-        if not pane.waiting:
-            return
-        assert pane.profile is not None
-        offsets = np.array(pane.waiting_offsets, np.int64)
-        pane.profile.update(self._wire.columns(pane.profile.layout, pane.waiting, offsets))
-        pane.hi = pane.last = int(offsets[-1])
-        self._waiting_rows -= len(offsets)
-        pane.waiting, pane.waiting_offsets = [], []
-        self._dirty.add(pane.key)
+    def _fold(self, pane: Pane) -> None:
+        n = pane.fold(self._wire)
+        if n:
+            self._waiting_rows -= n
+            self._dirty.add(pane.key)
 
     def _fold_all(self) -> None:
         for pane in self._panes.values():
@@ -480,7 +357,7 @@ class IngestPartition:
             meta.idle = True
             self._meta_dirty = True
 
-    def _holds_back(self, pane: _Pane) -> bool:
+    def _holds_back(self, pane: Pane) -> bool:
         return pane.state != EMITTED
 
     # --- closing
@@ -490,7 +367,7 @@ class IngestPartition:
         self._meta.idle_clock = FOREVER_MS
         self._meta_dirty = True
 
-    def _is_due(self, pane: _Pane) -> bool:
+    def _is_due(self, pane: Pane) -> bool:
         return pane.state == OPEN and pane.end_ms + pane.settings.grace_ms <= self.clock_ms
 
     def _closed_by_grace(self) -> dict[int, int]:
@@ -523,31 +400,20 @@ class IngestPartition:
         self._collected = self._collect()
         if not (self._dirty or self._meta_dirty or self._versions.has_dropped or self._collected):
             return None
-        rows = [(key, pane.state, pane.hi, self._payload(pane)) for key, pane in self._changed()]
-        rows += [(row_key("reference", r.sha256), OPEN, 0, r.to_bytes()) for r in self._new_references]
-        meta = (self._hi, _encode(self._meta))
-        checkpoint = self._versions.snapshot(rows, meta, self._dead_letters, retire=self._may_retire)
+        changed = [self._panes[key] for key in sorted(self._dirty) if key in self._panes]
+        rows = [(pane.key, pane.state, pane.hi, pane.to_bytes()) for pane in changed]
+        meta = (self._cursor.hi, _encode(self._meta))
+        checkpoint = self._versions.snapshot(rows + self._kept.new_rows(), meta, self._dead_letters, retire=self._may_retire)
         self._dirty, self._meta_dirty = set(), False
-        self._new_references, self._dead_letters = [], []
-        self._snapshot = [(pane, pane.state, pane.hi) for pane in self._panes.values()]
+        self._dead_letters = []
+        self._snapshot = [(pane, pane.state, pane.hi) for pane in changed]
         self._snapshot_closed = (self._closed_by_grace(), self._meta.idle)
         return checkpoint
-
-    _snapshot: Sequence[tuple[_Pane, int, int]] = ()
-    _snapshot_closed: tuple[dict[int, int], bool] = ({}, False)
 
     @property
     def _may_retire(self) -> bool:
         """Whether owners before this one are surely gone: a paused one ends itself well before."""
         return self._now_ms - self._loaded_ms >= self._settings.retire_after_ms
-
-    def _changed(self) -> list[tuple[bytes, _Pane]]:
-        return [(key, self._panes[key]) for key in sorted(self._dirty) if key in self._panes]
-
-    def _payload(self, pane: _Pane) -> bytes:
-        profile = pane.profile.to_bytes() if pane.profile is not None and pane.state != EMITTED else b""
-        reference = pane.reference.sha256 if pane.reference else ""
-        return _encode(_PaneState(reference, pane.settings.sha256, pane.first, pane.last, pane.clock_before, pane.lost, profile))
 
     def _collect(self) -> list[bytes]:
         """Raise `gc_upto` over panes that are emitted, old and durable; return them, to be deleted one checkpoint later."""
@@ -577,7 +443,7 @@ class IngestPartition:
         for pane, state, hi in self._snapshot:
             pane.durable = (state, hi)
         self._durable_closed = self._snapshot_closed
-        self._snapshot = ()
+        self._snapshot = []
 
     # --- sending
 
@@ -600,7 +466,7 @@ class IngestPartition:
         then = tuple(Message(topic, None, mark, q) for q in range(self._settings.partials_partitions))
         return Outbox(first, then, _Sent(tuple(p.key for p in panes), self._durable_closed))
 
-    def _partial(self, pane: _Pane) -> partials.Partial:
+    def _partial(self, pane: Pane) -> partials.Partial:
         assert pane.profile is not None
         return partials.Partial(
             source=self._meta.topic,
@@ -616,7 +482,7 @@ class IngestPartition:
             clock_before_ms=pane.clock_before,
             n=pane.profile.n,
             lost=pane.lost,
-            reference=pane.reference.sha256 if pane.reference else "",
+            reference=pane.reference_sha256,
             settings=pane.settings.sha256,
             chunk=0,
             chunks=1,
@@ -641,8 +507,8 @@ class IngestPartition:
         counts: dict[tuple[str, ...], int] = {
             ("labels",): meta.labels,
             ("ticks",): meta.ticks,
-            ("gaps",): meta.gaps,
-            ("lost",): meta.lost,
+            ("gaps",): self._cursor.position.gaps,
+            ("lost",): self._cursor.position.lost,
             ("dropped",): meta.dropped,
         }
         for model, versions in meta.models.items():
@@ -661,15 +527,3 @@ class IngestPartition:
             ("rows",): float(len(self._panes)),
             ("idle",): float(self._meta.idle),
         }
-
-
-def _groups(key_index: Int, starts: Int) -> Iterable[tuple[int, int, Int]]:
-    """Yield (key, pane start, positions in order) of each group; one group costs two comparisons."""
-    if (key_index == key_index[0]).all() and (starts == starts[0]).all():
-        yield int(key_index[0]), int(starts[0]), np.arange(len(starts))
-        return
-    order = np.lexsort((starts, key_index))
-    keys, begins = key_index[order], starts[order]
-    borders = np.flatnonzero((keys[1:] != keys[:-1]) | (begins[1:] != begins[:-1])) + 1
-    for rows in np.split(order, borders):
-        yield int(key_index[rows[0]]), int(starts[rows[0]]), rows

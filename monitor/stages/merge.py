@@ -7,20 +7,37 @@ partials that stand before that record, never because a timer ran. Two owners th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 import msgspec
+import numpy as np
 
-from monitor.errors import OffsetGap, StateMismatch
+from monitor.errors import StateMismatch
 from monitor.findings import ClosedWindow, Judgement
 from monitor.layout import Layout
 from monitor.ports import Checkpoint, Message, Outbox, Record
 from monitor.profiles import Profile
-from monitor.reference import Reference, References
+from monitor.reference import References
 from monitor.stages import partials
-from monitor.stages.rows import CLOSED, EMITTED, META, OPEN, Versions, row_key
+from monitor.stages.cursor import Cursor, Position
+from monitor.stages.kept import KeptReferences
+from monitor.stages.merge_rows import (
+    Arrived,
+    Final,
+    ModelRows,
+    Row,
+    Sealed,
+    Share,
+    add_profile,
+    encode,
+    is_ripe,
+    share_of,
+    spans,
+    window_key,
+)
+from monitor.stages.panes import windows_changed
+from monitor.stages.rows import CLOSED, EMITTED, META, OPEN, Versions, key_parts, row_key
 from monitor.stages.settings import Settings
-from monitor.windows import NEVER_MS, Window, WindowSpec
+from monitor.windows import NEVER_MS, Window
 
 MAX_EMPTY_WINDOWS = 24
 """Windows without a row that are still published after the last one with rows: enough for a traffic alert, then silence."""
@@ -34,88 +51,20 @@ class _Meta(msgspec.Struct, kw_only=True):
 
     partition: int
     topic_id: str | None = None
-    started: bool = False
+    position: Position = msgspec.field(default_factory=Position)
     marks: dict[str, partials.Watermark] = {}
     late: dict[str, int] = {}
     late_shares: dict[str, tuple[int, int]] = {}
     """pane and source partition → (hi, rows) of the newest partial that came too late"""
     duplicates: int = 0
-    gaps: int = 0
-    lost: int = 0
     windows: dict[str, int] = {}
     alerts: dict[str, dict[str, int]] = {}
     gc_panes: dict[str, int] = {}
     gc_windows: dict[str, int] = {}
 
 
-class _Version(msgspec.Struct, array_like=True):
-    """One cumulative partial as it arrived: at which offset of `partials`, and its bytes."""
-
-    arrived: int
-    hi: int
-    n: int
-    data: bytes
-
-
-class _Share(msgspec.Struct, array_like=True):
-    """What a source partition put into a sealed pane: its last offset folded and its rows."""
-
-    hi: int
-    n: int
-    first: int
-    last: int
-
-
-class _Sealed(msgspec.Struct, array_like=True):
-    """A pane of one model version, merged over source partitions: profiles by reference sha256, in the order of their references."""
-
-    profiles: list[tuple[str, bytes]]
-    shares: dict[str, _Share]
-    lost: int
-
-
-class _WindowState(msgspec.Struct, kw_only=True):
-    """A final window: frozen bytes until they are sent, and the decision state after it (per version), which the next one starts from."""
-
-    after: dict[str, bytes]
-    live: list[str]
-    unseen_for: dict[str, int] = {}
-    empty: int = 0
-    results: list[tuple[bytes, bytes]] = []
-    alerts: list[tuple[bytes, bytes]] = []
-
-
 _encode = msgspec.msgpack.Encoder().encode
 _decode_meta = msgspec.msgpack.Decoder(_Meta).decode
-_decode_versions = msgspec.msgpack.Decoder(list[_Version]).decode
-_decode_sealed = msgspec.msgpack.Decoder(_Sealed).decode
-_decode_window = msgspec.msgpack.Decoder(_WindowState).decode
-
-
-@dataclass(slots=True)
-class _Row:
-    """Any row of this stage. `value` is what its payload decodes to; `hi` an offset of `partials`."""
-
-    key: bytes
-    state: int
-    hi: int
-    value: list[_Version] | _Sealed | _WindowState
-    sent_ms: int = 0
-    durable: tuple[int, int] | None = None
-
-
-@dataclass(slots=True)
-class _Model:
-    """A model's rows, by what they are for."""
-
-    arriving: dict[tuple[int, str], dict[str, _Row]]
-    """(pane start, version) → source/partition/chunk → row of versions."""
-    sealed: dict[int, dict[str, _Row]]
-    """pane start → version → sealed row."""
-    final: dict[WindowSpec, list[tuple[Window, _Row]]]
-    """specification → final windows kept, by end; the last one carries the decision state."""
-    due: set[Window]
-    """Windows that have rows, or may be published empty, and are not final."""
 
 
 class MergePartition:
@@ -142,28 +91,26 @@ class MergePartition:
         self._judge = judge
         self._references = references
         self._now_ms = now_ms
-        self._hi = -1
         self._meta = _Meta(partition=partition, topic_id=topic_id)
+        self._cursor = Cursor(self._meta.position)
         self._meta_dirty = False
-        self._models: dict[str, _Model] = {}
-        self._kept_references: set[str] = set()
-        self._new_references: list[Reference] = []
-        self._dirty: dict[bytes, _Row] = {}
+        self._models: dict[str, ModelRows] = {}
+        self._dirty: dict[bytes, Row[list[Arrived]] | Row[Sealed] | Row[Final]] = {}
+        self._leftover: list[bytes] = []
         self._collected: list[bytes] = []
-        self._snapshot: list[tuple[_Row, int, int]] = []
-        self._resume_at: set[int] = set()
+        self._snapshot: list[tuple[Row[list[Arrived]] | Row[Sealed] | Row[Final], int, int]] = []
         self._versions = Versions(rows, epoch)
+        self._kept = KeptReferences(references, self._versions.best)
         self._load()
         self._loaded_ms = now_ms
-        self._durable_hi = self._hi
+        self._durable_hi = self._cursor.hi
 
     # --- loading
 
     def _load(self) -> None:
-        """Take every row as it was at `meta.hi`: a crash may have left some that are ahead, and reading on makes them again."""
+        """Take every row as it was at meta's offset: a crash may have left some that are ahead, and reading on makes them again."""
         best = self._versions.best
         if META in best:
-            self._hi = best[META].hi
             stored = _decode_meta(best[META].payload)
             if stored.topic_id and self._meta.topic_id and stored.topic_id != self._meta.topic_id:
                 raise StateMismatch(
@@ -172,50 +119,42 @@ class MergePartition:
                 )
             stored.topic_id = stored.topic_id or self._meta.topic_id
             self._meta = stored
-        for key, stored_row in list(best.items()):
-            kind, *parts = key.decode().split("|")
-            if kind == "reference":
-                reference = Reference.from_bytes(stored_row.payload)
-                self._kept_references.add(reference.sha256)
-                self._references.keep(reference)
-            elif kind in ("pane", "sealed"):
-                name, version, start, size = parts[0], parts[1], int(parts[2]), int(parts[3])
-                if start + size <= self._meta.gc_panes.get(name, NEVER_MS):
-                    self._versions.drop(key)
-                    continue
-                self._check_pane(name, size)
-                if kind == "pane":
-                    versions = [v for v in _decode_versions(stored_row.payload) if v.arrived <= self._hi]
-                    if versions:
-                        row = _Row(key, OPEN, versions[-1].arrived, versions)
-                        self._model(name).arriving.setdefault((start, version), {})["|".join(parts[4:])] = row
-                elif stored_row.hi <= self._hi:
-                    row = _Row(key, stored_row.state, stored_row.hi, _decode_sealed(stored_row.payload))
-                    self._model(name).sealed.setdefault(start, {})[version] = row
-            elif kind == "window" and stored_row.hi <= self._hi:
-                self._load_window(key, parts, stored_row.state, stored_row.hi, stored_row.payload)
+            self._cursor = Cursor(stored.position, best[META].hi)
+        for key in list(best):
+            kind, *parts = key_parts(key)
+            if kind in ("pane", "sealed"):
+                self._load_pane(key, kind, parts)
+            elif kind == "window":
+                self._load_window(key, parts)
         best.clear()
         for name, model in self._models.items():
             self._rebuild_due(name, model)
 
-    def _load_window(self, key: bytes, parts: list[str], state: int, hi: int, payload: bytes) -> None:
-        model, end, size, step = parts[0], int(parts[1]), int(parts[2]), int(parts[3])
-        if end <= self._meta.gc_windows.get(f"{model}|{size}|{step}", NEVER_MS):
+    def _load_pane(self, key: bytes, kind: str, parts: list[str]) -> None:
+        name, _, start, size = parts[0], parts[1], int(parts[2]), int(parts[3])
+        stored = self._versions.best[key]
+        if start + size <= self._meta.gc_panes.get(name, NEVER_MS):
             self._versions.drop(key)
             return
-        row = _Row(key, state, hi, _decode_window(payload), sent_ms=self._now_ms)
-        row.durable = (state, hi)
-        window = Window(end, size, step)
-        self._model(model).final.setdefault(window.spec, []).append((window, row))
+        self._check_pane(name, size)
+        if kind == "pane":
+            self._model(name).take_pane(parts, key, stored, self._cursor.hi)
+        elif stored.hi <= self._cursor.hi:
+            self._model(name).take_sealed(parts, key, stored)
+
+    def _load_window(self, key: bytes, parts: list[str]) -> None:
+        name, end, size, step = parts[0], int(parts[1]), int(parts[2]), int(parts[3])
+        stored = self._versions.best[key]
+        if end <= self._meta.gc_windows.get(f"{name}|{size}|{step}", NEVER_MS):
+            self._versions.drop(key)
+        elif stored.hi <= self._cursor.hi:
+            self._model(name).take_window(parts, key, stored, self._now_ms)
 
     def _check_pane(self, model: str, size_ms: int) -> None:
         if size_ms != self._settings.model(model).pane_ms:
-            raise StateMismatch(
-                f"the windows of model {model} were changed while state of the old ones is kept; "
-                "restore them, or start with another `app` name"
-            )
+            raise windows_changed(model)
 
-    def _rebuild_due(self, name: str, model: _Model) -> None:
+    def _rebuild_due(self, name: str, model: ModelRows) -> None:
         for finals in model.final.values():
             finals.sort(key=lambda item: item[0])
         for start, version in model.arriving:
@@ -227,51 +166,37 @@ class MergePartition:
             window, row = finals[-1]
             self._expect_empty(model, window, row)
 
-    def _model(self, name: str) -> _Model:
-        return self._models.setdefault(name, _Model({}, {}, {}, set()))
+    def _model(self, name: str) -> ModelRows:
+        return self._models.setdefault(name, ModelRows())
 
     # --- reading
 
     @property
     def next_offset(self) -> int:
         """Offset to read next; -1 when nothing was read yet."""
-        return self._hi + 1 if self._meta.started else -1
+        return self._cursor.next_offset
 
     def skip_to(self, offset: int, *, lost: bool = False) -> None:
         """Declare that no record lies between here and `offset`; `lost`: there were some, retention took them."""
-        n = offset - (self._hi + 1)
-        if not self._meta.started or lost or self._gap_expected == self._hi + 1:
-            if self._meta.started:
-                self._meta.lost += n if lost else 0
-                self._meta.gaps += 0 if lost else n
-            self._hi = offset - 1
-        else:
-            self._resume_at.add(offset)
-        self._meta.started = self._meta_dirty = True
-
-    _gap_expected = -1
+        self._cursor.skip_to(offset, lost=lost)
+        self._meta_dirty = True
 
     def feed(self, records: Sequence[Record], now_ms: int) -> None:
         """Apply partials and watermarks in order; see ports.PartitionStage."""
         self._now_ms = now_ms
-        records = [r for r in records if r.offset > self._hi]
-        expected = self._hi + 1 if self._meta.started else (records[0].offset if records else 0)
+        records = [record for record in records if record.offset >= self.next_offset]
+        if not records:
+            return
+        self._cursor.take(np.array([record.offset for record in records], np.int64))
+        self._meta_dirty = True
         for record in records:
-            if record.offset != expected and record.offset not in self._resume_at:
-                self._gap_expected = expected
-                raise OffsetGap(expected, record.offset)
-            expected = record.offset + 1
-        self._resume_at.clear()
-        for record in records:
-            self._meta.gaps += record.offset - self._hi - 1 if self._meta.started else 0
-            if record.value:
-                item = partials.decode(record.value)
-                if isinstance(item, partials.Partial):
-                    self._take(item, record.value, record.offset)
-                else:
-                    self._pass(item, record.offset)
-            self._hi = record.offset
-            self._meta.started = self._meta_dirty = True
+            if not record.value:
+                continue
+            item = partials.decode(record.value)
+            if isinstance(item, partials.Partial):
+                self._take(item, record.value, record.offset)
+            else:
+                self._pass(item, record.offset)
 
     def _take(self, partial: partials.Partial, data: bytes, offset: int) -> None:
         """Keep a partial, if its pane still takes any."""
@@ -281,7 +206,6 @@ class MergePartition:
         source = f"{partial.source}|{partial.partition}"
         sealed = model.sealed.get(start, {}).get(partial.version)
         if sealed is not None:
-            assert isinstance(sealed.value, _Sealed)
             self._count_late(partial, sealed.value.shares.get(source))
             return
         if start + partial.size_ms <= self._meta.gc_panes.get(name, NEVER_MS) or self._is_passed(model, start):
@@ -292,17 +216,16 @@ class MergePartition:
         row = rows.get(place)
         if row is None:
             key = row_key("pane", name, partial.version, start, partial.size_ms, source, partial.chunk)
-            row = rows[place] = _Row(key, OPEN, -1, [])
-        assert isinstance(row.value, list)
+            row = rows[place] = Row(key, OPEN, -1, [])
         if row.value and partial.hi <= row.value[-1].hi:
             self._meta.duplicates += 1
             return
-        row.value.append(_Version(offset, partial.hi, partial.n, data))
+        row.value.append(Arrived(offset, partial.hi, partial.n, data))
         row.hi = offset
         self._dirty[row.key] = row
         self._expect(name, model, start)
 
-    def _count_late(self, partial: partials.Partial, share: _Share | None) -> None:
+    def _count_late(self, partial: partials.Partial, share: Share | None) -> None:
         """Count the rows by which a partial exceeds what its pane was sealed with."""
         place = f"{partial.model}|{partial.version}|{partial.start_ms}|{partial.source}|{partial.partition}"
         hi, n = self._meta.late_shares.get(place, (share.hi, share.n) if share else (-1, 0))
@@ -312,22 +235,21 @@ class MergePartition:
         self._meta.late_shares[place] = (partial.hi, partial.n)
         self._meta.late[partial.model] = self._meta.late.get(partial.model, 0) + partial.n - n
 
-    def _is_passed(self, model: _Model, start_ms: int) -> bool:
+    def _is_passed(self, model: ModelRows, start_ms: int) -> bool:
         """Whether a window that the pane belongs to is already final."""
-        for spec, finals in model.final.items():
+        for spec in model.final:
+            done = model.done_ms(spec)
             first = next(spec.windows_of(start_ms, start_ms + 1))
-            if finals and first.end_ms <= finals[-1][0].end_ms:
+            if done is not None and first.end_ms <= done:
                 return True
         return False
 
-    def _expect(self, name: str, model: _Model, start_ms: int) -> None:
+    def _expect(self, name: str, model: ModelRows, start_ms: int) -> None:
         for spec in self._settings.model(name).specs:
-            finals = model.final.get(spec)
-            done = finals[-1][0].end_ms if finals else NEVER_MS
-            model.due.update(w for w in spec.windows_of(start_ms, start_ms + 1) if w.end_ms > done)
+            done = model.done_ms(spec)
+            model.due.update(w for w in spec.windows_of(start_ms, start_ms + 1) if done is None or w.end_ms > done)
 
-    def _expect_empty(self, model: _Model, window: Window, row: _Row) -> None:
-        assert isinstance(row.value, _WindowState)
+    def _expect_empty(self, model: ModelRows, window: Window, row: Row[Final]) -> None:
         if row.value.empty < MAX_EMPTY_WINDOWS:
             model.due.add(window.spec.after(window))
 
@@ -388,43 +310,36 @@ class MergePartition:
         """No more input will come: finalise every window that has rows, whatever the watermark says."""
         for name in sorted(self._models):
             model = self._models[name]
-            self._hi += 1
+            self._cursor.hi += 1
             for start, version in sorted(model.arriving):
-                self._seal(name, model, start, version, self._hi)
+                self._seal(name, model, start, version, self._cursor.hi)
             for window in sorted(model.due):
                 if any(window.start_ms <= start < window.end_ms for start in model.sealed):
-                    self._finalise(name, model, window, self._hi)
+                    self._finalise(name, model, window, self._cursor.hi)
             model.due.clear()
         self._meta_dirty = True
 
-    def _seal(self, name: str, model: _Model, start: int, version: str, offset: int) -> None:
+    def _seal(self, name: str, model: ModelRows, start: int, version: str, offset: int) -> None:
         """Merge what the source partitions sent of a pane before `offset` into one row, which nothing changes any more."""
         rows = model.arriving.pop((start, version))
-        if version in model.sealed.get(start, {}):  # sealed before a crash; these rows were about to be deleted
-            self._collected += [row.key for row in rows.values()]
-            return
-        pane_ms = self._settings.model(name).pane_ms
+        self._leftover += [row.key for row in rows.values()]
+        if version in model.sealed.get(start, {}):
+            return  # sealed before a crash; these rows were about to be deleted
         by_reference: dict[str, Profile] = {}
-        shares: dict[str, _Share] = {}
+        shares: dict[str, Share] = {}
         lost = 0
         for place in sorted(rows):
-            versions = rows[place].value
-            assert isinstance(versions, list)
-            partial = partials.decode(versions[-1].data)
+            partial = partials.decode(rows[place].value[-1].data)
             assert isinstance(partial, partials.Partial)
             profile = Profile.from_bytes(partial.profile, self._layout(partial.reference))
-            if partial.reference in by_reference:
-                by_reference[partial.reference].merge(profile)
-            else:
-                by_reference[partial.reference] = profile
-            shares[f"{partial.source}|{partial.partition}"] = _Share(partial.hi, partial.n, partial.first, partial.last)
+            add_profile(by_reference, partial.reference, profile)
+            shares[f"{partial.source}|{partial.partition}"] = share_of(partial)
             lost += partial.lost
         profiles = [(sha, by_reference[sha].to_bytes()) for sha in sorted(by_reference, key=self._age)]
-        key = row_key("sealed", name, version, start, pane_ms)
-        row = _Row(key, CLOSED, offset, _Sealed(profiles, shares, lost))
+        key = row_key("sealed", name, version, start, self._settings.model(name).pane_ms)
+        row = Row(key, CLOSED, offset, Sealed(profiles, shares, lost))
         model.sealed.setdefault(start, {})[version] = row
         self._dirty[key] = row
-        self._collected += [r.key for r in rows.values()]
 
     def _age(self, sha256: str) -> tuple[int, str]:
         reference = self._references.by_sha256(sha256)
@@ -438,21 +353,18 @@ class MergePartition:
             raise StateMismatch(
                 f"reference {sha256[:12]} is named by a partial but is not on {self._settings.topic('references')}"
             )
-        if sha256 not in self._kept_references:
-            self._kept_references.add(sha256)
-            self._new_references.append(reference)
+        self._kept.use(reference)
         return reference.layout
 
     # --- final windows
 
-    def _finalise(self, name: str, model: _Model, window: Window, offset: int) -> None:
+    def _finalise(self, name: str, model: ModelRows, window: Window, offset: int) -> None:
         """Judge a window and freeze everything that its end changes in one row."""
         finals = model.final.setdefault(window.spec, [])
-        before = finals[-1][1].value if finals else _WindowState(after={}, live=[])
-        assert isinstance(before, _WindowState)
+        before = finals[-1][1].value if finals else Final(after={}, live=[])
         panes = [model.sealed[s] for s in sorted(model.sealed) if window.start_ms <= s < window.end_ms]
         present = sorted({version for pane in panes for version in pane})
-        state = _WindowState(after={}, live=present or before.live, empty=0 if present else before.empty + 1)
+        state = Final(after={}, live=present or before.live, empty=0 if present else before.empty + 1)
         for version in state.live:
             sealed = [pane[version].value for pane in panes if version in pane]
             closed = self._closed_window(name, version, window, sealed)
@@ -467,31 +379,21 @@ class MergePartition:
             unseen = before.unseen_for.get(version, 0) + 1
             if version not in state.after and unseen <= MAX_EMPTY_WINDOWS:
                 state.after[version], state.unseen_for[version] = after, unseen
-        key = row_key("window", name, window.end_ms, window.size_ms, window.step_ms)
-        row = _Row(key, CLOSED, offset, state)
+        key = window_key(name, window)
+        row = Row(key, CLOSED, offset, state)
         finals.append((window, row))
         self._dirty[key] = row
         self._meta.windows[name] = self._meta.windows.get(name, 0) + 1
         self._expect_empty(model, window, row)
 
-    def _closed_window(self, name: str, version: str, window: Window, sealed: Sequence[object]) -> ClosedWindow:
+    def _closed_window(self, name: str, version: str, window: Window, sealed: Sequence[Sealed]) -> ClosedWindow:
         """Merge a window's panes under the newest of their references."""
         by_reference: dict[str, Profile] = {}
         offsets: dict[str, dict[str, list[int]]] = {}
-        lost = 0
         for pane in sealed:
-            assert isinstance(pane, _Sealed)
-            lost += pane.lost
+            spans(pane.shares, offsets)
             for sha, data in pane.profiles:
-                profile = Profile.from_bytes(data, self._layout(sha))
-                if sha in by_reference:
-                    by_reference[sha].merge(profile)
-                else:
-                    by_reference[sha] = profile
-            for place, share in pane.shares.items():
-                source, partition = place.split("|")
-                span = offsets.setdefault(source, {}).setdefault(partition, [share.first, share.last])
-                span[:] = [min(span[0], share.first), max(span[1], share.last)]
+                add_profile(by_reference, sha, Profile.from_bytes(data, self._layout(sha)))
         judged = max(by_reference, key=self._age, default=None)
         if judged is None:
             reference = self._references.at(name, version, window.start_ms)
@@ -508,7 +410,7 @@ class MergePartition:
             reference=reference,
             revision=0,
             rows_other_layout=sum(other.n for other in by_reference.values()),
-            lost_offsets=lost,
+            lost_offsets=sum(pane.lost for pane in sealed),
             source_offsets=offsets,
         )
 
@@ -525,25 +427,22 @@ class MergePartition:
     @property
     def wants_checkpoint(self) -> bool:
         """Whether a final window waits to become durable."""
-        return any(isinstance(row.value, _WindowState) and row.state == CLOSED for row in self._dirty.values())
+        return any(isinstance(row.value, Final) and row.state == CLOSED for row in self._dirty.values())
 
     def checkpoint(self) -> Checkpoint | None:
         """Return what changed since the last checkpoint."""
-        for key in self._collected_durable:
+        for key in self._collected:  # the marks that cover them became durable with the last checkpoint
             self._versions.drop(key)
-        self._collected_durable, self._collected = self._collected + self._collect(), []
-        self._collected_durable = [key for key in self._collected_durable if key not in self._dirty]
+        self._collected = [key for key in self._leftover + self._collect() if key not in self._dirty]
+        self._leftover = []
         if not (self._dirty or self._meta_dirty or self._versions.has_dropped):
             return None
-        rows = [(row.key, row.state, row.hi, _encode(row.value)) for row in self._dirty.values()]
-        rows += [(row_key("reference", r.sha256), OPEN, 0, r.to_bytes()) for r in self._new_references]
+        rows = [(row.key, row.state, row.hi, encode(row.value)) for row in self._dirty.values()]
         self._snapshot = [(row, row.state, row.hi) for row in self._dirty.values()]
-        meta = (self._hi, _encode(self._meta))
-        checkpoint = self._versions.snapshot(rows, meta, retire=self._may_retire)
-        self._dirty, self._meta_dirty, self._new_references = {}, False, []
+        meta = (self._cursor.hi, _encode(self._meta))
+        checkpoint = self._versions.snapshot(rows + self._kept.new_rows(), meta, retire=self._may_retire)
+        self._dirty, self._meta_dirty = {}, False
         return checkpoint
-
-    _collected_durable: Sequence[bytes] = ()
 
     @property
     def _may_retire(self) -> bool:
@@ -554,37 +453,40 @@ class MergePartition:
         """Raise the collection marks over what no later window needs; the rows are deleted one checkpoint later."""
         collected: list[bytes] = []
         for name, model in self._models.items():
-            specs = self._settings.model(name).specs
-            for spec, finals in model.final.items():
-                while len(finals) > 1 and self._is_ripe(finals[0][1]):
-                    window, row = finals.pop(0)
-                    self._meta.gc_windows[f"{name}|{spec.size_ms}|{spec.step_ms}"] = window.end_ms
-                    collected.append(row.key)
-            if any(spec not in model.final for spec in specs):
-                continue
-            needed_from = min(self._needed_from(model.final[spec][0]) for spec in specs)
-            pane_ms = self._settings.model(name).pane_ms
-            for start in sorted(model.sealed):
-                rows = model.sealed[start].values()
-                if start + pane_ms > needed_from or any(row.hi > self._durable_hi for row in rows):
-                    break
-                self._meta.gc_panes[name] = max(start + pane_ms, self._meta.gc_panes.get(name, NEVER_MS))
-                collected += [row.key for row in model.sealed.pop(start).values()]
+            collected += self._collect_windows(name, model)
+            collected += self._collect_panes(name, model)
         if collected:
             self._meta_dirty = True
         return collected
 
-    def _needed_from(self, oldest: tuple[Window, _Row]) -> int:
-        window, row = oldest
+    def _collect_windows(self, name: str, model: ModelRows) -> list[bytes]:
+        collected = []
+        for spec, finals in model.final.items():
+            while len(finals) > 1 and self._is_ripe(finals[0][1]):
+                window, row = finals.pop(0)
+                self._meta.gc_windows[f"{name}|{spec.size_ms}|{spec.step_ms}"] = window.end_ms
+                collected.append(row.key)
+        return collected
+
+    def _collect_panes(self, name: str, model: ModelRows) -> list[bytes]:
+        settings = self._settings.model(name)
+        if any(spec not in model.final for spec in settings.specs):
+            return []
+        needed_from = min(self._needed_from(*model.final[spec][0]) for spec in settings.specs)
+        collected: list[bytes] = []
+        for start in sorted(model.sealed):
+            rows = model.sealed[start].values()
+            if start + settings.pane_ms > needed_from or any(row.hi > self._durable_hi for row in rows):
+                break
+            self._meta.gc_panes[name] = max(start + settings.pane_ms, self._meta.gc_panes.get(name, NEVER_MS))
+            collected += [row.key for row in model.sealed.pop(start).values()]
+        return collected
+
+    def _needed_from(self, window: Window, row: Row[Final]) -> int:
         return window.start_ms + (window.step_ms if self._is_ripe(row) else 0)
 
-    def _is_ripe(self, row: _Row) -> bool:
-        return (
-            row.state == EMITTED
-            and row.durable == (EMITTED, row.hi)
-            and row.hi <= self._durable_hi
-            and row.sent_ms + self._settings.retire_after_ms <= self._now_ms
-        )
+    def _is_ripe(self, row: Row[Final]) -> bool:
+        return is_ripe(row, self._durable_hi, self._now_ms, self._settings.retire_after_ms)
 
     def committed(self, checkpoint: Checkpoint) -> None:
         """The checkpoint is durable."""
@@ -602,12 +504,11 @@ class MergePartition:
             for name, model in self._models.items()
             for finals in model.final.values()
             for window, row in finals
-            if row.state == CLOSED and row.durable == (CLOSED, row.hi)
+            if row.state == CLOSED and row.is_durable
         ]
         ready.sort(key=lambda item: item[:2])
         messages: list[Message] = []
-        for window, _, row in ready:
-            assert isinstance(row.value, _WindowState)
+        for _, _, row in ready:
             for topic, records in (("results", row.value.results), ("alerts", row.value.alerts)):
                 messages += [Message(self._settings.topic(topic), key, value) for key, value in records]
         return Outbox(tuple(messages), (), [row for _, _, row in ready])
@@ -626,7 +527,11 @@ class MergePartition:
     def counters(self) -> Mapping[tuple[str, ...], int]:
         """Monotone counts; functions of the log up to the last offset read."""
         meta = self._meta
-        counts: dict[tuple[str, ...], int] = {("duplicates",): meta.duplicates, ("gaps",): meta.gaps, ("lost",): meta.lost}
+        counts: dict[tuple[str, ...], int] = {
+            ("duplicates",): meta.duplicates,
+            ("gaps",): meta.position.gaps,
+            ("lost",): meta.position.lost,
+        }
         counts |= {("events", name, "late_after_final"): n for name, n in meta.late.items()}
         counts |= {("windows", name): n for name, n in meta.windows.items()}
         counts |= {("alerts", m, severity): n for m, by in meta.alerts.items() for severity, n in by.items()}
