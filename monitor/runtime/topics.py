@@ -47,6 +47,7 @@ def expected_topics(config: Config) -> list[TopicSpec]:
     compact = {
         "cleanup.policy": "compact",
         "min.compaction.lag.ms": "600000",
+        "delete.retention.ms": str(DAY_MS),
         "segment.ms": "3600000",
         "max.message.bytes": str(MAX_MESSAGE_BYTES),
     }

@@ -1,0 +1,218 @@
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import confluent_kafka as ck
+import pytest
+
+from monitor.errors import StateMismatch
+from monitor.runtime import driver as module
+from monitor.runtime.driver import LostRecords
+from monitor.runtime.extensions import LostOwnership
+from tests.unit.runtime.counting import META, CountingStage, Event, Log, Place, batch, drive
+
+
+@pytest.fixture(autouse=True)
+def _ask_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "ASK_END_S", 0.0)
+
+
+def started(*rows: tuple[bytes, bytes], hi: int = -1) -> CountingStage:
+    return CountingStage([*rows, (META, b"[%d, 0]" % hi)])
+
+
+class TestStart:
+    @pytest.mark.parametrize(("start", "offset"), [("earliest", 3), ("latest", 9)])
+    def test_without_state_it_starts_where_it_is_told(self, start: Any, offset: int) -> None:
+        stage = CountingStage()
+        assert asyncio.run(drive(stage, Log(low=3, high=9), Place(), start=start).start_offset()) == offset
+        assert stage.skipped == [(offset, False)]
+
+    def test_with_state_it_starts_after_it_whatever_else_is_configured(self) -> None:
+        stage = started((b"k", b"[4, 1]"), hi=4)
+        assert asyncio.run(drive(stage, Log(high=9), Place(), start="latest").start_offset()) == 5
+        assert stage.skipped == []
+
+    def test_records_that_retention_took_are_declared_lost(self) -> None:
+        stage = started((b"k", b"[4, 1]"), hi=4)
+        assert asyncio.run(drive(stage, Log(low=7, high=9), Place()).start_offset()) == 7
+        assert stage.skipped == [(7, True)]
+
+    def test_a_log_that_ends_before_the_state_is_refused_with_an_instruction(self) -> None:
+        stage = started((b"k", b"[4, 1]"), hi=4)
+        with pytest.raises(StateMismatch, match=r"t/0 ends at offset 4, its state has read up to 5.*another `app` name"):
+            asyncio.run(drive(stage, Log(high=4), Place()).start_offset())
+
+
+class TestGaps:
+    def test_offsets_that_hold_no_record_are_skipped_with_one_question(self) -> None:
+        stage, log = started(), Log([0, 1, 3, 6], high=7)
+        event = batch(0, 1, 3, 6)
+        asyncio.run(drive(stage, log, Place()).feed(event))
+        assert stage.rows[b"k"] == [6, 4]
+        assert log.asked == ["present"]
+
+    def test_a_record_that_is_on_the_log_and_did_not_come_is_an_error(self) -> None:
+        stage, log = started(), Log([0, 1, 2, 3], high=4)
+        with pytest.raises(LostRecords, match=r"expected offset 1, got 3; the log has 1"):
+            asyncio.run(self.feed(stage, log, batch(0, 1), batch(3), first_only=1))
+
+    async def feed(self, stage: CountingStage, log: Log, *events: Event, first_only: int) -> None:
+        driver = drive(stage, log, Place())
+        events[0].value = events[0].value[:first_only]
+        for event in events:
+            await driver.feed(event)
+
+    def test_a_record_that_the_broker_does_not_have_is_an_error(self) -> None:
+        with pytest.raises(LostRecords, match="the log has neither"):
+            asyncio.run(drive(started(), Log([], high=4), Place()).feed(batch(3)))
+
+
+class TestCheckpoint:
+    def test_a_batch_is_acknowledged_by_the_checkpoint_that_covers_it_and_not_before(self) -> None:
+        async def run() -> tuple[bool, bool]:
+            event, driver = batch(0, 1), drive(started(), Log([0, 1], high=2), Place())
+            await driver.feed(event)
+            before = event.is_acked
+            await driver.tick()
+            return before, event.is_acked
+
+        assert asyncio.run(run()) == (False, True)
+
+    def test_checkpoints_wait_for_their_time_unless_something_waits_for_them(self) -> None:
+        async def run() -> list[int]:
+            stage, place = started(), Place()
+            driver = drive(stage, Log([0], high=1), place, checkpoint_s=60)
+            writes = []
+            await driver.feed(batch(0))
+            await driver.tick()
+            writes.append(place.writes)
+            stage.total_due = True
+            await driver.tick()
+            return [*writes, place.writes]
+
+        assert asyncio.run(run()) == [0, 1]
+
+    def test_after_a_turn_that_was_broken_off_the_stage_is_never_used_again(self) -> None:
+        async def run() -> CountingStage:
+            stage, place = started(), Place()
+            driver = drive(stage, Log([0, 1], high=2), place)
+            await driver.feed(batch(0))
+
+            def fail() -> None:
+                raise OSError
+
+            place.during_write = fail
+            with pytest.raises(OSError):  # noqa: PT011
+                await driver.tick()
+            await driver.feed(batch(1))
+            await driver.tick()
+            await driver.last_checkpoint()
+            assert place.writes == 0
+            return stage
+
+        assert asyncio.run(run()).next_offset == 1
+
+    def test_what_is_lost_while_a_checkpoint_is_under_way_is_neither_written_nor_acknowledged(self) -> None:
+        async def run() -> None:
+            stage, place, event = started(), Place(), batch(0)
+            driver = drive(stage, Log([0], high=1), place)
+            await driver.feed(event)
+            place.during_write = lambda: setattr(place, "is_owned", False)
+            with pytest.raises(LostOwnership):
+                await driver.tick()
+            assert place.rows == {}
+            assert not event.is_acked
+
+        asyncio.run(run())
+
+    def test_nothing_happens_after_the_partition_is_lost(self) -> None:
+        async def run() -> None:
+            stage, log, place = started(), Log([0], high=1), Place(is_owned=False)
+            driver = drive(stage, log, place)
+            await driver.feed(batch(0))
+            await driver.tick()
+            await driver.last_checkpoint()
+            assert (stage.next_offset, log.asked, place.writes, place.sent) == (0, [], 0, [])
+
+        asyncio.run(run())
+
+
+class TestSilence:
+    def tick(self, stage: CountingStage, log: Log, place: Place, times: int = 1) -> None:
+        async def run() -> None:
+            driver = drive(stage, log, place)
+            for _ in range(times):
+                await driver.tick()
+
+        asyncio.run(run())
+
+    def test_a_silent_partition_is_at_its_end_when_the_broker_says_so(self) -> None:
+        stage, place = started((b"k", b"[4, 1]"), hi=4), Place()
+        stage.is_silent = True
+        self.tick(stage, Log([4], high=5), place)
+        assert stage.ends == [True]
+
+    def test_it_is_not_while_a_record_is_on_its_way(self) -> None:
+        stage, log = started((b"k", b"[4, 1]"), hi=4), Log([4, 5], high=6)
+        stage.is_silent = True
+        self.tick(stage, log, Place())
+        assert (stage.ends, stage.skipped) == ([False], [])
+
+    def test_markers_of_transactions_at_the_end_are_skipped(self) -> None:
+        stage, log = started((b"k", b"[4, 1]"), hi=4), Log([4], high=7)
+        stage.is_silent = True
+        self.tick(stage, log, Place())
+        assert (stage.ends, stage.skipped) == ([True], [(7, False)])
+
+    def test_a_broker_that_does_not_answer_is_no_end(self) -> None:
+        class Deaf(Log):
+            def offsets(self, topic: str, partition: int) -> tuple[int, int]:
+                raise ck.KafkaException(ck.KafkaError(ck.KafkaError._TIMED_OUT))
+
+        stage = started(hi=4)
+        stage.is_silent = True
+        self.tick(stage, Deaf(), Place())
+        assert stage.ends == [False]
+
+    def test_a_partition_with_traffic_asks_nothing(self) -> None:
+        log = Log([4], high=9)
+        self.tick(started(hi=4), log, Place(), times=3)
+        assert log.asked == []
+
+    def test_a_record_that_never_comes_ends_the_process(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(module, "ASK_LAG_S", 0.0)
+        monkeypatch.setattr(module, "UNDELIVERED_S", -1.0)
+        with pytest.raises(LostRecords, match="2 records wait and nothing is delivered"):
+            self.tick(started(hi=4), Log([5, 6], high=7), Place(), times=2)
+
+
+class TestSending:
+    def test_what_comes_first_is_sent_first_and_only_what_is_durable(self) -> None:
+        stage, place = started((b"k", b"[4, 3]"), hi=4), Place()
+        stage.is_silent = stage.meta_dirty = True
+
+        async def run() -> None:
+            driver = drive(stage, Log([4], high=5), place)
+            await driver.tick()
+
+        asyncio.run(run())
+        assert place.sent == [(b"part", b"3"), (b"mark", b"3")]
+        assert stage.sent == [3]
+
+    def test_of_an_outbox_that_was_cut_short_nothing_counts_as_sent(self) -> None:
+        stage, place = started((b"k", b"[4, 3]"), hi=4), Place()
+        stage.is_silent = stage.meta_dirty = True
+        send = place.send_all
+
+        async def send_first_only(messages: Any, is_owner: Any) -> list[Any]:
+            found = await send(messages, is_owner)
+            place.is_owned = False
+            return found
+
+        place.send_all = send_first_only  # type: ignore[method-assign]
+        with pytest.raises(LostOwnership):
+            asyncio.run(drive(stage, Log([4], high=5), place).tick())
+        assert place.sent == [(b"part", b"3")]
+        assert stage.sent == []
