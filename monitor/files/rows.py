@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from monitor.columns import Codes
-from monitor.formats.native import TimeUnit
+from monitor.event_time import TimeUnit
 from monitor.layout import ValueType
 
 PARTITION, RECORD_TIMESTAMP, RECORD_TIMESTAMP_TYPE = "partition", "record_timestamp", "record_timestamp_type"

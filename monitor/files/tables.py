@@ -47,12 +47,16 @@ class Table:
     _keys: Mapping[str, str]
 
     def batches(self) -> Iterator[Columns]:
-        """Yield all rows; columns by name of a feature, and by role. Raises InputError when the file turns out unreadable."""
+        """Yield all rows; columns by name of a feature, and by role. Raises InputError when there are none, or they are unreadable."""
+        is_empty = True
         with readable(self.path):
             for batch in self._source.read(tuple(set(self._keys.values()))):
                 arrays = {name: batch.arrays[key] for name, key in self._keys.items()}
                 specials = {name: batch.specials[key] for name, key in self._keys.items() if key in batch.specials}
+                is_empty = False
                 yield Columns(batch.n, arrays, specials)
+        if is_empty:
+            raise InputError(f"{self.path}: the file has no rows")
 
     def column(self, name: str) -> str:
         """Return what the file calls a feature or a role."""

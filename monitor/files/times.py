@@ -9,14 +9,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from monitor import event_time
 from monitor.errors import InputError
-from monitor.formats.native import TimeUnit
+from monitor.event_time import INVALID_MS, TimeUnit
 from monitor.windows import NEVER_MS
 
-EARLIEST_MS = -2_208_988_800_000  # 1900-01-01
-LATEST_MS = 253_402_300_800_000  # 10000-01-01
 _NEW_MS, _OLD_MS = 946_684_800_000, 4_102_444_800_000  # 2000 … 2100: where an integer of the right unit is likely to lie
-_PER_MS = {"ms": 1, "us": 1_000, "ns": 1_000_000}
 
 
 def text_ms(text: str) -> int:
@@ -81,22 +79,16 @@ def times_ms(column: Any, unit: TimeUnit) -> Any:
 
 
 def _numbers_ms(values: Any, unit: TimeUnit) -> Any:
-    """Scale numbers to milliseconds; whole numbers exactly, floats by one rounding. `iso8601` numbers are taken as ms."""
-    scaled = _scaled(values, unit)
-    bad = np.flatnonzero(~((scaled >= EARLIEST_MS) & (scaled < LATEST_MS)))
+    """Turn numbers into milliseconds as the wire does; numbers where texts were announced are taken as ms."""
+    unit = "ms" if unit == "iso8601" else unit
+    if values.dtype.kind == "f" and unit != "s":
+        values = np.floor(values)
+    found = event_time.times_ms(values.tolist(), unit)
+    bad = np.flatnonzero(found == INVALID_MS)
     if len(bad):
         value = values[bad[0]].item()
         units: tuple[TimeUnit, ...] = ("s", "ms", "us", "ns")
-        likely = [u for u in units if _NEW_MS <= _scaled(np.array([value]), u)[0] < _OLD_MS]
-        hint = f"; it would be one with --time-unit {likely[0]}" if likely else ""
-        raise InputError(f"{value!r} is not a time of the years 1900 to 9999 in {unit}{hint}")
-    return scaled.astype(np.int64)
-
-
-def _scaled(values: Any, unit: TimeUnit) -> Any:
-    with np.errstate(all="ignore"):
-        if unit == "s":
-            is_small = np.abs(values) < (1 << 52) / 1_000 if values.dtype.kind in "iu" else np.ones(len(values), bool)
-            return np.where(is_small, np.floor(values * 1000), np.inf)
-        divisor = _PER_MS.get(unit, 1)
-        return np.floor(values / divisor) if values.dtype.kind == "f" else values // divisor
+        likely = [u for u in units if _NEW_MS <= event_time.time_ms(value, u) < _OLD_MS]
+        hint = f"; with --time-unit {likely[0]} it is" if likely else ""
+        raise InputError(f"{value!r} is no time of the years 1900 to 9999 in {unit}{hint}")
+    return found

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
-from monitor.columns import ColumnBatch, Special, specials_of
+from monitor.columns import ColumnBatch, NoValue, Special, specials_of
 from monitor.errors import InputError
 from monitor.events import DEFAULT_VERSION
 from monitor.files import ColumnOptions, Columns, Table, open_table, times_ms
@@ -208,12 +209,10 @@ def _category_values(batch: Columns, name: str) -> list[object]:
     """Return values as the wire has them; NaN is missing, infinity is of a wrong type."""
     column = batch.arrays[name]
     values: list[object] = column.to_pylist()
-    if str(column.type) in ("float", "double"):
-        values = [
-            v if v is None or np.isfinite(v) else Special.WRONG_TYPE if v in (np.inf, -np.inf) else None
-            for v in column.to_pylist()
-        ]
+    if pa.types.is_floating(column.type):
+        values = [v if v is None or np.isfinite(v) else NoValue.WRONG_TYPE if np.isinf(v) else None for v in column.to_pylist()]
     if name in batch.specials:
-        for i in np.flatnonzero(batch.specials[name]).tolist():
-            values[i] = Special(int(batch.specials[name][i]))
+        codes = batch.specials[name]
+        for i in np.flatnonzero(codes).tolist():
+            values[i] = NoValue.ABSENT if codes[i] == Special.ABSENT else NoValue.WRONG_TYPE
     return values
