@@ -1,0 +1,79 @@
+"""Commands as a user types them: help, exit codes, what goes where."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+COMMANDS = [
+    [], ["init"], ["config"], ["config", "check"], ["config", "show"], ["reference"], ["reference", "build"], ["reference", "publish"],
+    ["reference", "show"], ["replay"], ["topics"], ["topics", "create"], ["topics", "check"], ["tail"], ["traffic"], ["run"], ["demo"],
+]  # fmt: skip
+
+
+def run(*words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "monitor", *words], cwd=cwd, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_every_command_has_help(words: list[str]) -> None:
+    done = run(*words, "--help")
+    assert done.returncode == 0
+    assert "Usage" in done.stdout
+
+
+def test_the_command_starts_without_a_broker_client() -> None:
+    code = "import sys, monitor.cli; print(*[m for m in ('faust', 'confluent_kafka', 'pyarrow.csv') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "faust" not in done.stdout
+    assert "confluent_kafka" not in done.stdout
+
+
+def test_init_writes_a_file_that_is_valid_and_never_overwrites(tmp_path: Path) -> None:
+    assert run("init", cwd=tmp_path).returncode == 0
+    assert run("config", "check", cwd=tmp_path).returncode == 0
+    shown = run("config", "show", cwd=tmp_path)
+    assert "drift.psi:" in shown.stdout
+    again = run("init", cwd=tmp_path)
+    assert (again.returncode, "exists" in again.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["config", "check"], 78, "no such file; `monitor init` writes one"),
+        (["run"], 78, "no such file"),
+        (["reference", "build", "none.csv", "--model", "m", "--model-version", "1"], 2, "none.csv: no such file"),
+        (["reference", "show", "none.json"], 2, "none.json: no such file"),
+        (["reference", "build"], 2, "Missing"),
+    ],
+)
+def test_a_mistake_is_a_sentence_and_an_exit_code(tmp_path: Path, words: list[str], code: int, message: str) -> None:
+    done = run(*words, cwd=tmp_path)
+    assert done.returncode == code
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_replay_says_what_became_of_every_record(tmp_path: Path) -> None:
+    rows = [{"model": "m", "time": 1_735_689_600_000 + i * 60_000, "features": {"x": float(i % 50)}} for i in range(600)]
+    lines = [json.dumps(row) for row in rows]
+    (tmp_path / "train.ndjson").write_text("\n".join(lines) + "\n")
+    lines[7] = "{broken"
+    (tmp_path / "events.ndjson").write_text("\n".join(lines) + "\n")
+    assert run("init", "--model", "m", cwd=tmp_path).returncode == 0
+    built = run("reference", "build", "train.ndjson", "--model", "m", "--model-version", "1", "--time-column", "time", cwd=tmp_path)
+    assert built.returncode == 0, built.stderr
+    assert len(built.stdout.strip()) == 64
+    done = run("replay", "--reference", "reference.json", "--events", "events.ndjson", "--fail-on", "critical", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "600 records: 599 counted, 0 late, 1 rejected, 1 malformed_json" in done.stderr
+    assert "still open" in done.stderr
+    assert done.stdout == ""
+    assert (tmp_path / "results.ndjson").read_text().count("\n") > 5

@@ -1,0 +1,119 @@
+"""Every mistake in a configuration file is told with its line, its path and what is allowed; all at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from monitor.bootstrap import build_rules, build_settings
+from monitor.config import Config, duration_ms, load_config
+from monitor.errors import ConfigError
+from monitor.windows import WindowSpec
+
+BROKEN = [
+    ("kafak: {}", "1: kafak: unknown key (did you mean kafka?)"),
+    ("app: 'a b'", "1: app: "),
+    ("app: [x]", "1: app: "),
+    ("- 1", "a mapping is expected"),
+    ("a: [", "not YAML"),
+    ("kafka: {bootstrap_server: x}", "did you mean bootstrap_servers?"),
+    ("kafka: {security.protocol: tls}", "'tls' is not known; allowed: plaintext, ssl"),
+    ("kafka: {security.protocol: sasl_plaintext}", "sends the password unencrypted"),
+    ("kafka: {sasl.mechanisms: PLAN}", "did you mean PLAIN?"),
+    ("kafka: {session_timeout: 5s, heartbeat_interval: 3s}", "at least three times"),
+    ("sources: []", "1: sources: "),
+    ("sources: [{}]", "sources.0.topic: is required"),
+    ("sources:\n  - topic: a\n    formt: native", "3: sources.0.formt: unknown key (did you mean format?)"),
+    ("sources: [{topic: a, format: avro}]", "allowed: native, native-label"),
+    ("sources: [{topic: a, clock: sun}]", "must be 'wall' or 'event'"),
+    ("sources: [{topic: a, time: {unit: h}}]", "must be 's', 'ms', 'us', 'ns' or 'iso8601'"),
+    ("sources: [{topic: a, max_future: 5}]", "'5' is not a duration"),
+    ("sources: [{topic: a, max_event_bytes: 1MB}]", "'1MB' is not a size"),
+    ("sources: [{topic: a}, {topic: a}]", "topic a stands twice"),
+    ("models: {m: {windows: []}}", "1: models.m.windows: "),
+    ("models: {m: {windows: [{size: 1h, step: 25m}]}}", "step must divide size"),
+    ("models: {m: {windows: [{size: 0}]}}", "must be longer than 0"),
+    ("models: {m: {windows: [{size: 1h}, {size: 1h}]}}", "two windows are the same"),
+    ("models: {m: {windows: [{size: 7d}, {size: 7ms}]}}", "panes a window"),
+    ("models: {m: {late: revise}}", "'revise' is not known; allowed: drop"),
+    ("models: {m: {segments: [country]}}", "models.m.segments: unknown key"),
+    ("models: {m: {sources: [other]}}", "other is not one of the sources: predictions"),
+    ("models: {m: {features: {a: {kind: text}}}}", "must be 'number' or 'category'"),
+    ("models: {'a|b': {}}", "1: models.a|b"),
+    ("rules: {drift.psy: {above: 1}}", "no such check (did you mean drift.psi?)"),
+    ("rules: {drift.psi: {above: 1, below: 0}}", "give above or below, not both"),
+    ("rules: {drift.psi: {severity: bad}}", "must be 'notice', 'warning' or 'critical'"),
+    ("state: {memory: 512}", "512 is not a size"),
+    ("http: {bind: localhost}", "1: http.bind: "),
+    ("unknown_model: ignore", "must be 'observe', 'dlq' or 'drop'"),
+]
+
+
+@pytest.mark.parametrize(("text", "message"), BROKEN)
+def test_a_broken_file_is_told_in_a_sentence(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "monitor.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load_config(path, {})
+    assert message in str(caught.value)
+    assert str(path) in str(caught.value)
+
+
+def test_all_problems_come_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "monitor.yaml"
+    path.write_text("ap: x\nstate: {memory: 1}\nmodels: {m: {grace: 2}}\n")
+    with pytest.raises(ConfigError) as caught:
+        load_config(path, {})
+    assert len(caught.value.problems) == 3
+
+
+def test_a_missing_file_says_how_to_make_one(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="`monitor init` writes one"):
+        load_config(tmp_path / "none.yaml", {})
+
+
+def test_the_environment_goes_over_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "monitor.yaml"
+    path.write_text("app: a\nkafka: {bootstrap_servers: 'x:1'}\n")
+    environment = {"MONITOR_KAFKA__BOOTSTRAP_SERVERS": "y:2", "MONITOR_STATE__CHECKPOINT": "5s", "OTHER": "1"}
+    config = load_config(path, environment)
+    assert (config.app, config.kafka.bootstrap_servers, config.state.checkpoint) == ("a", "y:2", 5_000)
+
+
+def test_an_unknown_variable_is_an_unknown_key(tmp_path: Path) -> None:
+    path = tmp_path / "monitor.yaml"
+    path.write_text("app: a\n")
+    with pytest.raises(ConfigError, match="kafak"):
+        load_config(path, {"MONITOR_KAFAK__X": "1"})
+
+
+def test_secrets_do_not_show(tmp_path: Path) -> None:
+    path = tmp_path / "monitor.yaml"
+    path.write_text("kafka: {sasl.password: swordfish, security.protocol: sasl_ssl}\n")
+    config = load_config(path, {})
+    assert "swordfish" not in repr(config)
+    assert "swordfish" not in config.model_dump_json()
+
+
+@pytest.mark.parametrize(("text", "ms"), [("250ms", 250), ("90s", 90_000), ("1h30m", 5_400_000), ("7d", 604_800_000), (0, 0)])
+def test_durations(text: object, ms: int) -> None:
+    assert duration_ms(text) == ms
+
+
+def test_settings_of_the_stages() -> None:
+    config = Config.model_validate(
+        {"models": {"m": {"windows": [{"size": "24h", "step": "1h"}, {"size": "1h"}], "grace": "5m", "idle_after": "30s"}}}
+    )
+    settings = build_settings(config)
+    model = settings.model("m")
+    assert model.specs == (WindowSpec(3_600_000, 3_600_000), WindowSpec(86_400_000, 3_600_000))
+    assert (model.pane_ms, model.grace_ms) == (3_600_000, 300_000)
+    assert settings.sources["predictions"].idle_after_ms == 30_000
+    assert settings.retire_after_ms >= 10 * config.kafka.session_timeout
+
+
+def test_rules_go_over_the_defaults_field_by_field() -> None:
+    rules = build_rules(Config.model_validate({"rules": {"drift.psi": {"windows": 3}, "traffic.low": {"below": 100}}})).rules
+    assert (rules["drift.psi"].above, rules["drift.psi"].windows, rules["drift.psi"].severity) == (0.2, 3, "warning")
+    assert (rules["traffic.low"].below, rules["traffic.low"].above) == (100, None)
