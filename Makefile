@@ -20,6 +20,7 @@ demo: $(STAMP) ## Monitor a year of real flights with two injected faults, on an
 
 check: $(STAMP) ## Lint, types, import contracts
 	@$(BIN)/ruff check monitor tests benchmarks
+	@$(BIN)/ruff format --check --quiet monitor tests benchmarks
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 

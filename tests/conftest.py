@@ -11,7 +11,6 @@ from hypothesis import HealthCheck, settings
 
 from tests.kafka import KafkaCluster, why_not
 
-
 # A loaded machine is slow to draw examples; that is no failure.
 settings.register_profile("steady", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("steady")

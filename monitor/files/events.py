@@ -56,9 +56,7 @@ class EventFile:
     Raises InputError as `open_table` does, and where a time cannot be read or neither columns nor arguments name model or time.
     """
 
-    def __init__(
-        self, path: Path, options: ColumnOptions, model: str | None, version: str | None, layout: Layout | None
-    ) -> None:
+    def __init__(self, path: Path, options: ColumnOptions, model: str | None, version: str | None, layout: Layout | None) -> None:
         self.path = path
         self._options = options
         self._model = model
@@ -133,7 +131,9 @@ class EventFile:
                 for p, stamp, t in zip(values(PARTITION), stamps, values(RECORD_TIMESTAMP_TYPE), strict=True)
             ]
         features = _dicts(columns, batch.n)
-        made = zip(times, features, _dicts(outputs, batch.n), values("model"), values("version"), values("id"), places, strict=True)
+        made = zip(
+            times, features, _dicts(outputs, batch.n), values("model"), values("version"), values("id"), places, strict=True
+        )
         yield from map(_Row._make, made)
 
     def _json_rows(self) -> Iterator[_Row]:
@@ -174,7 +174,9 @@ def _is_json(path: Path) -> bool:
 
 def _dicts(columns: dict[str, list[Any]], n: int) -> list[dict[str, Any]]:
     names = tuple(columns)
-    return [dict(zip(names, row, strict=True)) for row in zip(*columns.values(), strict=True)] if names else [{} for _ in range(n)]
+    return (
+        [dict(zip(names, row, strict=True)) for row in zip(*columns.values(), strict=True)] if names else [{} for _ in range(n)]
+    )
 
 
 def _number(text: str) -> Any:

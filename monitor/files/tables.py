@@ -137,9 +137,7 @@ def _why_not(name: str, kind: str) -> str:
 def _check_names(path: Path, source: Source, options: ColumnOptions) -> None:
     asked = [(f"--{r}-column", name) for r, name in options.named().items()] + [("--exclude", name) for name in options.exclude]
     problems = [
-        f"{path}: no column {name!r} ({flag}){near(name, source.columns)}"
-        for flag, name in asked
-        if name not in source.columns
+        f"{path}: no column {name!r} ({flag}){near(name, source.columns)}" for flag, name in asked if name not in source.columns
     ]
     if problems:
         raise InputError("\n".join([*problems, f"it has: {', '.join(source.columns)}"]))

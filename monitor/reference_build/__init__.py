@@ -141,7 +141,9 @@ class _Build:
                 continue
             asked = "number" if name == SCORE else self._options_of(name).kind
             if asked == "number" and kind != "number":
-                raise InputError(f"{self.table.path}: column {column!r} holds {kind} values; it must hold numbers to be {_use(name)}")
+                raise InputError(
+                    f"{self.table.path}: column {column!r} holds {kind} values; it must hold numbers to be {_use(name)}"
+                )
             if kind == "number" and asked != "category":
                 plan[name] = Numbers(folder / str(number), may_be_codes=asked is None)
             else:

@@ -44,8 +44,7 @@ def test_live_results_and_alerts_are_those_of_a_replay_byte_for_byte(kafka: Kafk
         kafka,
         app,
         tmp_path,
-        "sources: [{topic: EVENTS, clock: event}]\n"
-        "models: {m: {windows: [{size: 1h}, {size: 4h, step: 1h}], grace: 10m}}\n",
+        "sources: [{topic: EVENTS, clock: event}]\nmodels: {m: {windows: [{size: 1h}, {size: 4h, step: 1h}], grace: 10m}}\n",
     )
     config = load_config(path)
     dice = np.random.default_rng(8)
@@ -174,7 +173,11 @@ def test_malformed_records_of_ten_kinds_are_all_kept_byte_for_byte(kafka: KafkaC
 class TestStart:
     def fails(self, path: Path, *sentence: str, command: str = "run") -> None:
         done = subprocess.run(
-            [sys.executable, "-m", "monitor", command, "--config", str(path)], capture_output=True, text=True, timeout=60, check=False
+            [sys.executable, "-m", "monitor", command, "--config", str(path)],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
         )
         assert done.returncode == 78, done.stderr
         for part in sentence:
@@ -202,7 +205,9 @@ class TestStart:
         path.write_text("app: a\nkafak: {}\n")
         self.fails(path, f"{path}:2: kafak: unknown key (did you mean kafka?)")
 
-    def test_a_wrong_version_of_faust(self, kafka: KafkaCluster, app: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_wrong_version_of_faust(
+        self, kafka: KafkaCluster, app: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         path = write_config(kafka, app, tmp_path, "sources: [{topic: EVENTS}]\n")
         (tmp_path / "sitecustomize.py").write_text("import faust\nfaust.__version__ = '0.11.3'\n")
         monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{Path.cwd()}")

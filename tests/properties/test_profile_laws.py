@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monitor.columns import ColumnBatch, NoValue, Special, specials_of
+from monitor.columns import ColumnBatch, NoValue, specials_of
 from monitor.errors import StateMismatch, UnknownCodec
 from monitor.layout import CategoryFeature, Layout, layout_of
 from monitor.profiles import Profile, merge_all

@@ -68,7 +68,9 @@ def test_replay_says_what_became_of_every_record(tmp_path: Path) -> None:
     lines[7] = "{broken"
     (tmp_path / "events.ndjson").write_text("\n".join(lines) + "\n")
     assert run("init", "--model", "m", cwd=tmp_path).returncode == 0
-    built = run("reference", "build", "train.ndjson", "--model", "m", "--model-version", "1", "--time-column", "time", cwd=tmp_path)
+    built = run(
+        "reference", "build", "train.ndjson", "--model", "m", "--model-version", "1", "--time-column", "time", cwd=tmp_path
+    )
     assert built.returncode == 0, built.stderr
     assert len(built.stdout.strip()) == 64
     done = run("replay", "--reference", "reference.json", "--events", "events.ndjson", "--fail-on", "critical", cwd=tmp_path)

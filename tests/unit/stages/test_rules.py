@@ -23,7 +23,13 @@ WALL = {SOURCE: SourceSettings(SOURCE, clock="wall", idle_after_ms=1_000, max_fu
 def ingest(own: Settings | None = None, items: list[tuple[bytes, bytes]] | None = None, **kwargs: object) -> IngestPartition:
     values: dict[str, object] = {"partitions": 1, "epoch": 1} | kwargs
     stage = IngestPartition(
-        own or settings(), SOURCE, 0, wire=BareFormat(), references=References(), rows=items or [], **values  # type: ignore[arg-type]
+        own or settings(),
+        SOURCE,
+        0,
+        wire=BareFormat(),
+        references=References(),
+        rows=items or [],
+        **values,  # type: ignore[arg-type]
     )
     if stage.next_offset < 0:
         stage.skip_to(0)
