@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import orjson
@@ -24,22 +25,40 @@ def features(rng: random.Random, null_share: float = 0.0) -> dict[str, object]:
     return {name: None if rng.random() < null_share else value for name, value in drawn.items()}
 
 
-def events(n: int, *, models: int = 1, null_share: float = 0.0, seed: int = 1) -> Iterator[bytes]:
-    """Yield native events, one a millisecond, models in random order."""
+MALFORMED = (b"", b"\xff", b"{", b"[]", b"{}", b'{"model": "credit-0", "time": "now", "features": {}}', b'{"model": NaN}')
+
+
+@dataclass(frozen=True, slots=True)
+class Mix:
+    """What events look like: how many models in random order, and which shares are out of the ordinary.
+
+    null: of values. wrong_type: of events, one number a text. malformed: of events.
+    """
+
+    models: int = 1
+    null: float = 0.0
+    wrong_type: float = 0.0
+    malformed: float = 0.0
+
+
+def events(n: int, mix: Mix, seed: int = 1) -> Iterator[bytes]:
+    """Yield native events, one a millisecond."""
     rng = random.Random(seed)
     for i in range(n):
-        yield orjson.dumps(
-            {
-                "id": f"r-{i}",
-                "model": f"credit-{rng.randrange(models)}",
-                "version": "7",
-                "time": START_MS + i,
-                "features": features(rng, null_share),
-                "prediction": "default",
-                "score": round(rng.random(), 4),
-                "latency_ms": 12.5,
-            }
-        )
+        drawn = features(rng, mix.null)
+        if rng.random() < mix.wrong_type:
+            drawn[rng.choice(NUMBERS)] = "unknown"
+        event = {
+            "id": f"r-{i}",
+            "model": f"credit-{rng.randrange(mix.models)}",
+            "version": "7",
+            "time": START_MS + i,
+            "features": drawn,
+            "prediction": "default",
+            "score": round(rng.random(), 4),
+            "latency_ms": 12.5,
+        }
+        yield rng.choice(MALFORMED) if rng.random() < mix.malformed else orjson.dumps(event)
 
 
 def layout(cells: int = 128, rows: int = 5_000) -> Layout:

@@ -1,7 +1,7 @@
 """The features of one layout: JSON objects → columns.
 
 A struct made for the layout reads them at once, null and absent apart. Where a feature has a wrong type the object is read value by
-value: that feature is marked, the others count.
+value: that feature is marked, the others count. A feature that often has a wrong type is read as any type, and checked afterwards.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import re
 import struct
 from collections.abc import Iterable, Sequence
 from itertools import chain
-from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -19,49 +18,54 @@ import numpy as np
 
 from monitor.columns import Codes, ColumnBatch, Float, NoValue, Special
 from monitor.json_objects import FAILURES, fields_of
-from monitor.layout import CategoryFeature, Feature, Layout, NumberFeature, ValueType
+from monitor.layout import Feature, Layout, NumberFeature, ValueType
 from monitor.reference import LATENCY, PREDICTION, SCORE
 
 OUTPUTS = {PREDICTION: "prediction", SCORE: "score", LATENCY: "latency_ms"}
 """Names in a layout that stand for a field of the event itself."""
+
+OFTEN = 32
+"""Values of a wrong type after which a feature is read as any type: reading an event by value takes ten times as long."""
 
 _ESCAPED = re.compile(r'["\\\x00-\x1f]')
 
 # JSON has no infinities, so that they can stand for what is no number; null becomes NaN by itself.
 _ABSENT = math.inf
 _WRONG_TYPE = -math.inf
-_NUMBER: Any = float | None
-_CATEGORY: dict[ValueType, Any] = {"string": str | None, "number": int | float | None, "boolean": bool | None}
-_CATEGORY_TYPES: dict[ValueType, tuple[type, ...]] = {"string": (str,), "number": (int, float), "boolean": (bool,)}
+
+_decode_number = msgspec.json.Decoder(float | None).decode
+_category_types: dict[ValueType, Any] = {"string": str | None, "number": int | float | None, "boolean": bool | None}
+_decode_category = {kind: msgspec.json.Decoder(wanted).decode for kind, wanted in _category_types.items()}
+_python_types: dict[ValueType, tuple[type, ...]] = {"string": (str,), "number": (int, float), "boolean": (bool,)}
 
 
 class FeatureReader:
     """Reads the features of one layout.
 
-    order: names as producers write them; the struct's fields follow it, which halves the time of reading (nothing else).
+    order: names as producers write them; the struct's fields follow it, which halves the time of reading.
+    lenient: features that the struct takes of any type; they are checked one by one. Neither changes what is read.
     names: the features that are read from an event's `features`.
     struct: type of a row; its field i holds the feature of place i.
     can_decode: whether a decoder of `struct` reads what `read` does; not where a name needs escapes in JSON.
     """
 
-    def __init__(self, layout: Layout, order: Iterable[str] = ()) -> None:
+    def __init__(self, layout: Layout, order: Iterable[str] = (), lenient: frozenset[str] = frozenset()) -> None:
         features = {feature.name: feature for feature in layout.features if feature.name not in OUTPUTS}
-        ordered = [name for name in dict.fromkeys(order) if name in features]
-        ordered += [name for name in features if name not in set(ordered)]
-        place = {name: i for i, name in enumerate(ordered)}
+        self.order = [name for name in dict.fromkeys((*order, *features)) if name in features]
         self.layout = layout
         self.names = frozenset(features)
-        self.can_decode = not any(map(_ESCAPED.search, ordered))
-        self._types = [(name, *_type_of(features[name])) for name in ordered]
+        self.lenient = lenient
+        self.can_decode = not any(map(_ESCAPED.search, self.order))
+        self._features = [features[name] for name in self.order]
+        self._wrong = [0] * len(self.order)
         self.struct: Any = msgspec.defstruct(
             "Features",
-            [(f"f{i}", wanted, default) for i, (_, wanted, default, _) in enumerate(self._types)],
-            rename={f"f{i}": name for name, i in place.items()} if self.can_decode else None,
+            [(f"f{i}", Any if f.name in lenient else _type_of(f), _absent(f)) for i, f in enumerate(self._features)],
+            rename={f"f{i}": name for i, name in enumerate(self.order)} if self.can_decode else None,
             gc=False,
         )
         self._decode = msgspec.json.Decoder(self.struct).decode
-        self._numbers = [(row, place[f.name]) for row, (_, f) in enumerate(layout.numbers) if f.name in place]
-        self._categories = {row: place[f.name] for row, (_, f) in enumerate(layout.categories) if f.name in place}
+        self._place = {name: i for i, name in enumerate(self.order)}
 
     def read(self, features: msgspec.Raw) -> Any:
         """Return a row of an object that was parsed before."""
@@ -70,50 +74,63 @@ class FeatureReader:
                 return self._decode(features)
             except FAILURES:
                 pass
-        return self._read_by_value(features)
+        fields = fields_of(features)
+        return self.struct(*(self._read_value(i, fields.get(name)) for i, name in enumerate(self.order)))
 
-    def _read_by_value(self, features: msgspec.Raw) -> Any:
-        raw = fields_of(features)
-        return self.struct(*(self._read_value(raw.get(name), *kind) for name, *kind in self._types))
-
-    @staticmethod
-    def _read_value(raw: msgspec.Raw | None, wanted: Any, absent: Any, wrong_type: Any) -> Any:
+    def _read_value(self, place: int, raw: msgspec.Raw | None) -> Any:
+        feature = self._features[place]
         if raw is None:
-            return absent
+            return _absent(feature)
         try:
-            return msgspec.json.decode(raw, type=wanted)
+            if isinstance(feature, NumberFeature):
+                return _decode_number(raw)
+            return _decode_category[feature.value_type](raw)
         except FAILURES:
-            return wrong_type
+            self._wrong[place] += 1
+            return _WRONG_TYPE if isinstance(feature, NumberFeature) else NoValue.WRONG_TYPE
+
+    def adapted(self) -> FeatureReader:
+        """Return the reader to go on with: one that takes any type of the features that were often of a wrong one."""
+        often = {name for name, n in zip(self.order, self._wrong, strict=True) if n >= OFTEN}
+        if often <= self.lenient:
+            return self
+        return FeatureReader(self.layout, self.order, self.lenient | often)
 
     def columns(self, rows: Sequence[Any], events: Sequence[Any]) -> ColumnBatch:
         """Return rows as columns; `events` have the outputs as attributes: a value, None, UNSET or `NoValue.WRONG_TYPE`."""
-        n, width = len(rows), len(self._types)
         flat = list(chain.from_iterable(map(msgspec.structs.astuple, rows)))
-        numbers = np.empty((len(self.layout.numbers), n), np.float64)
-        pack = struct.Struct(f"{n}d").pack
-        for row, place in self._numbers:
-            column = flat[place::width]
-            try:
-                numbers[row] = np.frombuffer(pack(*column), np.float64)
-            except struct.error:  # a null among them; numpy reads it as NaN, at thrice the time
-                numbers[row] = np.array(column, np.float64)
+
+        def column(name: str) -> tuple[list[Any], bool]:
+            """A feature's values, and whether their types are known."""
+            if name in OUTPUTS:
+                return [getattr(event, OUTPUTS[name]) for event in events], False
+            return flat[self._place[name] :: len(self.order)], name not in self.lenient
+
+        numbers = np.empty((len(self.layout.numbers), len(rows)), np.float64)
         for row, (_, number) in enumerate(self.layout.numbers):
-            if number.name in OUTPUTS:
-                numbers[row] = [_output_number(value) for value in _outputs(events, number)]
-        categories = [
-            [_output_category(value, category.value_type) for value in _outputs(events, category)]
-            if category.name in OUTPUTS
-            else flat[self._categories[row] :: width]
-            for row, (_, category) in enumerate(self.layout.categories)
-        ]
-        return ColumnBatch(n, numbers, _specials(numbers), categories)
+            values, is_typed = column(number.name)
+            numbers[row] = _floats(values if is_typed else list(map(_as_number, values)))
+        categories = []
+        for _, category in self.layout.categories:
+            values, is_typed = column(category.name)
+            categories.append(values if is_typed else [_as_category(value, category.value_type) for value in values])
+        return ColumnBatch(len(rows), numbers, _specials(numbers), categories)
 
 
-def _type_of(feature: Feature) -> tuple[Any, Any, Any]:
-    """Return a feature's JSON type, and what stands for absent and for another type."""
-    if isinstance(feature, NumberFeature):
-        return _NUMBER, _ABSENT, _WRONG_TYPE
-    return _CATEGORY[feature.value_type], NoValue.ABSENT, NoValue.WRONG_TYPE
+def _type_of(feature: Feature) -> Any:
+    return float | None if isinstance(feature, NumberFeature) else _category_types[feature.value_type]
+
+
+def _absent(feature: Feature) -> Any:
+    return _ABSENT if isinstance(feature, NumberFeature) else NoValue.ABSENT
+
+
+def _floats(values: Sequence[float | None]) -> Float:
+    """Return floats as an array, None as NaN."""
+    try:
+        return np.frombuffer(struct.pack(f"{len(values)}d", *values), np.float64)
+    except struct.error:  # a None among them; numpy takes it, at thrice the time
+        return np.array(values, np.float64)
 
 
 def _specials(numbers: Float) -> Codes | None:
@@ -126,28 +143,22 @@ def _specials(numbers: Float) -> Codes | None:
     return specials
 
 
-def _outputs(events: Sequence[Any], feature: NumberFeature | CategoryFeature) -> Iterable[Any]:
-    return map(attrgetter(OUTPUTS[feature.name]), events)
-
-
-def _output_number(value: Any) -> float:
-    if value is msgspec.UNSET:
-        return _ABSENT
+def _as_number(value: Any) -> float:
+    """Return what a column of numbers holds for a value of any type."""
+    if type(value) is float:
+        return value
     if value is None:
         return math.nan
-    if isinstance(value, bool | str | NoValue):
-        return _WRONG_TYPE
+    if value is msgspec.UNSET:
+        return _ABSENT
     try:
-        return float(value)
+        return float(value) if type(value) is int else _WRONG_TYPE
     except OverflowError:
         return _WRONG_TYPE
 
 
-def _output_category(value: Any, value_type: ValueType) -> object:
-    if value is msgspec.UNSET:
-        return NoValue.ABSENT
-    if value is None:
-        return None
-    if isinstance(value, bool) and value_type != "boolean":
-        return NoValue.WRONG_TYPE
-    return value if isinstance(value, _CATEGORY_TYPES[value_type]) else NoValue.WRONG_TYPE
+def _as_category(value: Any, value_type: ValueType) -> object:
+    """Return what a column of categories holds for a value of any type."""
+    if value is None or type(value) in _python_types[value_type] or isinstance(value, NoValue):
+        return value
+    return NoValue.ABSENT if value is msgspec.UNSET else NoValue.WRONG_TYPE

@@ -6,7 +6,8 @@ Every check is a function of the bytes alone, so that a replay rejects what the 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
@@ -105,9 +106,14 @@ def typed(fields: Fields, name: str, wanted: Any, *, null: Any = _MISSING) -> An
     if raw is None or bytes(raw) == b"null":
         return Rejection(RejectionReason.MISSING_FIELD, name) if raw is None or null is _MISSING else null
     try:
-        return msgspec.json.decode(raw, type=wanted)
+        return _decoder(wanted)(raw)
     except FAILURES:
         return Rejection(RejectionReason.WRONG_TYPE, name)
+
+
+@lru_cache(maxsize=64)
+def _decoder(wanted: Any) -> Callable[[msgspec.Raw], Any]:
+    return msgspec.json.Decoder(wanted).decode
 
 
 def read_tick(fields: Fields) -> Tick | Rejection | None:

@@ -136,12 +136,20 @@ class NativeFormat:
             return list(records), events, []
         others: list[tuple[int, Tick | Rejection]] = []
         for i in failed:
-            events[i] = self._read_by_field(records[i].value)
+            events[i] = self._read_raw(values[i]) or self._read_by_field(records[i].value)
             if not isinstance(events[i], Event):
                 others.append((records[i].offset, events[i]))
                 events[i] = None
         left = [i for i, event in enumerate(events) if event is not None]
         return [records[i] for i in left], [events[i] for i in left], others
+
+    def _read_raw(self, value: bytes) -> Event | None:
+        """Return an event of which only a feature can be of a wrong type."""
+        try:
+            event = self._decode_raw(value)
+        except FAILURES:
+            return None
+        return event if is_object(event.features) else None
 
     def _read_by_field(self, value: bytes | None) -> Event | Tick | Rejection:
         """Read what the typed decode could not: an event of which an output is wrong-typed, a tick, or the exact reason."""
@@ -187,6 +195,9 @@ class NativeFormat:
         inspected = np.flatnonzero(offsets % INSPECT_EVERY == 0).tolist()
         batch.inspected = len(inspected)
         batch.unexpected = self._unexpected([payloads[i] for i in inspected], reader.names)
+        adapted = reader.adapted()
+        if adapted is not reader:
+            known = self._remember(adapted)
         if events and reader.can_decode:
             self._ahead[_texts(_key_of(events[-1]))] = known
         return batch
@@ -199,8 +210,11 @@ class NativeFormat:
                 self._known.clear()
                 self._ahead.clear()
             order = fields_of(self._raw_features(payloads[0])) if payloads else ()
-            reader = FeatureReader(layout, order)
-            known = self._known[layout.sha256] = _Known(reader, self._decoder(reader.struct))
+            known = self._remember(FeatureReader(layout, order))
+        return known
+
+    def _remember(self, reader: FeatureReader) -> _Known:
+        known = self._known[reader.layout.sha256] = _Known(reader, self._decoder(reader.struct))
         return known
 
     def _raw_features(self, payload: tuple[Event, bytes]) -> msgspec.Raw:

@@ -73,7 +73,7 @@ def test_an_event_with_every_field_is_valid_and_read() -> None:
     assert msgspec.convert(EVENT, Prediction).id == "r-1"
     batch = NativeFormat().decode([StoredRecord(0, 0, json.dumps(EVENT).encode())])
     assert batch.keys == [("credit", "7")]
-    validate("prediction", json.loads(next(events.events(1))))
+    validate("prediction", json.loads(next(events.events(1, events.Mix()))))
 
 
 @pytest.mark.parametrize(

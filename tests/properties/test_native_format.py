@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from monitor.columns import ColumnBatch, DecodedBatch, NoValue, Special
 from monitor.events import RejectionReason
+from monitor.feature_reader import OFTEN
 from monitor.formats.native import INSPECT_EVERY, NativeFormat
 from monitor.formats.native_label import NativeLabelFormat
 from monitor.layout import CategoryFeature, Feature, Layout, NumberFeature, layout_of
@@ -154,6 +155,16 @@ def test_columns_hold_what_plain_python_finds(
     form = NativeFormat()
     for i, (is_other, documents) in enumerate(fetches):  # whatever layout the fetch before was folded with
         check(other if is_other else one, form, documents, first=INSPECT_EVERY * i)
+
+
+@given(layouts, st.lists(events, min_size=1, max_size=3), st.lists(events, max_size=3))
+def test_features_that_are_often_of_a_wrong_type_are_read_alike(
+    layout: Layout, documents: list[dict[str, Any]], later: list[dict[str, Any]]
+) -> None:
+    form = NativeFormat()
+    for _ in range(2):
+        check(layout, form, documents * OFTEN, first=0)
+    check(layout, form, later + documents, first=0)
 
 
 @given(layouts, st.lists(events, min_size=1, max_size=8), st.integers(0, 8))
