@@ -16,6 +16,8 @@ ATOM_SHARE = 0.02
 """A value that so many rows have gets a cell of its own, so that values between two atoms are seen."""
 TAIL_POWERS = range(-6, 10)
 """Tail cells end at max + spread·2^k, and at the mirror image below the minimum."""
+TAIL_DIGITS = 4
+"""Significant digits of that step: where a tail cell ends is a matter of scale, and digits are most of a reference's bytes."""
 
 
 def number_feature(name: str, spool: Path, sort_bytes: int = SORT_BYTES) -> NumberFeature:
@@ -39,7 +41,7 @@ def number_feature(name: str, spool: Path, sort_bytes: int = SORT_BYTES) -> Numb
     candidates = np.unique(np.concatenate((fine, deciles)))
     atoms = candidates[values.counts_of(candidates) >= ATOM_SHARE * n]
     edges = {*candidates.tolist(), *atoms.tolist(), *np.nextafter(atoms, -np.inf).tolist(), math.nextafter(low, -math.inf)}
-    edges |= {high + spread * 2.0**k for k in TAIL_POWERS} | {low - spread * 2.0**k for k in TAIL_POWERS}
+    edges |= {edge for k in TAIL_POWERS for edge in _tails(low, high, spread * 2.0**k)}
     centre, exponent = scale_of(mean, std)
     return NumberFeature(
         name=name,
@@ -59,6 +61,22 @@ def _rank(n: int, top: int, bottom: int) -> int:
     (0, 1, 0)
     """
     return max(0, -(-top * n // bottom) - 1)
+
+
+def _tails(low: float, high: float, step: float) -> tuple[float, ...]:
+    """Return the tail edges a step beyond both ends, those that can be told from them; decimals that matter to the step only.
+
+    >>> _tails(0.1, 33.81, 0.0300459)
+    (0.06995, 33.84005)
+    """
+    if not math.isfinite(step) or step == 0:
+        return ()
+    digits = TAIL_DIGITS - 1 - math.floor(math.log10(step))
+    try:
+        below, above = round(low - step, digits), round(high + step, digits)
+    except OverflowError:  # rounded beyond the largest double
+        return ()
+    return tuple(edge for edge, is_beyond in ((below, below < low), (above, above > high)) if is_beyond)
 
 
 def _moments(values: Spool, low: float, high: float) -> tuple[float, float]:
