@@ -124,19 +124,25 @@ class Owners:
         for partition in partitions:
             try:
                 stages[partition] = self._make(table, topic, partition, generation)
-            except StaleOwner as error:
-                stale[partition] = error
+            except StaleOwner as newer:
+                stale[partition] = newer
         if stale:
             log.warning("newer_epochs_found", topic=topic, partitions=sorted(stale), generation=generation)
             await self._await_heartbeat(generation, next(iter(stale.values())))
-        for partition, first in stale.items():
-            found = first.found_epoch
-            while partition not in stages:
-                try:
-                    stages[partition] = self._make(table, topic, partition, found + generation)
-                except StaleOwner as higher:
-                    found = higher.found_epoch
+        for partition, error in stale.items():
+            base = self._highest_epoch(table, topic, partition, error.found_epoch)
+            stages[partition] = self._make(table, topic, partition, base + generation)
         return stages
+
+    def _highest_epoch(self, table: CheckpointTable, topic: str, partition: int, found: int) -> int:
+        """Return the highest epoch in a partition's rows, of which `found` is one: a stage tells only the first that it meets."""
+        while True:
+            try:
+                self._make(table, topic, partition, found)
+            except StaleOwner as higher:
+                found = higher.found_epoch
+            else:
+                return found
 
     async def _await_heartbeat(self, generation: int, stale: StaleOwner) -> None:
         read, waited_s = self._guard.now(), 0.0

@@ -1,0 +1,144 @@
+"""The local store and the changelog, with a real RocksDB and a changelog that hands out offsets."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from faust.types import TP
+
+from monitor.config import Config
+from monitor.ports import Checkpoint, Message
+from monitor.runtime import extensions
+from monitor.runtime.app import build_app, store_options
+from monitor.runtime.extensions import WRITTEN, CheckpointTable, LostOwnership
+
+META = (b"meta", b"m1")
+CHANGELOG = "a-t-changelog"
+
+
+class Changelog:
+    """Stands in for `send_all`: what was sent, a batch at a time, and the next offset."""
+
+    def __init__(self, offset: int = 0) -> None:
+        self.offset = offset
+        self.batches: list[list[Message]] = []
+        self.fails_at: int | None = None
+
+    async def send_all(self, messages: Sequence[Message], is_owner: Callable[[], bool]) -> list[Any]:
+        if not is_owner():
+            raise LostOwnership
+        if len(self.batches) == self.fails_at:
+            raise ConnectionError
+        self.batches.append(list(messages))
+        found = [SimpleNamespace(offset=self.offset + i) for i in range(len(messages))]
+        self.offset += len(messages)
+        return found
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> CheckpointTable:
+    app = build_app(Config(app="a"), tmp_path, ["s"])
+    found: CheckpointTable = app.Table("t", partitions=4, key_type=bytes, value_type=bytes, options=store_options(1 << 24, 4))
+    return found
+
+
+def write(table: CheckpointTable, log: Changelog, *rows: tuple[bytes, bytes | None], **rest: Any) -> None:
+    table.app.send_all = log.send_all
+    asyncio.run(table.write(1, Checkpoint(rows, META, 5, **rest), lambda: True))
+
+
+def offset(table: CheckpointTable) -> int | None:
+    return table.persisted_offset(TP(CHANGELOG, 1))
+
+
+def test_dead_letters_then_rows_then_meta_are_each_acknowledged_before_the_next(table: CheckpointTable) -> None:
+    log = Changelog()
+    letter = Message("dlq", b"k", b"bad")
+    write(table, log, (b"r1", b"1"), (b"r2", None), dead_letters=(letter,))
+    assert log.batches == [
+        [letter],
+        [Message(CHANGELOG, b"r1", b"1", 1), Message(CHANGELOG, b"r2", None, 1)],
+        [Message(CHANGELOG, *META, 1)],
+    ]
+
+
+def test_the_store_has_rows_meta_and_changelog_offset_and_only_rows_are_scanned(table: CheckpointTable) -> None:
+    write(table, Changelog(), (b"r1", b"1"), (b"r2", b"2"))
+    write(table, Changelog(3), (b"r1", None), (b"r3", b"3"))
+    assert dict(table.scan(1)) == {b"r2": b"2", b"r3": b"3", b"meta": b"m1"}
+    assert list(table.scan(2)) == []
+    assert offset(table) == 5
+    assert table.foreign_writes == 0
+
+
+@pytest.mark.parametrize("acked", [1, 2])
+def test_when_a_send_fails_the_store_is_not_touched(table: CheckpointTable, acked: int) -> None:
+    log = Changelog()
+    log.fails_at = acked
+    with pytest.raises(ConnectionError):
+        write(table, log, (b"r1", b"1"))
+    assert list(table.scan(1)) == []
+
+
+def test_an_owner_that_lost_the_partition_while_sending_does_not_touch_the_store(table: CheckpointTable) -> None:
+    table.app.send_all = Changelog().send_all
+    answers = iter([True, True, True, False])
+    with pytest.raises(LostOwnership):
+        asyncio.run(table.write(1, Checkpoint(((b"r", b"1"),), META, 5), lambda: next(answers)))
+    assert list(table.scan(1)) == []
+
+
+def test_after_somebody_else_wrote_the_local_offset_stays_so_that_the_next_recovery_reads_it(table: CheckpointTable) -> None:
+    write(table, Changelog(), (b"r1", b"1"))
+    write(table, Changelog(7), (b"r1", b"2"))
+    assert (offset(table), table.foreign_writes) == (1, 1)
+    assert dict(table.scan(1))[b"r1"] == b"2"
+    write(table, Changelog(9), (b"r1", b"3"))
+    assert (offset(table), table.foreign_writes) == (1, 2)
+
+
+def test_a_store_that_was_away_for_too_long_is_emptied(table: CheckpointTable, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(table, Changelog(), (b"r1", b"1"))
+    assert offset(table) == 1
+    now = time.time()
+    monkeypatch.setattr(extensions.time, "time", lambda: now + extensions.LONGEST_ABSENCE_S + 2)
+    assert offset(table) is None
+    assert list(table.scan(1)) == []
+
+
+def test_a_store_that_has_just_recovered_is_not_old(table: CheckpointTable, monkeypatch: pytest.MonkeyPatch) -> None:
+    database = table.data._db_for_partition(1)
+    database.put(WRITTEN, b"5")
+    table.recovered(1)
+    table.data.set_persisted_offset(TP(CHANGELOG, 1), 8)
+    assert offset(table) == 8
+
+
+def recovered(topic: str, key: bytes, value: bytes | None, at: int) -> Any:
+    tp = TP(topic, 1)
+    return SimpleNamespace(message=SimpleNamespace(topic=topic, partition=1, tp=tp, key=key, value=value, offset=at))
+
+
+def test_recovery_takes_rows_of_its_own_changelog_only(table: CheckpointTable) -> None:
+    """Stock recovery applies a record of an unknown partition to whatever table it saw last, its offset included."""
+    table.apply_changelog_batch([recovered(CHANGELOG, b"r", b"1", 4), recovered("another", b"x", b"2", 99)])
+    assert dict(table.scan(1)) == {b"r": b"1"}
+    assert offset(table) == 4
+
+
+def test_a_recovery_that_fails_is_not_passed_over(table: CheckpointTable) -> None:
+    """Stock recovery logs it and goes on without the rows."""
+    failures: list[tuple[str, BaseException]] = []
+    table.app.fail = lambda what, error: failures.append((what, error))
+    table.apply_changelog_batch([recovered(CHANGELOG, "no bytes", b"1", 4)])  # type: ignore[arg-type]
+    assert failures[0][0] == "recovery"
+
+
+def test_nothing_expires(table: CheckpointTable) -> None:
+    assert table._should_expire_keys() is False
