@@ -200,7 +200,7 @@ class Worker:
     def run(self) -> NoReturn:
         """Run until SIGTERM or SIGINT; the exit code is that of the process."""
         forward_libraries()
-        log.info("worker_starts", http=f"{self.server.server_address[0]}:{self.server.server_address[1]}")
+        log.info("worker_starts", http=f"{self.config.http.bind.rpartition(':')[0]}:{self.server.server_port}")
         worker = _Process(self.app, override_logging=False, redirect_stdouts=False, quiet=True)
         threading.Thread(target=_end_by_force, args=(worker,), daemon=True).start()
         worker.execute_from_commandline()
