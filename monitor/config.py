@@ -235,7 +235,6 @@ class Config(_Node):
     partials_partitions: int = Field(8, ge=1, description="partitions of the application's own topics")
     replication: int = Field(1, ge=1, description="replicas of the application's own topics")
     state: State = Field(State(), description="local state")
-    stalled_after: Duration = Field(300_000, description="a partition that blocks windows for longer is reported")
     http: Http = Field(Http(), description="probes and metrics")
 
     @model_validator(mode="after")

@@ -371,13 +371,12 @@ class IngestPartition:
         return pane.state == OPEN and pane.end_ms + pane.settings.grace_ms <= self.clock_ms
 
     def _closed_by_grace(self) -> dict[int, int]:
-        """Return, per grace in use, up to when panes are closed, rounded down to the shortest pane with that grace."""
+        """Return, per grace that any model can have, up to when panes are closed, rounded down to the shortest pane with it."""
         clock = self.clock_ms
         if clock <= NEVER_MS:
             return {}
         panes: dict[int, int] = {}
-        for model in {*self._meta.models, *self._settings.models}:
-            settings = self._settings.model(model)
+        for settings in (self._settings.defaults, *self._settings.models.values()):
             panes[settings.grace_ms] = min(settings.pane_ms, panes.get(settings.grace_ms, settings.pane_ms))
         return {grace: (clock - grace) // pane * pane for grace, pane in sorted(panes.items())}
 

@@ -117,6 +117,16 @@ class TestLateness:
         assert marks(stage)[0].closed == {0: 30, 50: -20}
 
 
+    def test_a_partition_speaks_for_models_that_it_has_never_seen(self) -> None:
+        own = settings(WindowSpec(10, 10), grace_ms=2)
+        named = type(own.defaults)((WindowSpec(10, 10),), grace_ms=50)
+        own = type(own)(own.app, {"named": named}, own.defaults, own.sources, partials_partitions=1, retire_after_ms=0)
+        stage = ingest(own)
+        stage.feed([record(0, "named", 95)], 0)
+        commit(stage)
+        assert marks(stage)[0].closed == {2: 90, 50: 40}
+
+
 class TestSilence:
     def live(self) -> IngestPartition:
         stage = ingest(settings(WindowSpec(10_000, 10_000), grace_ms=2_000, sources=WALL), now_ms=YEAR)
