@@ -36,6 +36,7 @@ def one(value: bytes | None, **options: object) -> object:
         (None, ("empty", "")),
         (b"", ("empty", "")),
         (b" " * (1 << 21), ("too_large", "")),
+        (label(note="x" * (1 << 20)), ("too_large", "")),
         (label(note="x").replace(b"x", b"\xff"), ("bad_encoding", "")),
         (b"{", ("malformed_json", "")),
         (b'"label"', ("not_an_object", "")),
