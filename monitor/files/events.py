@@ -51,7 +51,8 @@ class EventFile:
     wants them where that loses nothing ("7" → 7 for a number); flat JSON rows keep their types. NaN and infinity become null: JSON
     has neither. model, version: of rows whose columns do not say. A column or key `partition` (absent: 0), `record_timestamp` (epoch ms)
     or `record_timestamp_type` (1: log append time) says where a record lay. `has_record_timestamps` is False when the file has none:
-    the event time is the clock then, and the future guard must be off.
+    the event time is the clock then, and the future guard must be off. `is_native` is False when events were made: their time is then
+    in `time`, epoch ms, whatever the source says of its own events.
 
     Raises InputError as `open_table` does, and where a time cannot be read or neither columns nor arguments name model or time.
     """
@@ -65,10 +66,10 @@ class EventFile:
         for feature in layout.features if layout else ():
             self._types[feature.name] = feature.value_type if isinstance(feature, CategoryFeature) else "number"
         with readable(path):
-            self._is_native = _is_json(path) and ndjson.is_native(path)
-            names = ndjson.first_names(path) if self._is_native else frozenset[str]()
+            self.is_native = _is_json(path) and ndjson.is_native(path)
+            names = frozenset(name for row in ndjson.head(path) for name in row) if self.is_native else frozenset()
         self._table: Table | None = None
-        if not self._is_native:
+        if not self.is_native:
             self._table = open_table(path, options, {name: "string" for name, t in self._types.items() if t == "string"})
             names = frozenset(self._table.names)
             if not (options.model or model):

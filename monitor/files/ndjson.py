@@ -6,6 +6,8 @@ A value that is not of its column's most frequent type is of a wrong type, and a
 from __future__ import annotations
 
 import gzip
+import itertools
+from codecs import BOM_UTF8
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -21,6 +23,7 @@ from monitor.files.rows import NO_VALUES, VALUE_TYPES, Array, Columns, Source
 from monitor.layout import ValueType
 
 BATCH_ROWS = 10_000
+HEAD_LINES = 1_000
 MAX_NAMES = 10_000
 """More distinct keys than this are no columns."""
 
@@ -44,7 +47,7 @@ def rows(path: Path) -> Iterator[Row]:
         if not line or line.isspace():
             continue
         try:
-            row = orjson.loads(line)
+            row = orjson.loads(line.removeprefix(BOM_UTF8))
         except orjson.JSONDecodeError as error:
             raise InputError(f"{path}:{number}: not JSON: {error}; every line must be one object, NaN is written null") from error
         if not isinstance(row, dict):
@@ -53,27 +56,22 @@ def rows(path: Path) -> Iterator[Row]:
         yield row
 
 
-def is_native(path: Path) -> bool:
-    """Whether the first object of a file is a native event, or a tick."""
-    for line in lines(path):
+def head(path: Path) -> list[Row]:
+    """Return the objects among the first `HEAD_LINES` lines; what is none is passed over."""
+    found = []
+    for line in itertools.islice(lines(path), HEAD_LINES):
         try:
-            row = orjson.loads(line)
-        except orjson.JSONDecodeError:
-            continue
-        return isinstance(row, dict) and (isinstance(row.get("features"), dict) or set(row) == {"tick"})
-    return False
-
-
-def first_names(path: Path) -> frozenset[str]:
-    """Return the keys of the first object of a file."""
-    for line in lines(path):
-        try:
-            row = orjson.loads(line)
+            row = orjson.loads(line.removeprefix(BOM_UTF8))
         except orjson.JSONDecodeError:
             continue
         if isinstance(row, dict):
-            return frozenset(row)
-    return frozenset()
+            found.append(row)
+    return found
+
+
+def is_native(path: Path) -> bool:
+    """Whether a file holds native events, judged by its head: some object has features in it, or is a tick."""
+    return any(isinstance(row.get("features"), dict) or set(row) == {"tick"} for row in head(path))
 
 
 def ndjson_source(path: Path, wanted: Mapping[str, ValueType]) -> Source:
@@ -87,7 +85,7 @@ def ndjson_source(path: Path, wanted: Mapping[str, ValueType]) -> Source:
     names = {key: _name(key) if native else key for key in seen}
     kinds: dict[str, str] = {key: wanted.get(names[key]) or _kind(types) for key, types in seen.items()}
     features = {names[key]: key for key in seen if not native or key.startswith(_FEATURES)}
-    columns = features | {names[key]: key for key in seen if native and not key.startswith(_FEATURES)}
+    columns = features | {names[key]: key for key in seen if not key.startswith(_FEATURES)} if native else features
     roles = {role: role for role in _NATIVE_ROLES if f"/{role}" in seen} if native else {}
     warnings = tuple(
         f"column {name}: {wrong:,} values are not of the type of the others ({kinds[key]}); they count as wrong-typed"

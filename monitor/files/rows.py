@@ -78,3 +78,8 @@ class Source:
     read: Callable[[Sequence[str]], Iterator[Columns]]
     roles: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+
+    @property
+    def is_flat(self) -> bool:
+        """Whether features stand beside everything else, and not in an object of their own."""
+        return self.features is self.columns

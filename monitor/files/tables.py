@@ -82,35 +82,42 @@ def open_table(path: Path, options: ColumnOptions, wanted: Mapping[str, ValueTyp
         source = _source(path, wanted or {})
     if not source.columns:
         raise InputError(f"{path}: the file has no rows")
-    named = dict(source.roles) | options.named()
     _check_names(path, source, options)
-    taken = set(named.values()) | set(options.exclude) | set(PLACES)
-    roles = {r: name for r, name in named.items() if r not in _OUTPUTS}
-    outputs = {_OUTPUTS[r]: name for r, name in named.items() if r in _OUTPUTS}
+    named = dict(source.roles) | options.named()
+    roles = {r: source.columns[name] for r, name in named.items()}
+    features, left_out = _features(path, source, options, frozenset(roles.values()))
+    keys = {name: source.features[name] for name in features}
+    for r, output in _OUTPUTS.items():
+        if r in roles:
+            why = _why_not(named[r], source.kinds[roles[r]])
+            if why:
+                raise InputError(f"{path}: column {named[r]!r}: {why}, it cannot be the {r}")
+            features[output], keys[output] = named[r], roles.pop(r)
+    kinds = {name: source.kinds[key] for name, key in keys.items()}
+    keys |= {role(r): key for r, key in roles.items()}
+    if source.is_flat:
+        keys |= {role(place): source.columns[place] for place in PLACES if place in source.columns}
+    names = {r: named[r] for r in roles}
+    return Table(path, features, kinds, names, tuple(source.columns), tuple(left_out), source, keys)
+
+
+def _features(path: Path, source: Source, options: ColumnOptions, taken: frozenset[str]) -> tuple[dict[str, str], list[str]]:
+    """Return the columns that are features, and a sentence on each that cannot be one."""
     features: dict[str, str] = {}
     left_out = list(source.warnings)
     for name, key in source.features.items():
         why = _why_not(name, source.kinds[key])
-        if name in PLACES and name not in named.values() and name not in options.exclude:
-            left_out.append(f"column {name}: says where a record lies in Kafka, no feature, left out")
-        elif key in (source.columns[t] for t in taken if t in source.columns):
+        if key in taken or name in options.exclude:
             continue
+        if source.is_flat and name in PLACES:
+            left_out.append(f"column {name}: says where a record lies in Kafka, left out")
         elif name.startswith("@"):
             raise InputError(f"{path}: column {name!r}: names that begin with @ are taken; rename it or --exclude it")
         elif why:
             left_out.append(f"column {name}: {why}, left out")
         else:
             features[name] = name
-    keys = {name: source.features[name] for name in features}
-    for output, name in outputs.items():
-        why = _why_not("name", source.kinds[source.columns[name]])
-        if why:
-            raise InputError(f"{path}: column {name!r}: {why}, it cannot be the {output[1:]}")
-        features[output], keys[output] = name, source.columns[name]
-    kinds = {name: source.kinds[key] for name, key in keys.items()}
-    keys |= {role(r): source.columns[name] for r, name in roles.items()}
-    keys |= {role(place): source.columns[place] for place in PLACES if place in source.columns}
-    return Table(path, features, kinds, roles, tuple(source.columns), tuple(left_out), source, keys)
+    return features, left_out
 
 
 def _source(path: Path, wanted: Mapping[str, ValueType]) -> Source:

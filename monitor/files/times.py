@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, date, datetime, time
 from typing import Any
 
@@ -14,6 +15,8 @@ from monitor.errors import InputError
 from monitor.event_time import INVALID_MS, TimeUnit
 from monitor.windows import NEVER_MS
 
+_NUMBER = re.compile(r"\s*-?(?:\d{1,7}|\d{9,19})(?:\.\d+)?\s*").fullmatch
+"""A number written as text; eight digits are an ISO 8601 date."""
 _NEW_MS, _OLD_MS = 946_684_800_000, 4_102_444_800_000  # 2000 … 2100: where an integer of the right unit is likely to lie
 
 
@@ -50,7 +53,9 @@ def value_ms(value: Any, unit: TimeUnit) -> int | None:
     if isinstance(value, date):
         return _moment_ms(datetime.combine(value, time()))
     if isinstance(value, str):
-        return text_ms(value)
+        if not _NUMBER(value):
+            return text_ms(value)
+        value = float(value) if "." in value else int(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise InputError(f"{value!r} is not a time")
     return int(_numbers_ms(np.array([value]), unit)[0])
