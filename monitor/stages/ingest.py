@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from monitor.columns import DecodedBatch, Int
 from monitor.errors import StateMismatch
@@ -211,29 +212,29 @@ class IngestPartition:
                 keep &= ~future
                 reason = Rejection(RejectionReason.FUTURE_TIMESTAMP, "time")
                 batch.rejections += [(o, reason) for o in batch.offsets[future].tolist()]
-        for i, (model, _) in enumerate(batch.keys):
-            refusal = self._refusal(model, batch.keys[:i])
+        known = set(self._meta.models)
+        for i in _by_first_row(batch.key_index, keep):
+            refusal = self._refusal(batch.keys[i][0], known)
             if refusal is None:
+                known.add(batch.keys[i][0])
                 continue
             mine = (batch.key_index == i) & keep
             keep &= ~mine
-            if not isinstance(refusal, RejectionReason):
-                self._meta.dropped += int(mine.sum())
-            else:
+            if isinstance(refusal, RejectionReason):
                 batch.rejections += [(o, Rejection(refusal, "model")) for o in batch.offsets[mine].tolist()]
+            else:
+                self._meta.dropped += int(mine.sum())
         return np.flatnonzero(keep)
 
-    def _refusal(self, model: str, others: Sequence[tuple[str, str]]) -> RejectionReason | str | None:
+    def _refusal(self, model: str, known: set[str]) -> RejectionReason | str | None:
         if model in self._settings.models:
             return None
         if self._settings.unknown_model == "drop":
             return "drop"
         if self._settings.unknown_model == "dlq":
             return RejectionReason.UNKNOWN_MODEL
-        if model in self._meta.models:
-            return None
-        known = set(self._meta.models) | {name for name, _ in others}
-        return RejectionReason.MODEL_LIMIT if len(known) >= self._settings.max_models else None
+        is_one_more = model not in known and len(known) >= self._settings.max_models
+        return RejectionReason.MODEL_LIMIT if is_one_more else None
 
     def _run_clock(self, batch: DecodedBatch, records: Sequence[Record], accepted: Int) -> Int:
         """Move the clock over the batch; return its value at each accepted prediction, its own time included."""
@@ -526,3 +527,9 @@ class IngestPartition:
             ("rows",): float(len(self._panes)),
             ("idle",): float(self._meta.idle),
         }
+
+
+def _by_first_row(key_index: Int, keep: npt.NDArray[np.bool_]) -> list[int]:
+    """Return the keys that have kept rows, by their first one: an order that the log decides, not the fetch."""
+    keys, first = np.unique(key_index[keep], return_index=True)
+    return [int(key) for key in keys[np.argsort(first)]]

@@ -116,7 +116,6 @@ class TestLateness:
         commit(stage)
         assert marks(stage)[0].closed == {0: 30, 50: -20}
 
-
     def test_a_partition_speaks_for_models_that_it_has_never_seen(self) -> None:
         own = settings(WindowSpec(10, 10), grace_ms=2)
         named = type(own.defaults)((WindowSpec(10, 10),), grace_ms=50)
@@ -125,6 +124,18 @@ class TestLateness:
         stage.feed([record(0, "named", 95)], 0)
         commit(stage)
         assert marks(stage)[0].closed == {2: 90, 50: 40}
+
+    def test_the_limit_of_models_does_not_depend_on_how_the_log_is_fetched(self) -> None:
+        own = settings(WindowSpec(10, 10), sources=WALL, max_models=2)
+        names = ["a", "future", "b", "c", "a", "d", "b"]
+        log = [record(i, n, 10 * YEAR if n == "future" else 5, stamp=5) for i, n in enumerate(names)]
+        found = set()
+        for size in (1, 2, 7):
+            stage = ingest(own)
+            for start in range(0, len(log), size):
+                stage.feed(log[start : start + size], YEAR)
+            found.add((count(stage, "counted"), stage.counters()["rejections", "model_limit"]))
+        assert found == {(4, 2)}
 
 
 class TestSilence:
