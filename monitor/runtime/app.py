@@ -15,7 +15,7 @@ from monitor.config import Config, Kafka
 from monitor.errors import ConfigError
 from monitor.runtime import topics
 from monitor.runtime.broker import password
-from monitor.runtime.extensions import BatchTransport, CheckpointTable, MonitorApp, SafeTableManager, batch_scheduler
+from monitor.runtime.extensions import BatchScheduler, BatchTransport, CheckpointTable, MonitorApp, SafeTableManager
 
 FAUST_VERSION = "0.15.3"
 MAX_BLOCK_CACHE = 32 << 20
@@ -36,8 +36,8 @@ def check_environment() -> None:
         raise ConfigError(problems)
 
 
-def build_app(config: Config, folder: Path, batched: Iterable[str]) -> MonitorApp:
-    """Return an app without tables and agents. batched: topics whose records come a fetch at a time."""
+def build_app(config: Config, folder: Path, sources: Iterable[str]) -> MonitorApp:
+    """Return an app without tables and agents. sources: topics that stages read, `partials` too."""
     session_s = config.kafka.session_timeout / 1000
     app = MonitorApp(
         config.app,
@@ -47,7 +47,7 @@ def build_app(config: Config, folder: Path, batched: Iterable[str]) -> MonitorAp
         datadir=str(folder),
         Table=CheckpointTable,
         TableManager=SafeTableManager,
-        ConsumerScheduler=batch_scheduler(frozenset(batched)),
+        ConsumerScheduler=BatchScheduler,
         topic_allow_declare=False,
         topic_disable_leader=True,
         web_enabled=False,
@@ -69,7 +69,7 @@ def build_app(config: Config, folder: Path, batched: Iterable[str]) -> MonitorAp
         producer_max_request_size=topics.MAX_MESSAGE_BYTES,
         table_standby_replicas=0,  # 1 by default; a standby can miss records unseen
     )
-    app.batch_topics = frozenset(batched)
+    app.source_topics = frozenset(sources)
     app.transport = BatchTransport(app.conf.broker_consumer, app)
     return app
 

@@ -103,7 +103,6 @@ class Worker:
             key_type=bytes,
             value_type=bytes,
             options=store_options(self.config.state.memory, n),
-            recovery_buffer_size=1_000,
         )
         table.on_recover(partial(self._recovered, table, topic))
         stream = app.topic(topic, key_serializer="raw", value_serializer="raw", partitions=self.counts[topic])
@@ -208,7 +207,11 @@ class Worker:
 
 
 class _Process(faust.Worker):  # type: ignore[misc]
-    """Faust's own signal handling, without its debugger."""
+    """Faust's own signal handling, without its debugger, and without its spinner between our lines."""
+
+    def __init__(self, *services: Any, **settings: Any) -> None:
+        super().__init__(*services, **settings)
+        self.spinner = None
 
     def _on_sigusr2(self) -> None:
         """Do not stop in a debugger, as stock code does."""

@@ -120,24 +120,12 @@ def test_a_store_that_has_just_recovered_is_not_old(table: CheckpointTable, monk
     assert offset(table) == 8
 
 
-def recovered(topic: str, key: bytes, value: bytes | None, at: int) -> Any:
-    tp = TP(topic, 1)
-    return SimpleNamespace(message=SimpleNamespace(topic=topic, partition=1, tp=tp, key=key, value=value, offset=at))
-
-
-def test_recovery_takes_rows_of_its_own_changelog_only(table: CheckpointTable) -> None:
-    """Stock recovery applies a record of an unknown partition to whatever table it saw last, its offset included."""
-    table.apply_changelog_batch([recovered(CHANGELOG, b"r", b"1", 4), recovered("another", b"x", b"2", 99)])
-    assert dict(table.scan(1)) == {b"r": b"1"}
-    assert offset(table) == 4
-
-
-def test_a_recovery_that_fails_is_not_passed_over(table: CheckpointTable) -> None:
-    """Stock recovery logs it and goes on without the rows."""
-    failures: list[tuple[str, BaseException]] = []
-    table.app.fail = lambda what, error: failures.append((what, error))
-    table.apply_changelog_batch([recovered(CHANGELOG, "no bytes", b"1", 4)])  # type: ignore[arg-type]
-    assert failures[0][0] == "recovery"
+def test_recovered_rows_and_the_offset_that_they_reach_are_written_at_once(table: CheckpointTable) -> None:
+    write(table, Changelog(), (b"r1", b"1"), (b"r2", b"2"))
+    records = [SimpleNamespace(key=k, value=v, offset=o) for o, k, v in [(3, b"r1", None), (4, b"r3", b"3"), (6, b"r3", b"")]]
+    table.take_changelog(1, records)
+    assert dict(table.scan(1)) == {b"r2": b"2", b"r3": b"", b"meta": b"m1"}
+    assert offset(table) == 6
 
 
 def test_nothing_expires(table: CheckpointTable) -> None:
