@@ -28,7 +28,13 @@ def scale_of(centre: float, spread: float) -> tuple[float, int]:
     if not math.isfinite(spread) or spread <= 0:
         spread = abs(centre) if centre else 1.0
     exponent = max(math.frexp(spread)[1] - QUANTUM_BITS, -1000)
-    return math.ldexp(round(math.ldexp(centre, -exponent)), exponent), exponent
+    if math.frexp(centre)[1] - 53 >= exponent:  # so far from zero every double lies on the grid
+        return centre, exponent
+    quanta = math.ldexp(centre, -exponent)
+    try:
+        return math.ldexp(round(quanta), exponent), exponent
+    except OverflowError:  # rounded beyond the largest double
+        return math.ldexp(math.trunc(quanta), exponent), exponent
 
 
 def exact_sums(values: Float, centre: float, exponent: int) -> tuple[int, int]:
@@ -92,7 +98,7 @@ def mean_std(n: int, first: int, second: int, centre: float, exponent: int) -> t
     """
     mean = centre + _ldexp_ratio(first, n, exponent)
     variance = n * second - first * first
-    return mean, math.ldexp(_sqrt_ratio(variance, n * n), exponent)
+    return mean, _ldexp_root(variance, n * n, exponent)
 
 
 def _ldexp_ratio(top: int, bottom: int, exponent: int) -> float:
@@ -105,14 +111,15 @@ def _ldexp_ratio(top: int, bottom: int, exponent: int) -> float:
         return math.copysign(math.inf, top)
 
 
-def _sqrt_ratio(top: int, bottom: int) -> float:
-    """√(top / bottom) for integers of any size: scaled so that isqrt keeps 64 significant bits."""
+def _ldexp_root(top: int, bottom: int, exponent: int) -> float:
+    """√(top / bottom) · 2^exponent for integers of any size: 64 significant bits of the root are taken."""
     if top <= 0:
         return 0.0
     shift = max(0, 128 - top.bit_length() + bottom.bit_length())
     shift += shift & 1
     root = math.isqrt((top << shift) // bottom)
+    excess = max(0, root.bit_length() - 64)
     try:
-        return math.ldexp(float(root), -(shift // 2))
+        return math.ldexp(float(root >> excess), excess - shift // 2 + exponent)
     except OverflowError:
         return math.inf
