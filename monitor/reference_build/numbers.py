@@ -40,7 +40,7 @@ def number_feature(name: str, spool: Path, sort_bytes: int = SORT_BYTES) -> Numb
     spread = (third_quartile - first_quartile) or std or abs(high) or 1.0
     candidates = np.unique(np.concatenate((fine, deciles)))
     atoms = candidates[values.counts_of(candidates) >= ATOM_SHARE * n]
-    edges = {*candidates.tolist(), *atoms.tolist(), *np.nextafter(atoms, -np.inf).tolist(), math.nextafter(low, -math.inf)}
+    edges = {*candidates.tolist(), *(math.nextafter(edge, -math.inf) for edge in (low, *atoms.tolist()))}
     edges |= {edge for k in TAIL_POWERS for edge in _tails(low, high, spread * 2.0**k)}
     centre, exponent = scale_of(mean, std)
     return NumberFeature(
@@ -86,4 +86,5 @@ def _moments(values: Spool, low: float, high: float) -> tuple[float, float]:
     for chunk in values.chunks():
         more, more_squared = exact_sums(chunk, centre, exponent)
         first, second = first + more, second + more_squared
-    return mean_std(values.n, first, second, centre, exponent)
+    mean, std = mean_std(values.n, first, second, centre, exponent)
+    return min(max(mean, low), high), std
