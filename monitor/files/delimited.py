@@ -18,7 +18,7 @@ from monitor.errors import InputError
 from monitor.files.rows import NO_VALUES, Array, Columns, Source
 from monitor.layout import ValueType
 
-BLOCK_BYTES = 8 << 20
+BLOCK_BYTES = 2 << 20
 """Read at a time; a single row must be shorter."""
 
 MISSING_TEXTS = (

@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from monitor.errors import InputError
-from monitor.files.delimited import csv_source
+from monitor.files.delimited import BLOCK_BYTES, csv_source
 from monitor.files.ndjson import ndjson_source
 from monitor.files.parquet import parquet_source
 from monitor.files.rows import NO_VALUES, PLACES, VALUE_TYPES, ColumnOptions, Columns, Source
@@ -175,6 +175,8 @@ def _advice(said: str) -> str:
     if "Expected" in said and "columns, got" in said:
         head, _, tail = said.partition("columns, got ")
         return f"{head}columns, got {tail.split(':')[0]}; every row must have as many fields as the header"
+    if "straddles two block boundaries" in said:
+        return f"a row is longer than {BLOCK_BYTES >> 20} MiB, or a quote is never closed"
     if "UTF8" in said or "utf-8" in said.lower():
         return "text that is not UTF-8; save the file as UTF-8"
     return said

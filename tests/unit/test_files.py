@@ -81,7 +81,9 @@ def events(path: Path, options: ColumnOptions = TIME, layout: Layout | None = No
         (["12345678901234567890123"], "number", [1.2345678901234568e22]),
     ],
 )
-def test_the_kind_of_a_csv_column_comes_from_all_its_values(write: Write, texts: list[str], kind: str, found: list[object]) -> None:
+def test_the_kind_of_a_csv_column_comes_from_all_its_values(
+    write: Write, texts: list[str], kind: str, found: list[object]
+) -> None:
     path = write("t.csv", "x,other\n" + "".join(f'"{text}",a\n' for text in texts))
     assert open_table(path, ColumnOptions()).kinds["x"] == kind
     assert values(path)["x"] == found
@@ -120,7 +122,14 @@ def test_columns_of_parquet_have_the_types_of_the_schema(tmp_path: Path) -> None
     )
     pa.parquet.write_table(table, tmp_path / "t.parquet")
     opened = open_table(tmp_path / "t.parquet", ColumnOptions())
-    assert dict(opened.kinds) == {"i": "number", "f": "number", "d": "number", "s": "string", "b": "boolean", "nothing": NO_VALUES}
+    assert dict(opened.kinds) == {
+        "i": "number",
+        "f": "number",
+        "d": "number",
+        "s": "string",
+        "b": "boolean",
+        "nothing": NO_VALUES,
+    }
     assert opened.left_out == (
         "column when: timestamp[us] is not a kind of feature, left out",
         "column list: list<element: int64> is not a kind of feature, left out",
@@ -132,7 +141,14 @@ def test_columns_of_parquet_have_the_types_of_the_schema(tmp_path: Path) -> None
 
 
 def test_json_values_of_another_type_than_most_are_wrong_typed_and_keys_left_out_are_absent(write: Write) -> None:
-    lines = [{"x": 1, "c": "a"}, {"x": 2.5, "c": 7}, {"x": "3", "c": None}, {"c": "b"}, {"x": None, "c": "b"}, {"x": True, "c": []}]
+    lines = [
+        {"x": 1, "c": "a"},
+        {"x": 2.5, "c": 7},
+        {"x": "3", "c": None},
+        {"c": "b"},
+        {"x": None, "c": "b"},
+        {"x": True, "c": []},
+    ]
     path = write("t.ndjson", "".join(json.dumps(line) + "\n" for line in lines))
     opened = open_table(path, ColumnOptions())
     assert dict(opened.kinds) == {"x": "number", "c": "string"}
@@ -147,10 +163,20 @@ def test_json_values_of_another_type_than_most_are_wrong_typed_and_keys_left_out
 
 def test_of_native_events_only_features_are_features_and_ticks_and_labels_are_no_rows(write: Write) -> None:
     event = {"model": "m", "time": 5, "id": "r", "status": "ok", "score": 0.5, "prediction": "yes", "latency_ms": 3.0}
-    lines = [{"tick": 1}, event | {"features": {"time": 7, "x": 1, "partition": 3}}, {"id": "r", "model": "m", "label": "no", "time": 9}]
+    lines = [
+        {"tick": 1},
+        event | {"features": {"time": 7, "x": 1, "partition": 3}},
+        {"id": "r", "model": "m", "label": "no", "time": 9},
+    ]
     path = write("t.ndjson", "".join(json.dumps(line) + "\n" for line in lines))
     opened = open_table(path, ColumnOptions())
-    assert dict(opened.features) == {"time": "time", "x": "x", "partition": "partition", "@prediction": "prediction", "@score": "score"}
+    assert dict(opened.features) == {
+        "time": "time",
+        "x": "x",
+        "partition": "partition",
+        "@prediction": "prediction",
+        "@score": "score",
+    }
     assert dict(opened.roles) == {"time": "time", "id": "id", "model": "model"}
     found = values(path)
     assert (found["time"], found["@role:time"], found["partition"], found["@score"]) == ([7], [5], [3], [0.5])
@@ -185,10 +211,19 @@ def test_integers_beyond_64_bits_become_doubles(write: Write) -> None:
         ("t.ndjson", "7\n", "the line is not an object"),
     ],
 )
-def test_an_unusable_file_is_told_in_a_sentence_without_its_values(write: Write, name: str, content: str | bytes, message: str) -> None:
+def test_an_unusable_file_is_told_in_a_sentence_without_its_values(
+    write: Write, name: str, content: str | bytes, message: str
+) -> None:
     with pytest.raises(InputError, match=message) as caught:
         values(write(name, content))
     assert "secret" not in str(caught.value)
+
+
+def test_a_row_longer_than_a_block_is_told(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write("t.csv", "x\n1\n" + "9" * 500 + "\n1\n")
+    monkeypatch.setattr("monitor.files.delimited.BLOCK_BYTES", 64)
+    with pytest.raises(InputError, match="a row is longer than . MiB, or a quote is never closed"):
+        values(path)
 
 
 def test_a_missing_file_and_a_directory_are_told_apart(tmp_path: Path) -> None:
@@ -236,7 +271,9 @@ JANUARY_MS = 1_735_689_600_000
         (pa.nulls(2), "ms", [None, None]),
     ],
 )
-def test_times_become_epoch_milliseconds_rounded_down_and_are_utc_without_an_offset(column: Any, unit: Any, found: list[object]) -> None:
+def test_times_become_epoch_milliseconds_rounded_down_and_are_utc_without_an_offset(
+    column: Any, unit: Any, found: list[object]
+) -> None:
     assert times_ms(column, unit).to_pylist() == found
 
 
@@ -299,7 +336,9 @@ def test_model_version_and_id_come_from_their_columns(write: Write) -> None:
 
 
 def test_not_a_number_and_infinity_become_null_and_a_column_without_values_stays(tmp_path: Path) -> None:
-    pa.parquet.write_table(pa.table({"time": [1, 2], "x": [float("nan"), float("inf")], "y": pa.nulls(2)}), tmp_path / "t.parquet")
+    pa.parquet.write_table(
+        pa.table({"time": [1, 2], "x": [float("nan"), float("inf")], "y": pa.nulls(2)}), tmp_path / "t.parquet"
+    )
     assert [event["features"] for event in events(tmp_path / "t.parquet")] == [{"x": None, "y": None}] * 2
 
 
@@ -340,7 +379,9 @@ def test_native_lines_pass_byte_for_byte_with_their_places(write: Write) -> None
         (ColumnOptions(time="when"), "m", "time,x\n1,2\n", "no column 'when'"),
     ],
 )
-def test_rows_that_cannot_become_events_are_told(write: Write, options: ColumnOptions, model: str | None, content: str, message: str) -> None:
+def test_rows_that_cannot_become_events_are_told(
+    write: Write, options: ColumnOptions, model: str | None, content: str, message: str
+) -> None:
     with pytest.raises(InputError, match=message):
         list(EventFile(write("t.csv", content), options, model, None, None))
 
