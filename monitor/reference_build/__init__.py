@@ -42,8 +42,8 @@ def build_reference(  # noqa: PLR0913 - what a user gives on one command line
 
     Texts and booleans are categories. Numbers are numeric features, except where all of them are whole, at most 20 different ones
     occur and each on at least 10 rows on average: flags, classes and codes are categories of numbers. `kind` overrules both.
-    Left out, with a warning in the record: columns without a value, identifiers (gather.py says what they are), times, nested values,
-    what `pii: drop` names. Where a file says which model and version a row is of, only rows of these are taken.
+    Left out, with a warning in the record: columns without a value, identifiers (gather.py says what they are), times, nested values;
+    without one: what `pii: drop` names. Where a file says which model and version a row is of, only rows of these are taken.
 
     progress: called with the rows of every batch, twice for every row. Memory: one batch, the largest numeric column or
     `spool.SORT_BYTES`, and up to `gather.MAX_TEXT` characters per category; 8 bytes per number on disk (TMPDIR) while it runs.
