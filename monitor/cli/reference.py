@@ -116,7 +116,7 @@ def publish(
     ] = None,
 ) -> None:
     """Put a reference on the references topic. A later one for the same version must say from when it applies."""
-    from monitor.files import _text_ms  # noqa: PLC0415
+    from monitor.files import text_ms  # noqa: PLC0415
     from monitor.reference import References  # noqa: PLC0415
     from monitor.runtime import references, topics  # noqa: PLC0415
 
@@ -133,7 +133,7 @@ def publish(
                 "say from which event time the new one applies: --effective-from 2025-06-01T00:00:00Z"
             )
     else:
-        made = made.effective_from(_text_ms(effective_from))
+        made = made.effective_from(text_ms(effective_from))
     references.publish(found, made)
     say(f"published {made.key.decode()} to {references.references_topic(found)}")
     data(made.sha256)

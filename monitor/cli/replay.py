@@ -43,6 +43,7 @@ def replay(
     """Run the monitor on a file: `monitor replay --reference reference.json --events new.csv --time-column time --end-of-input`."""
     from monitor.bootstrap import build_pipeline  # noqa: PLC0415
     from monitor.files import ColumnOptions, EventFile  # noqa: PLC0415
+    from monitor.formats.native import NativeFormat  # noqa: PLC0415
     from monitor.replay import Replay  # noqa: PLC0415
 
     found = load_config(config)
@@ -80,7 +81,7 @@ def replay(
     engine = Replay(
         pipeline.settings,
         source,
-        wire=pipeline.formats[source],
+        wire=pipeline.formats[source] if rows.is_native else NativeFormat(),  # rows of a table become events with `time` in ms
         judge=pipeline.judge,
         references=references,
         future_guard=rows.has_record_timestamps,

@@ -7,4 +7,3 @@ from monitor.files.times import text_ms, times_ms
 
 __all__ = ["ColumnOptions", "Columns", "EventFile", "Table", "open_table", "text_ms", "times_ms"]
 
-_text_ms = text_ms

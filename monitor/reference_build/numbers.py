@@ -27,8 +27,7 @@ def number_feature(name: str, spool: Path, sort_bytes: int = SORT_BYTES) -> Numb
     the range (`nextafter(min, −∞)` and max, so that `below_min` and `above_max` are exact), and 16 tail cells a side that end at
     max + s·2^(−6…9) and min − s·2^(−6…9); s is the interquartile range, or where that is 0 the standard deviation, |max|, or 1.
 
-    `reported` are the deciles without the maximum: where a decile is the maximum (at least a tenth of the rows have it), the cell
-    beyond that edge could hold no row of the reference; those rows are counted by `above_max`. A constant has one reported cell.
+    `reported` are the deciles, duplicates removed; where one is the maximum, the last reported cell holds no row of the reference.
     """
     values = Spool(spool, sort_bytes)
     n = values.n
@@ -46,7 +45,7 @@ def number_feature(name: str, spool: Path, sort_bytes: int = SORT_BYTES) -> Numb
     return NumberFeature(
         name=name,
         edges=tuple(sorted(edge + 0.0 for edge in edges if math.isfinite(edge))),
-        reported=tuple(sorted(set(deciles.tolist()) - {high})),
+        reported=tuple(sorted(set(deciles.tolist()))),
         minimum=low,
         maximum=high,
         centre=centre,

@@ -123,9 +123,12 @@ def test_a_backfill_of_year_old_events_with_long_pauses_loses_nothing(kafka: Kaf
     config = load_config(path)
     admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
     resource = ck.admin.ConfigResource(ck.admin.ResourceType.TOPIC, f"{app}-events")
-    resource.add_incremental_config(
-        ck.admin.ConfigEntry("message.timestamp.type", "CreateTime", incremental_operation=ck.admin.AlterConfigOpType.SET)
-    )
+    for name, value in (
+        ("message.timestamp.type", "CreateTime"),
+        ("retention.ms", "-1"),
+    ):  # a year old: retention would take them
+        entry = ck.admin.ConfigEntry(name, value, incremental_operation=ck.admin.AlterConfigOpType.SET)
+        resource.add_incremental_config(entry)
     admin.incremental_alter_configs([resource])[resource].result(20)
     old = (time.time_ns() // 1_000_000 - YEAR) // 10_000 * 10_000
     n = 0
