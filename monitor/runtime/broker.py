@@ -64,10 +64,14 @@ def reader(kafka: Kafka, **settings: Any) -> ck.Consumer:
     )
 
 
+class BrokerUnreachable(ConfigError):
+    """No broker answers: wrong settings, or an outage."""
+
+
 def partition_counts(kafka: Kafka, topics: list[str] | None = None) -> dict[str, int]:
     """Return partitions by topic of all topics (or of `topics`, which a permissive broker may create by this).
 
-    Raises ConfigError when no broker answers.
+    Raises BrokerUnreachable.
     """
     admin = AdminClient(client_settings(kafka) | {"error_cb": _silent})
     try:
@@ -79,7 +83,7 @@ def partition_counts(kafka: Kafka, topics: list[str] | None = None) -> dict[str,
             found[topic] = len(metadata.partitions)
         return found
     except ck.KafkaException as error:
-        raise ConfigError(
+        raise BrokerUnreachable(
             f"no broker answers at {kafka.bootstrap_servers} within {TIMEOUT_S:g} s: "
             f"{error.args[0].str()}; check kafka.bootstrap_servers and kafka.security.protocol"
         ) from error
@@ -144,7 +148,7 @@ class Watch:
 
 
 def read_to_end(kafka: Kafka, topic: str, *, partitions: int) -> Iterator[ck.Message]:
-    """Yield every record of a topic up to where its partitions end now."""
+    """Yield every record of a topic up to where its partitions end now. Raises KafkaException."""
     consumer = reader(kafka)
     try:
         ends = {}

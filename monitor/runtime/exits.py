@@ -10,6 +10,8 @@ import structlog
 
 EXIT_CRASH = 70
 """Something unexpected: start again; state on disk and in the changelog is what counts."""
+EXIT_UNREACHABLE = 75
+"""No broker answers a worker that starts: start again later. (`monitor run` says so itself, with 78, before it starts any.)"""
 EXIT_CONFIG = 78
 """Configuration or environment: starting again changes nothing."""
 

@@ -72,6 +72,10 @@ class Owners:
         driver = self._drivers.get((topic, partition))
         return driver if driver is not None and driver.generation == generation else None
 
+    def check_guard(self) -> None:
+        """End the process when its partitions may have been given away without its notice."""
+        self._guard.check()
+
     def _is_current(self, driver: PartitionDriver) -> bool:
         is_same = self._drivers.get((driver.topic, driver.partition)) is driver
         return is_same and self._app.owned_generation == driver.generation

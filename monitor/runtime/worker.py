@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
+import confluent_kafka as ck
 import faust
 import structlog
 
@@ -20,9 +21,9 @@ from monitor.pipeline import Pipeline
 from monitor.ports import PartitionStage
 from monitor.runtime import topics
 from monitor.runtime.app import build_app, check_environment, store_options
-from monitor.runtime.broker import topic_ids
+from monitor.runtime.broker import BrokerUnreachable, topic_ids
 from monitor.runtime.driver import PartitionDriver, Start
-from monitor.runtime.exits import end_process
+from monitor.runtime.exits import EXIT_UNREACHABLE, end_process
 from monitor.runtime.extensions import CheckpointTable, MonitorApp
 from monitor.runtime.folder import claim
 from monitor.runtime.http import serve
@@ -60,7 +61,10 @@ class Worker:
     ) -> None:
         check_environment()
         self.config = config
-        self.counts = topics.check_topics(config, embedded=embedded)
+        try:
+            self.counts = topics.check_topics(config, embedded=embedded)
+        except BrokerUnreachable as error:
+            end_process(str(error), EXIT_UNREACHABLE)
         self.topology = topics.topology(config, self.counts)
         folder = Path(config.state.dir).absolute() / f"worker-{index}"
         self._lock = claim(folder)
@@ -75,7 +79,10 @@ class Worker:
         self.owners = Owners(self.app, config, make_stage or self._make_stage, self.telemetry, starts or {})
         self.tables = self._wire(self.app)
         references = f"{config.app}.references"
-        nexts = read_references(config, self.counts[references], self.pipeline.references)
+        try:
+            nexts = read_references(config, self.counts[references], self.pipeline.references)
+        except ck.KafkaException as error:
+            end_process(f"{references} could not be read: {error}", EXIT_UNREACHABLE)
         listener = Listener(self._take_reference, self._references_confirmed, partial(Owners.fatal, "references"))
         self._follower = ReferenceFollower(config, self.counts[references], nexts, listener)
         self.server = serve(config.http.bind, index, self.telemetry.registry, self._livez, self._readyz)
@@ -159,11 +166,12 @@ class Worker:
     # --- time
 
     async def _turn_loop(self) -> None:
-        """Note that the event loop turns; what other threads tell it can be told from here on."""
+        """Note that the event loop turns, and look at the guard whatever else waits; other threads are heard from here on."""
         self._loop = asyncio.get_running_loop()
         self._follower.start()
         while not self.app.should_stop:
             self._loop_s = time.monotonic()
+            self.owners.check_guard()
             await asyncio.sleep(0.5)
 
     async def _tick(self) -> None:

@@ -16,13 +16,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import confluent_kafka as ck
+import numpy as np
 import pytest
 from confluent_kafka.admin import AdminClient
 
 from monitor.config import Config, load_config
+from monitor.runtime import references
 from monitor.runtime.supervisor import die_with_parent
 from tests.integration.workers import event, read, send, wait_for, write_config
 from tests.kafka import KafkaCluster
+from tests.unit.test_replay_windows import reference
 
 pytestmark = [pytest.mark.broker, pytest.mark.timeout(120)]
 
@@ -262,3 +265,20 @@ def test_probes_say_when_a_worker_is_ready(kafka: KafkaCluster, app: str, tmp_pa
         assert found.metric("monitor_reference_age_seconds ") < 10
     finally:
         found.end(signal.SIGKILL)
+
+
+def test_a_reference_that_is_published_while_a_worker_runs_applies_to_the_next_pane(
+    kafka: KafkaCluster, app: str, tmp_path: Path
+) -> None:
+    path = write_config(kafka, app, tmp_path, EVENTS)
+    config = load_config(path)
+    ref = reference(np.arange(500.0), ["a"] * 500)
+    with worker(path) as found:
+        send(config, events(400))
+        found.wait_counted(400)
+        references.publish(config, ref)
+        time.sleep(2)
+        send(config, [*events(400, first=36_000), *ticks(3)])
+        wait_for(lambda: counted(config) >= 800, 30)
+    used = {(r := json.loads(v))["window"]["start_ms"]: r["reference"] for _, v in read(config, "results")}
+    assert used == {START: None, START + HOUR: ref.sha256}
