@@ -66,7 +66,7 @@ def meta_before_rows() -> list[Undo]:
         from monitor.ports import Message
 
         await self.app.send_all([Message(self.changelog_topic_name, *checkpoint.meta, partition)], is_owner)
-        await asyncio.sleep(0.4)
+        await asyncio.sleep(1.5)
         await original(self, partition, checkpoint, is_owner)
 
     return [_replace(CheckpointTable, "write", write)]

@@ -27,13 +27,13 @@ def test_every_window_is_exact_through_kills_pauses_stops_and_lost_disks(kafka: 
     [
         ("skip_row_offset_check+slow_meta", ["kill"] * 5),
         ("late_by_timer", ["kill"] * 2),
-        ("meta_before_rows", ["kill"] * 7),
+        ("meta_before_rows", ["kill"] * 5),
     ],
 )
 def test_a_planted_defect_is_found(kafka: KafkaCluster, app: str, defect: str, faults: list[str]) -> None:
     """Those that a few minutes of real faults show; all five are found by the simulation (tests/unit/stages)."""
     command = (sys.executable, "-m", "tests.defects", defect)
-    report = chaos.run(kafka, app, faults, seed=3, command=command, pause=(1.0, 3.0), settle_s=30)
+    report = chaos.run(kafka, app, faults, seed=3, command=command, pause=(2.5, 4.5), settle_s=30)
     print(report)
     assert [a for a in report.anomalies if not a.startswith("NEVER_CLOSED")]
 
