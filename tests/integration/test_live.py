@@ -10,17 +10,15 @@ import time
 from collections import Counter
 from pathlib import Path
 
-import confluent_kafka as ck
 import numpy as np
 import pytest
-from confluent_kafka.admin import AdminClient
 
 from monitor.bootstrap import build_pipeline
 from monitor.config import load_config
 from monitor.ports import StoredRecord
 from monitor.replay import Replay
 from monitor.runtime import references
-from tests.integration.workers import event, read, send, wait_for, workers, write_config
+from tests.integration.workers import KAFKA, event, read, send, wait_for, workers, write_config
 from tests.kafka import KafkaCluster
 from tests.unit.test_replay_windows import reference
 
@@ -117,19 +115,11 @@ def test_live_traffic_with_a_silent_partition_closes_and_a_stop_of_all_traffic_i
 
 def test_a_backfill_of_year_old_events_with_long_pauses_loses_nothing(kafka: KafkaCluster, app: str, tmp_path: Path) -> None:
     """A topic with producers' timestamps, a year old, `clock: wall`, windows of 10 s, idle_after 1 s, pauses of 4 s."""
+    kafka.create(f"{app}-events", 4, message_timestamp_type="CreateTime", retention_ms="-1")
     path = write_config(
         kafka, app, tmp_path, "sources: [{topic: EVENTS}]\ndefaults: {windows: [{size: 10s}], grace: 0s, idle_after: 1s}\n"
     )
     config = load_config(path)
-    admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
-    resource = ck.admin.ConfigResource(ck.admin.ResourceType.TOPIC, f"{app}-events")
-    for name, value in (
-        ("message.timestamp.type", "CreateTime"),
-        ("retention.ms", "-1"),
-    ):  # a year old: retention would take them
-        entry = ck.admin.ConfigEntry(name, value, incremental_operation=ck.admin.AlterConfigOpType.SET)
-        resource.add_incremental_config(entry)
-    admin.incremental_alter_configs([resource])[resource].result(20)
     old = (time.time_ns() // 1_000_000 - YEAR) // 10_000 * 10_000
     n = 0
     with workers(path):
@@ -215,3 +205,35 @@ class TestStart:
         (tmp_path / "sitecustomize.py").write_text("import faust\nfaust.__version__ = '0.11.3'\n")
         monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{Path.cwd()}")
         self.fails(path, "faust-streaming 0.11.3 is installed; this program needs 0.15.3 exactly")
+
+
+def test_the_commands_for_an_own_kafka_work_in_their_order(kafka: KafkaCluster, app: str, tmp_path: Path) -> None:
+    path = tmp_path / "monitor.yaml"
+    path.write_text(
+        KAFKA.format(app=app, bootstrap=kafka.bootstrap, folder=tmp_path)
+        + f"sources: [{{topic: {app}-events}}]\nmodels: {{m: {{windows: [{{size: 2s}}], grace: 0s, idle_after: 1s}}}}\n"
+    )
+    (tmp_path / "reference.json").write_bytes(reference(np.random.default_rng(1).normal(size=500), ["a", "b"] * 250).to_bytes())
+
+    def monitor(*words: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "monitor", *words, "--config", str(path)],
+            capture_output=True,
+            text=True,
+            timeout=90,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    monitor("config", "check")
+    assert f"{app}.alerts" in monitor("topics", "create").splitlines()
+    assert monitor("topics", "create") == ""
+    assert f"{app}-events\t4" in monitor("topics", "check").splitlines()
+    assert len(monitor("reference", "publish", str(tmp_path / "reference.json")).strip()) == 64
+    with workers(path):
+        monitor("traffic", "--rate", "40", "--seconds", "12")
+        lines = monitor("tail", "results", "--from-beginning", "--limit", "2").splitlines()
+        assert [json.loads(line)["model"] for line in lines] == ["m", "m"]
+    alerts = monitor("tail", "alerts", "--from-beginning", "--no-follow").splitlines()
+    assert {json.loads(line)["specversion"] for line in alerts} <= {"1.0"}
