@@ -6,4 +6,3 @@ from monitor.files.tables import Table, open_table
 from monitor.files.times import text_ms, times_ms
 
 __all__ = ["ColumnOptions", "Columns", "EventFile", "Table", "open_table", "text_ms", "times_ms"]
-
