@@ -356,7 +356,7 @@ class MonitorApp(faust.App):  # type: ignore[misc]
                     message.key,
                     message.value,
                     message.partition,
-                    None if message.timestamp_ms is None else message.timestamp_ms / 1000,
+                    None if message.timestamp_ms is None else (message.timestamp_ms + 0.5) / 1000,  # Faust cuts
                     dict(message.headers) or None,
                 )
             )
