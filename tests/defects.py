@@ -89,7 +89,7 @@ def slow_meta() -> list[Undo]:
 
     async def send_all(self: Any, messages: Any, is_owner: Any) -> Any:
         if len(messages) == 1 and (messages[0].key or b"").startswith(b"meta"):
-            await asyncio.sleep(0.4)
+            await asyncio.sleep(1.5)
         return await original(self, messages, is_owner)
 
     return [_replace(MonitorApp, "send_all", send_all)]

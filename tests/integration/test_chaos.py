@@ -31,11 +31,14 @@ def test_every_window_is_exact_through_kills_pauses_stops_and_lost_disks(kafka: 
     ],
 )
 def test_a_planted_defect_is_found(kafka: KafkaCluster, app: str, defect: str, faults: list[str]) -> None:
-    """Those that a few minutes of real faults show; all five are found by the simulation (tests/unit/stages)."""
+    """Those that a few minutes of real faults show, in three runs at the most; all are found by the simulation (tests/unit/stages)."""
     command = (sys.executable, "-m", "tests.defects", defect)
-    report = chaos.run(kafka, app, faults, seed=3, command=command, pause=(2.5, 4.5), settle_s=30)
-    print(report)
-    assert [a for a in report.anomalies if not a.startswith("NEVER_CLOSED")]
+    for attempt in range(3):
+        report = chaos.run(kafka, f"{app}{attempt}", faults, seed=3 + attempt, command=command, pause=(2.5, 4.5), settle_s=30)
+        print(report)
+        if [a for a in report.anomalies if not a.startswith("NEVER_CLOSED")]:
+            return
+    pytest.fail("the harness has not found it")
 
 
 def test_slow_checkpoints_alone_are_harmless(kafka: KafkaCluster, app: str) -> None:
