@@ -113,6 +113,7 @@ class Owners:
             self._drivers[topic, partition] = PartitionDriver(
                 self._around, table, topic, partition, stage, generation=generation, start=start
             )
+        log.info("partitions_taken_over", topic=topic, partitions=partitions, generation=generation)
 
     async def _load(
         self, table: CheckpointTable, topic: str, partitions: list[int], generation: int
@@ -184,6 +185,8 @@ class Owners:
             log.warning("revoked_without_checkpoint")
         except Exception as error:  # noqa: BLE001  (state in memory is discarded right below)
             log.warning("revoked_without_checkpoint", error=repr(error))
+        if drivers:
+            log.info("partitions_let_go", n=len(drivers), generation=self._app.owned_generation)
         self._drivers.clear()
         self._guard.released()
         self._telemetry.forget()
