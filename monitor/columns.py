@@ -14,6 +14,7 @@ from monitor.events import Rejection
 Float = npt.NDArray[np.float64]
 Int = npt.NDArray[np.int64]
 Codes = npt.NDArray[np.uint8]
+Objects = npt.NDArray[np.object_]
 
 
 class Special(IntEnum):
@@ -52,6 +53,7 @@ class ColumnBatch:
     specials: (n_numbers, n) uint8 of `Special`, or None when every number is a finite value.
     categories: per feature n of str | int | float | bool, None (null) or `NoValue`.
     unexpected: rows by name of a feature that the layout does not have, among the `inspected` rows only.
+    tags: per tag of `Layout.tags` n of str, or anything else where there is none.
     """
 
     n: int
@@ -60,6 +62,7 @@ class ColumnBatch:
     categories: Sequence[Sequence[object]]
     inspected: int = 0
     unexpected: dict[str, int] | None = None
+    tags: Sequence[Sequence[object]] = ()
 
     def numbers_or(self, fill: Float | float) -> Float:
         """Return `numbers` with `fill` (broadcast) where there is no finite value."""

@@ -7,19 +7,25 @@ A layout is made from a reference and never from a window's data. A feature's sl
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 import numpy as np
 
 from monitor.columns import ColumnBatch, Float, Int, NoValue, Special
+from monitor.segments import ALL, Key, Segmentation, codes_of_numbers, codes_of_values
 from monitor.sketches.bounded import key_hash
 
 N_SPECIAL = len(Special) - 1
 """Special cells per feature."""
+
+BLOCK_BYTES = 512 << 10
+"""A block of segments is never larger: half of what a broker takes by default."""
+MAX_COUNT_BYTES, MAX_MOMENT_BYTES = 5, 80
+"""What a count below 2^35, and the moments and extremes of a number, take at the most."""
 
 OTHER = "other"
 """The reference's values beyond the dictionary."""
@@ -121,14 +127,40 @@ class _Lookup(dict[object, int]):
 
 @dataclass(frozen=True)
 class Layout:
-    """The features of one reference, in their order, and their places in the flat count vector."""
+    """The features of one reference, in their order, and their places in the flat count vector; and the segments it is counted for.
+
+    segmentations: what they are split by; `check_keys` has been asked about their keys.
+    """
 
     features: tuple[Feature, ...] = ()
+    segmentations: tuple[Segmentation, ...] = ()
 
     @cached_property
     def sha256(self) -> str:
         """Identity of the layout: two profiles merge only if it is equal."""
-        return hashlib.sha256(msgspec.json.encode(self.features)).hexdigest()
+        content = msgspec.json.encode(self.features)
+        if self.segmentations:
+            content += msgspec.json.encode(self.segmentations)
+        return hashlib.sha256(content).hexdigest()
+
+    @cached_property
+    def segments(self) -> tuple[str, ...]:
+        """Name of each row of a profile."""
+        return (ALL, *(name for segmentation in self.segmentations for name in segmentation.names))
+
+    @cached_property
+    def tags(self) -> tuple[str, ...]:
+        """Tags that segments are made of: the order of `ColumnBatch.tags`."""
+        keys = (key for segmentation in self.segmentations for key in segmentation.keys)
+        return tuple(dict.fromkeys(key.tag for key in keys if key.tag is not None))
+
+    @cached_property
+    def blocks(self) -> tuple[slice, ...]:
+        """Ranges of segments that are stored and sent together: `all`, then as many as stay below `BLOCK_BYTES` in any case."""
+        each = MAX_COUNT_BYTES * self.n_cells + MAX_MOMENT_BYTES * len(self.numbers)
+        step = max(1, BLOCK_BYTES // max(1, each))
+        starts = range(1, len(self.segments), step)
+        return (slice(0, 1), *(slice(start, min(start + step, len(self.segments))) for start in starts))
 
     @cached_property
     def offsets(self) -> tuple[int, ...]:
@@ -199,6 +231,48 @@ class Layout:
             cells[row] = np.fromiter(map(lookup.__getitem__, column), np.int64, batch.n)
         return cells
 
+    def segment_rows(self, batch: ColumnBatch, cells: Int) -> Int:
+        """Return, per segmentation, the segment of each row of a batch; `cells` are the batch's; shape (n_segmentations, n)."""
+        rows = np.empty((len(self.segmentations), batch.n), np.int64)
+        first = 1
+        for i, segmentation in enumerate(self.segmentations):
+            codes = [
+                self._codes(place, batch, cells, listed)
+                for place, listed in zip(self._key_places[i], segmentation.listed, strict=True)
+            ]
+            rows[i] = segmentation.rows(codes) + first
+            first += len(segmentation.segments)
+        return rows
+
+    def _codes(self, place: _KeyPlace, batch: ColumnBatch, cells: Int, listed: Sequence[str]) -> Int:
+        if place.codes is not None:
+            found: Int = place.codes[cells[len(self.numbers) + place.row] - place.offset]
+            return found
+        if place.key.tag is not None:
+            return codes_of_values(batch.tags[place.row], listed)
+        specials = None if batch.specials is None else batch.specials[place.row]
+        return codes_of_numbers(place.key, batch.numbers[place.row], specials, listed)
+
+    @cached_property
+    def _key_places(self) -> tuple[tuple[_KeyPlace, ...], ...]:
+        return tuple(
+            tuple(self._key_place(key, listed) for key, listed in zip(s.keys, s.listed, strict=True)) for s in self.segmentations
+        )
+
+    def _key_place(self, key: Key, listed: Sequence[str]) -> _KeyPlace:
+        if key.tag is not None:
+            return _KeyPlace(key, self.tags.index(key.tag))
+        position = self.index[key.name]
+        rows = self.numbers if key.op else self.categories
+        row = next(row for row, (at, _) in enumerate(rows) if at == position)
+        if key.op:
+            return _KeyPlace(key, row)
+        feature = self.features[position]
+        assert isinstance(feature, CategoryFeature)
+        codes = np.full(N_SPECIAL + feature.n_values, len(listed), np.int64)
+        codes[N_SPECIAL : N_SPECIAL + len(feature.values)] = codes_of_values(feature.values, listed)
+        return _KeyPlace(key, row, codes, self.offsets[position])
+
     def count_numbers(self, batch: ColumnBatch) -> Int:
         """Return how many of the numbers fell into each cell, as `cells` places them; shape (n_cells,).
 
@@ -220,6 +294,15 @@ class Layout:
         return counts
 
 
-def layout_of(features: Iterable[Feature]) -> Layout:
+class _KeyPlace(NamedTuple):
+    """Where a segment key's values stand: row of tags, numbers or categories; of a category its codes by cell from `offset`."""
+
+    key: Key
+    row: int
+    codes: Int | None = None
+    offset: int = 0
+
+
+def layout_of(features: Iterable[Feature], segmentations: Iterable[Segmentation] = ()) -> Layout:
     """Return the layout of features sorted by name, so that the order in a file does not matter."""
-    return Layout(tuple(sorted(features, key=lambda feature: feature.name)))
+    return Layout(tuple(sorted(features, key=lambda feature: feature.name)), tuple(segmentations))

@@ -5,22 +5,21 @@ Merging is addition, minimum and maximum of integers and extremes: associative, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import cramjam
 import msgspec
 import numpy as np
 
-from monitor.columns import ColumnBatch, Float, Int, Special
+from monitor.columns import ColumnBatch, Float, Int, Objects, Special
 from monitor.errors import StateMismatch, UnknownCodec
 from monitor.layout import Layout, NumberFeature, canonical
 from monitor.sketches import bounded, varint
-from monitor.sketches.moments import exact_sums_by_row, mean_std
+from monitor.sketches.moments import exact_sums_by_group, mean_std
 
-CODEC_VERSION = 1
-N_SEGMENTS = 1
-"""Rows of the segment axis; 0 is all traffic."""
+CODEC_VERSION = 2
+_KNOWN_VERSIONS = (1, 2)
 
 
 class FeatureSummary(NamedTuple):
@@ -44,7 +43,22 @@ class FeatureSummary(NamedTuple):
 
 
 class _Wire(msgspec.Struct, array_like=True):
-    """What is stored, packed by zstd behind the version byte."""
+    """What is stored of some segments, packed by zstd behind the version byte; what is of all rows stands with the first segment."""
+
+    layout: bytes
+    first: int
+    rows: bytes
+    counts: bytes
+    sums: list[bytes]
+    minimum: bytes
+    maximum: bytes
+    unseen: list[dict[int, int]]
+    inspected: int
+    unexpected: dict[str, int]
+
+
+class _WireV1(msgspec.Struct, array_like=True):
+    """Version 1: all rows only."""
 
     layout: bytes
     rows: bytes
@@ -56,31 +70,38 @@ class _Wire(msgspec.Struct, array_like=True):
     inspected: int
     unexpected: dict[str, int]
 
+    def upgraded(self) -> _Wire:
+        """Return the same content as of today."""
+        sums = [part for pair in self.sums for part in pair]
+        rest = (self.minimum, self.maximum, self.unseen, self.inspected, self.unexpected)
+        return _Wire(self.layout, 0, self.rows, self.counts, sums, *rest)
+
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(_Wire).decode
+_decode_v1 = msgspec.msgpack.Decoder(_WireV1).decode
 
 
 class Profile:
-    """Counts of rows under one layout.
+    """Counts of rows under one layout, by segment; segment 0 is all rows.
 
     counts: (n_segments, n_cells) int64. rows: (n_segments,) int64.
-    sums: per segment and number feature (Σq, Σq²), integers of any size.
+    sums: (n_segments, n_numbers, 2) of Python integers, Σq and Σq² of sketches/moments.py.
     minimum, maximum: (n_segments, n_numbers) float64, ±inf where nothing was counted.
     unseen: per category feature, never-seen values by hash, the `bounded.DEFAULT_BOUND` smallest (all rows only).
-    unexpected: rows by name of a feature outside the layout, out of `inspected` rows, likewise bounded.
+    unexpected: rows by name of a feature outside the layout, out of `inspected` rows, likewise bounded (all rows only).
     """
 
     __slots__ = ("counts", "inspected", "layout", "maximum", "minimum", "rows", "sums", "unexpected", "unseen")
 
     def __init__(self, layout: Layout) -> None:
-        n_numbers = len(layout.numbers)
+        n_segments, n_numbers = len(layout.segments), len(layout.numbers)
         self.layout = layout
-        self.rows: Int = np.zeros(N_SEGMENTS, np.int64)
-        self.counts: Int = np.zeros((N_SEGMENTS, layout.n_cells), np.int64)
-        self.sums: list[tuple[int, int]] = [(0, 0)] * (N_SEGMENTS * n_numbers)
-        self.minimum: Float = np.full((N_SEGMENTS, n_numbers), np.inf)
-        self.maximum: Float = np.full((N_SEGMENTS, n_numbers), -np.inf)
+        self.rows: Int = np.zeros(n_segments, np.int64)
+        self.counts: Int = np.zeros((n_segments, layout.n_cells), np.int64)
+        self.sums: Objects = np.zeros((n_segments, n_numbers, 2), object)
+        self.minimum: Float = np.full((n_segments, n_numbers), np.inf)
+        self.maximum: Float = np.full((n_segments, n_numbers), -np.inf)
         self.unseen: list[dict[int, int]] = [{} for _ in layout.categories]
         self.inspected = 0
         self.unexpected: dict[str, int] = {}
@@ -90,29 +111,62 @@ class Profile:
         """All rows."""
         return int(self.rows[0])
 
-    def update(self, batch: ColumnBatch) -> None:
-        """Count a batch. Cost: about 15 ns per value."""
-        self.rows[0] += batch.n
-        if batch.inspected:
+    def update(self, batch: ColumnBatch, blocks: Collection[int] | None = None) -> None:
+        """Count a batch; only in some blocks of the layout where the others hold it already.
+
+        Cost: about 15 ns per value, and as much again per segmentation.
+        """
+        if blocks is None:
+            category_cells = self._count(batch)
+        else:
+            added = Profile(self.layout)
+            category_cells = added._count(batch)
+            for block in blocks:
+                self._add_segments(added, self.layout.blocks[block])
+        if blocks is None or 0 in blocks:
+            self._update_unseen(batch, category_cells)
             self.inspected += batch.inspected
             self._add_unexpected(batch.unexpected or {})
-        if not self.layout.features:
-            return
-        self.counts[0] += self.layout.count_numbers(batch)
-        self._update_numbers(batch)
-        if self.layout.categories:
-            cells = self.layout.category_cells(batch)
-            self.counts[0] += np.bincount(cells.ravel(), minlength=self.layout.n_cells)
-            self._update_unseen(batch, cells)
 
-    def _update_numbers(self, batch: ColumnBatch) -> None:
+    def _count(self, batch: ColumnBatch) -> Int:
+        """Count what is counted by segment; return the cells of the categories."""
+        layout = self.layout
+        self.rows[0] += batch.n
+        if not layout.segmentations:
+            category_cells = layout.category_cells(batch)
+            self.counts[0] += layout.count_numbers(batch)
+            self.counts[0] += np.bincount(category_cells.ravel(), minlength=layout.n_cells)
+            self._add_moments(batch)
+            return category_cells
+        cells = layout.cells(batch)
+        self.counts[0] += np.bincount(cells.ravel(), minlength=layout.n_cells)
+        for i, segment in enumerate(layout.segment_rows(batch, cells)):
+            self.rows += np.bincount(segment, minlength=len(self.rows))
+            np.add.at(self.counts.ravel(), (segment * layout.n_cells + cells).ravel(), 1)
+            self._add_moments(batch, segment, with_all=i == 0)
+        return cells[len(layout.numbers) :]
+
+    def _add_moments(self, batch: ColumnBatch, segment: Int | None = None, *, with_all: bool = False) -> None:
+        """Take sums and extremes of the numbers in, by segment of each row; with_all: those of all rows too."""
         if not self.layout.numbers or not batch.n:
             return
+        order: Int | slice = slice(None)
+        touched = starts = np.zeros(1, np.int64)
+        if segment is not None:
+            order = np.argsort(segment, kind="stable")
+            touched, starts = np.unique(segment[order], return_index=True)
         centres, exponents = self.layout.grid
-        added = exact_sums_by_row(batch.numbers_or(centres[:, np.newaxis]), centres, exponents)  # the centre adds zero
-        self.sums = [(a + c, b + d) for (a, b), (c, d) in zip(self.sums, added, strict=True)]
-        self.minimum[0] = np.minimum(self.minimum[0], batch.numbers_or(np.inf).min(axis=1) + 0.0)
-        self.maximum[0] = np.maximum(self.maximum[0], batch.numbers_or(-np.inf).max(axis=1) + 0.0)
+        values = batch.numbers_or(centres[:, np.newaxis])[:, order]  # the centre adds zero
+        sums = exact_sums_by_group(values, centres, exponents, starts)
+        low = np.minimum.reduceat(batch.numbers_or(np.inf)[:, order], starts, axis=1).T + 0.0
+        high = np.maximum.reduceat(batch.numbers_or(-np.inf)[:, order], starts, axis=1).T + 0.0
+        if with_all:
+            touched = np.append(touched, 0)
+            sums = np.concatenate((sums, sums.sum(axis=0, keepdims=True)))
+            low, high = np.vstack((low, low.min(axis=0))), np.vstack((high, high.max(axis=0)))
+        self.sums[touched] += sums
+        self.minimum[touched] = np.minimum(self.minimum[touched], low)
+        self.maximum[touched] = np.maximum(self.maximum[touched], high)
 
     def _update_unseen(self, batch: ColumnBatch, cells: Int) -> None:
         for i, (position, _) in enumerate(self.layout.categories):
@@ -137,14 +191,17 @@ class Profile:
         """Add another profile of the same layout. Raises StateMismatch for a different one."""
         if other.layout is not self.layout and other.layout.sha256 != self.layout.sha256:
             raise StateMismatch(f"cannot merge profiles of layouts {self.layout.sha256[:12]} and {other.layout.sha256[:12]}")
-        self.rows += other.rows
-        self.counts += other.counts
-        self.sums = [(a + c, b + d) for (a, b), (c, d) in zip(self.sums, other.sums, strict=True)]
-        np.minimum(self.minimum, other.minimum, out=self.minimum)
-        np.maximum(self.maximum, other.maximum, out=self.maximum)
+        self._add_segments(other, slice(None))
         self.unseen = [bounded.merged(pair) for pair in zip(self.unseen, other.unseen, strict=True)]
         self.inspected += other.inspected
         self._add_unexpected(other.unexpected)
+
+    def _add_segments(self, other: Profile, segments: slice) -> None:
+        self.rows[segments] += other.rows[segments]
+        self.counts[segments] += other.counts[segments]
+        self.sums[segments] += other.sums[segments]
+        self.minimum[segments] = np.minimum(self.minimum[segments], other.minimum[segments])
+        self.maximum[segments] = np.maximum(self.maximum[segments], other.maximum[segments])
 
     def summary(self, name: str, segment: int = 0) -> FeatureSummary:
         """Return what was counted of one feature. Raises KeyError for a name outside the layout."""
@@ -162,7 +219,7 @@ class Profile:
         mean = std = low = high = None
         if isinstance(feature, NumberFeature) and n:
             row = next(r for r, (p, _) in enumerate(self.layout.numbers) if p == position)
-            first, second = self.sums[segment * len(self.layout.numbers) + row]
+            first, second = self.sums[segment, row].tolist()
             mean, std = mean_std(n, first, second, feature.centre, feature.exponent)
             low, high = float(self.minimum[segment, row]), float(self.maximum[segment, row])
         return FeatureSummary(
@@ -181,39 +238,66 @@ class Profile:
         )
 
     def to_bytes(self) -> bytes:
-        """Return version byte + zstd of msgpack; equal content gives equal bytes."""
+        """Return all of it in one piece; equal content gives equal bytes."""
+        return self._pack(slice(0, len(self.rows)))
+
+    def to_blocks(self) -> list[bytes]:
+        """Return the bytes of each block of the layout; each below `layout.BLOCK_BYTES`, what is of all rows aside."""
+        return [self._pack(segments) for segments in self.layout.blocks]
+
+    def _pack(self, segments: slice) -> bytes:
+        is_first = segments.start == 0
         wire = _Wire(
             layout=bytes.fromhex(self.layout.sha256),
-            rows=varint.encode(self.rows),
-            counts=varint.encode(self.counts.ravel()),
-            sums=[(_int_bytes(a), _int_bytes(b)) for a, b in self.sums],
-            minimum=self.minimum.astype("<f8").tobytes(),
-            maximum=self.maximum.astype("<f8").tobytes(),
-            unseen=self.unseen,
-            inspected=self.inspected,
-            unexpected=dict(sorted(self.unexpected.items())),
+            first=segments.start,
+            rows=varint.encode(self.rows[segments]),
+            counts=varint.encode(self.counts[segments].ravel()),
+            sums=[_int_bytes(value) for value in self.sums[segments].ravel().tolist()],
+            minimum=self.minimum[segments].astype("<f8").tobytes(),
+            maximum=self.maximum[segments].astype("<f8").tobytes(),
+            unseen=self.unseen if is_first else [],
+            inspected=self.inspected if is_first else 0,
+            unexpected=dict(sorted(self.unexpected.items())) if is_first else {},
         )
         return bytes([CODEC_VERSION]) + bytes(cramjam.zstd.compress(_encode(wire), level=3))
 
     @classmethod
     def from_bytes(cls, data: bytes, layout: Layout) -> Profile:
-        """Read what `to_bytes` wrote. Raises UnknownCodec for another version, StateMismatch for another layout."""
-        if data[0] != CODEC_VERSION:
-            raise UnknownCodec("a profile", data[0], [CODEC_VERSION])
-        wire = _decode(bytes(cramjam.zstd.decompress(data[1:])))
-        if wire.layout.hex() != layout.sha256:
-            raise StateMismatch(f"a profile of layout {wire.layout.hex()[:12]} was read with {layout.sha256[:12]}")
+        """Read what `to_bytes` wrote, or one block of it: nothing is counted in the other segments then.
+
+        Raises UnknownCodec for another version, StateMismatch for another layout.
+        """
         profile = cls(layout)
-        profile.rows = varint.decode(wire.rows, N_SEGMENTS)
-        profile.counts = varint.decode(wire.counts, N_SEGMENTS * layout.n_cells).reshape(N_SEGMENTS, -1)
-        profile.sums = [(int.from_bytes(a, "little", signed=True), int.from_bytes(b, "little")) for a, b in wire.sums]
-        shape = (N_SEGMENTS, len(layout.numbers))
-        profile.minimum = np.frombuffer(wire.minimum, "<f8").astype(np.float64).reshape(shape)
-        profile.maximum = np.frombuffer(wire.maximum, "<f8").astype(np.float64).reshape(shape)
-        profile.unseen = wire.unseen
-        profile.inspected = wire.inspected
-        profile.unexpected = wire.unexpected
+        profile.add_block(data)
         return profile
+
+    def add_block(self, data: bytes) -> None:
+        """Add what `to_bytes` or `to_blocks` wrote of a profile of the same layout. Raises as `from_bytes` does."""
+        wire = _unpack(data)
+        if wire.layout.hex() != self.layout.sha256:
+            raise StateMismatch(f"a profile of layout {wire.layout.hex()[:12]} was read with {self.layout.sha256[:12]}")
+        n_cells, n_numbers = self.counts.shape[1], self.minimum.shape[1]
+        n = sum(byte < 0x80 for byte in wire.rows)
+        at = slice(wire.first, wire.first + n)
+        self.rows[at] += varint.decode(wire.rows, n)
+        self.counts[at] += varint.decode(wire.counts, n * n_cells).reshape(n, n_cells)
+        sums = [int.from_bytes(value, "little", signed=True) for value in wire.sums]
+        self.sums[at] += np.array(sums, object).reshape(n, n_numbers, 2)
+        minimum, maximum = (np.frombuffer(part, "<f8").reshape(n, n_numbers) for part in (wire.minimum, wire.maximum))
+        self.minimum[at] = np.minimum(self.minimum[at], minimum)
+        self.maximum[at] = np.maximum(self.maximum[at], maximum)
+        if wire.first == 0:
+            self.unseen = [bounded.merged(pair) for pair in zip(self.unseen, wire.unseen, strict=True)]
+            self.inspected += wire.inspected
+            self._add_unexpected(wire.unexpected)
+
+
+def _unpack(data: bytes) -> _Wire:
+    version = data[0]
+    if version not in _KNOWN_VERSIONS:
+        raise UnknownCodec("a profile", version, _KNOWN_VERSIONS)
+    packed = bytes(cramjam.zstd.decompress(data[1:]))
+    return _decode(packed) if version == CODEC_VERSION else _decode_v1(packed).upgraded()
 
 
 def merge_all(profiles: Sequence[Profile], layout: Layout) -> Profile:

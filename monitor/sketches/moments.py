@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from monitor.columns import Float, Int
+from monitor.columns import Float, Int, Objects
 
 QUANTUM_BITS = 36
 _HALF_BITS = 23
@@ -42,15 +42,21 @@ def exact_sums(values: Float, centre: float, exponent: int) -> tuple[int, int]:
 
     Cost: about 3 ns per value; values further than 2^10 spreads from the centre take an exact path of about 1 µs each.
     """
-    return exact_sums_by_row(values[np.newaxis], np.array([centre]), np.array([exponent]))[0]
+    first, second = exact_sums_by_group(values[np.newaxis], np.array([centre]), np.array([exponent]), np.zeros(1, np.int64))[0, 0]
+    return first, second
 
 
-def exact_sums_by_row(values: Float, centres: Float, exponents: Int) -> list[tuple[int, int]]:
-    """Return `exact_sums` of every row of finite values, shape (k, n), with its own centre and exponent, shape (k,)."""
-    sums = [(0, 0)] * len(values)
+def exact_sums_by_group(values: Float, centres: Float, exponents: Int, starts: Int) -> Objects:
+    """Return `exact_sums` of each row of finite values and each group of columns: shape (n_groups, k, 2), Python integers.
+
+    values: (k, n), every row with its own centre and exponent, shape (k,). starts: (n_groups,) rising, the first column of each group,
+    none of them empty.
+    """
+    k, n = values.shape
+    sums = np.zeros((len(starts), k, 2), object)
     scale = np.ldexp(1.0, -exponents)[:, np.newaxis]
-    for start in range(0, values.shape[1], _CHUNK_ROWS):
-        chunk = values[:, start : start + _CHUNK_ROWS]
+    for begin in range(0, n, _CHUNK_ROWS):
+        chunk = values[:, begin : begin + _CHUNK_ROWS]
         with np.errstate(over="ignore"):
             scaled = np.rint((chunk - centres[:, np.newaxis]) * scale)
         far = ~(np.abs(scaled) < _LIMIT)
@@ -58,21 +64,24 @@ def exact_sums_by_row(values: Float, centres: Float, exponents: Int) -> list[tup
             scaled[far] = 0.0
             for row, column in np.argwhere(far).tolist():
                 q = _quantise_far(float(chunk[row, column]), float(centres[row]), int(exponents[row]))
-                sums[row] = (sums[row][0] + q, sums[row][1] + q * q)
-        part = _sums_of_integers(scaled.astype(np.int64))
-        sums = [(a + c, b + d) for (a, b), (c, d) in zip(sums, part, strict=True)]
+                sums[np.searchsorted(starts, begin + column, side="right") - 1, row] += (q, q * q)
+        first = int(np.searchsorted(starts, begin, side="right")) - 1
+        upto = int(np.searchsorted(starts, begin + chunk.shape[1]))
+        sums[first:upto] += _sums_of_integers(scaled.astype(np.int64), np.maximum(starts[first:upto] - begin, 0))
     return sums
 
 
-def _sums_of_integers(q: Int) -> list[tuple[int, int]]:
-    """Return (Σq, Σq²) by row, |q| < 2^46: squared in halves, so that no sum leaves 63 bits."""
+def _sums_of_integers(q: Int, starts: Int) -> Objects:
+    """Return (Σq, Σq²) by group and row, |q| < 2^46: squared in halves, so that no sum leaves 63 bits."""
     high = q >> _HALF_BITS
     low = q & ((1 << _HALF_BITS) - 1)
-    squares = (np.einsum("ij,ij->i", left, right).tolist() for left, right in ((high, high), (high, low), (low, low)))
-    return [
-        (first, (hh << (2 * _HALF_BITS)) + (hl << (_HALF_BITS + 1)) + ll)
-        for first, hh, hl, ll in zip(q.sum(axis=1).tolist(), *squares, strict=True)
-    ]
+    if len(starts) == 1:
+        parts = [q.sum(axis=1), *(np.einsum("ij,ij->i", *pair) for pair in ((high, high), (high, low), (low, low)))]
+        first, hh, hl, ll = (part[np.newaxis].astype(object) for part in parts)
+    else:
+        parts = [np.add.reduceat(part, starts, axis=1).T for part in (q, high * high, high * low, low * low)]
+        first, hh, hl, ll = (part.astype(object) for part in parts)
+    return np.stack((first, (hh << (2 * _HALF_BITS)) + (hl << (_HALF_BITS + 1)) + ll), axis=-1)
 
 
 def _quantise_far(value: float, centre: float, exponent: int) -> int:
