@@ -47,7 +47,7 @@ def measure(shift: float) -> tuple[float, float, int, int]:
     layout = layout_of([*features, *texts])
     reference = Reference.build("m", "1", profile_of(layout, numbers, categories))
     profile = profile_of(layout, *columns(dice, ROWS, shift))
-    closed = ClosedWindow("m", "1", Window(HOUR_MS, HOUR_MS, HOUR_MS), "all", profile, reference, 0, 0, 0, {"p": {"0": [0, 999]}})
+    closed = ClosedWindow("m", "1", Window(HOUR_MS, HOUR_MS, HOUR_MS), profile, reference, 0, 0, 0, {"p": {"0": [0, 999]}})
     times = []
     for _ in range(REPEATS):
         start = time.perf_counter()

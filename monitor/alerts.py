@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any, Literal
@@ -12,9 +12,10 @@ import msgspec
 import orjson
 
 from monitor.distances import DISTANCES
-from monitor.findings import Compared, Evidence, Finding
+from monitor.findings import ClosedWindow, Compared, Evidence, Finding
 from monitor.incidents import Transition
 from monitor.layout import OTHER, NumberFeature
+from monitor.segments import ALL
 
 MAX_REASONS = 5
 NEVER_SEEN = "never seen"
@@ -64,6 +65,7 @@ class AlertData(msgspec.Struct, kw_only=True):
     model: str
     version: str
     segment: str
+    """`all`, or a segment's name."""
     check: str
     feature: str | None
     """null: the model as a whole."""
@@ -128,29 +130,30 @@ _FIRST_MS, _LAST_MS = -62_135_596_800_000, 253_402_300_799_999
 """0001-01-01 and the last millisecond of 9999: a long window around an accepted event may reach beyond."""
 
 
-def alert_id(evidence: Evidence, finding: Finding, status: str) -> str:
+def alert_id(closed: ClosedWindow, finding: Finding, status: str) -> str:
     """Return the sha256 of what the alert is about; the same window and cause give the same id."""
-    closed, measurement = evidence.closed, finding.measurement
+    measurement = finding.measurement
     about = (
-        closed.model, closed.version, closed.segment, closed.window.start_ms, closed.window.size_ms,
+        closed.model, closed.version, measurement.segment, closed.window.start_ms, closed.window.size_ms,
         closed.window.step_ms, measurement.check, measurement.feature, closed.revision, status,
     )  # fmt: skip
     return hashlib.sha256(orjson.dumps(about)).hexdigest()
 
 
-def alert_record(evidence: Evidence, transition: Transition, policy_sha256: str) -> tuple[bytes, bytes]:
-    """Return (key, value) of an alert; the key keeps firing and resolved of one incident in order."""
-    closed, finding = evidence.closed, transition.finding
-    measurement = finding.measurement
+def alert_record(evidences: Mapping[str, Evidence], transition: Transition, policy_sha256: str) -> tuple[bytes, bytes]:
+    """Return (key, value) of an alert, from the evidence of every segment; the key keeps firing and resolved of one incident in order."""
+    finding, measurement = transition.finding, transition.finding.measurement
+    evidence = evidences.get(measurement.segment, evidences[ALL])  # a segment that is gone is resolved by a window without it
+    closed = evidence.closed
     event = Alert(
         type=f"ml.monitor.alert.{transition.status}.v1",
         source=f"/monitor/{closed.model}/{closed.version}",
-        id=alert_id(evidence, finding, transition.status),
+        id=alert_id(closed, finding, transition.status),
         time=iso(closed.window.end_ms),
         subject=f"feature/{measurement.feature}" if measurement.feature else "model",
         data=_data(evidence, transition, policy_sha256),
     )
-    identity = (closed.model, closed.version, closed.segment, measurement.check, measurement.feature)
+    identity = (closed.model, closed.version, measurement.segment, measurement.check, measurement.feature)
     return "|".join(identity).encode(), orjson.dumps(msgspec.to_builtins(event), option=orjson.OPT_SORT_KEYS)
 
 
@@ -162,7 +165,7 @@ def _data(evidence: Evidence, transition: Transition, policy_sha256: str) -> Ale
         severity=finding.severity,
         model=closed.model,
         version=closed.version,
-        segment=closed.segment,
+        segment=measurement.segment,
         check=measurement.check,
         feature=measurement.feature or None,
         value=measurement.value,

@@ -14,20 +14,20 @@ from monitor.columns import Int
 from monitor.layout import CategoryFeature, Feature, NumberFeature
 from monitor.profiles import FeatureSummary, Profile
 from monitor.reference import Reference
+from monitor.segments import ALL
 from monitor.windows import Window
 
 Severity = Literal["notice", "warning", "critical"]
 
 
 class ClosedWindow(NamedTuple):
-    """A final window of one model version and segment, with the reference that it is compared with."""
+    """A final window of one model version, with the reference that it is compared with."""
 
     model: str
     version: str
     window: Window
-    segment: str
-    """`all`, or a segment's name."""
     profile: Profile
+    """Of every segment."""
     reference: Reference | None
     revision: int
     rows_other_layout: int
@@ -68,9 +68,15 @@ class Compared(NamedTuple):
 
 
 class Evidence(NamedTuple):
-    """A window with every feature compared; checks read this and nothing else."""
+    """One segment of a window with every feature compared; checks read this and nothing else."""
 
     closed: ClosedWindow
+    segment: str
+    """`all`, or a segment's name."""
+    n: int
+    """Its rows in the window."""
+    n_ref: int
+    """The rows that it is compared with: its own in the reference or, where the reference has none of it, all; 0 without a reference."""
     features: Mapping[str, Compared]
     distances: Mapping[str, Mapping[str, float]]
     """feature → distance → value; without entry when either side is empty."""
@@ -92,6 +98,7 @@ class Measurement(NamedTuple):
     """Fewer rows than this are not enough to say anything."""
     lower_is_worse: bool = False
     evidence: Mapping[str, Any] = {}
+    segment: str = ALL
 
 
 class Finding(NamedTuple):
@@ -108,20 +115,26 @@ class Finding(NamedTuple):
     """So many breaches in a row open an incident, so many quiet windows close it."""
 
 
-def compare(closed: ClosedWindow) -> dict[str, Compared]:
-    """Return every feature of the reference next to the window's; empty without a reference."""
+def reference_segment(closed: ClosedWindow, segment: int) -> int:
+    """Return the segment of the reference that a segment is compared with: the same one if the reference has rows of it, else all."""
+    return segment if closed.reference is not None and closed.reference.profile.rows[segment] else 0
+
+
+def compare(closed: ClosedWindow, segment: int = 0) -> dict[str, Compared]:
+    """Return every feature of the reference next to a segment of the window; empty without a reference."""
     if closed.reference is None:
         return {}
     compared = {}
+    other = reference_segment(closed, segment)
     for feature in closed.profile.layout.features:
-        window, reference = closed.profile.summary(feature.name), closed.reference.profile.summary(feature.name)
+        window, reference = closed.profile.summary(feature.name, segment), closed.reference.profile.summary(feature.name, other)
         if isinstance(feature, NumberFeature):
             groups, below, above = _borders(feature)
             k = len(feature.reported) + 1
             cells = (_grouped(reference.values, groups, k), _grouped(window.values, groups, k))
             outside = (int(window.values[:below].sum()), int(window.values[above:].sum()))
         else:
-            cells, outside = _category_cells(closed, feature, reference, window), (0, 0)
+            cells, outside = _category_cells(closed, feature, (reference, other), (window, segment)), (0, 0)
         compared[feature.name] = Compared(feature, window, reference, cells, *outside)
     return compared
 
@@ -138,18 +151,22 @@ def _grouped(values: Int, groups: Int, k: int) -> Int:
 
 
 def _category_cells(
-    closed: ClosedWindow, feature: CategoryFeature, reference: FeatureSummary, window: FeatureSummary
+    closed: ClosedWindow, feature: CategoryFeature, reference: tuple[FeatureSummary, int], window: tuple[FeatureSummary, int]
 ) -> tuple[Int, Int]:
-    """Return the union of the reference's and the window's values: dictionary, `other` if used, each never-seen value."""
+    """Return the union of the reference's and the window's values: dictionary, `other` if used, each never-seen value.
+
+    reference, window: (summary, segment). Never-seen values are told apart among all rows only; in a segment they share a cell.
+    """
     assert closed.reference is not None
     row = next(i for i, (_, f) in enumerate(closed.profile.layout.categories) if f.name == feature.name)
-    unseen = never_seen_cells(
-        (closed.reference.profile.unseen[row], reference.never_seen), (closed.profile.unseen[row], window.never_seen)
-    )
-    keep = slice(None) if reference.values[-1] or window.values[-1] else slice(-1)
+    unseen = never_seen_cells(*(
+        ({} if window[1] else profile.unseen[row], summary.never_seen)
+        for profile, (summary, _) in ((closed.reference.profile, reference), (closed.profile, window))
+    ))
+    keep = slice(None) if reference[0].values[-1] or window[0].values[-1] else slice(-1)
     return (
-        np.concatenate((reference.values[keep], unseen[0])),
-        np.concatenate((window.values[keep], unseen[1])),
+        np.concatenate((reference[0].values[keep], unseen[0])),
+        np.concatenate((window[0].values[keep], unseen[1])),
     )
 
 

@@ -1,4 +1,4 @@
-"""What a run of findings means: pending → firing → resolved, one incident per check and feature."""
+"""What a run of findings means: pending → firing → resolved, one incident per segment, check and feature."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ from collections.abc import Callable, Iterable
 from typing import Literal, NamedTuple
 
 import msgspec
+import orjson
 
 from monitor.errors import UnknownCodec
 from monitor.findings import Finding, Measurement, Severity
 
-CODEC_VERSION = 1
+CODEC_VERSION = 2
+_KNOWN_VERSIONS = (1, 2)
 
 
 class _Track(msgspec.Struct, array_like=True):
-    """Where one check of one feature stands.
+    """Where one check of one feature of one segment stands.
 
     breaches, quiet: windows in a row. incident: id of the firing alert, "" when none is open. opened_ms: end of its window.
     severity: of the firing alert.
@@ -56,7 +58,7 @@ def step(
     orphans = set(tracks) if is_complete else set()
     transitions = []
     for finding in findings:
-        key = f"{finding.measurement.check}|{finding.measurement.feature}"
+        key = _key(finding.measurement)
         orphans.discard(key)
         if finding.verdict == "insufficient":
             continue
@@ -89,15 +91,24 @@ def _take(track: _Track, finding: Finding, firing_id: Callable[[Finding], str], 
     return closed
 
 
+def _key(measurement: Measurement) -> str:
+    """Return what tells tracks apart: check, segment and feature; names may hold any character."""
+    return orjson.dumps([measurement.check, measurement.segment, measurement.feature]).decode()
+
+
 def _no_longer_measured(key: str, severity: Severity) -> Finding:
-    check, _, feature = key.partition("|")
-    measurement = Measurement(check, feature, 0.0, 0, 0, evidence={"reason": "no longer measured"})
+    check, segment, feature = orjson.loads(key)
+    measurement = Measurement(check, feature, 0.0, 0, 0, evidence={"reason": "no longer measured"}, segment=segment)
     return Finding(measurement, "ok", 0.0, severity)
 
 
 def _load(before: bytes) -> dict[str, _Track]:
     if not before:
         return {}
-    if before[0] != CODEC_VERSION:
-        raise UnknownCodec("decision state", before[0], [CODEC_VERSION])
-    return _decode(memoryview(before)[1:])
+    if before[0] not in _KNOWN_VERSIONS:
+        raise UnknownCodec("decision state", before[0], _KNOWN_VERSIONS)
+    tracks = _decode(memoryview(before)[1:])
+    if before[0] == CODEC_VERSION:
+        return tracks
+    parts = [(key.partition("|"), track) for key, track in tracks.items()]  # version 1: check|feature, of all rows
+    return {_key(Measurement(check, feature, 0.0, 0, 0)): track for (check, _, feature), track in parts}

@@ -170,6 +170,11 @@ class Layout:
             starts.append(starts[-1] + N_SPECIAL + feature.n_values)
         return tuple(starts)
 
+    def blocks_of(self, segments: Int) -> set[int]:
+        """Return the blocks that hold some segments."""
+        starts = [block.start for block in self.blocks]
+        return set((np.searchsorted(starts, segments, side="right") - 1).tolist())
+
     @property
     def n_cells(self) -> int:
         """Length of the flat vector."""

@@ -18,7 +18,7 @@ from monitor.alerts import alert_id, alert_record
 from monitor.checks import CHECKS
 from monitor.decision.fixed import decide
 from monitor.distances import DISTANCES
-from monitor.findings import ClosedWindow, Evidence, Judgement, compare
+from monitor.findings import ClosedWindow, Evidence, Judgement, compare, reference_segment
 from monitor.formats import Format
 from monitor.policy import DEFAULT_RULE_SET, RuleSet
 from monitor.ports import PartitionStage
@@ -104,31 +104,39 @@ def judge_window(closed: ClosedWindow, before: bytes, rules: RuleSet) -> Judgeme
 
     A function of its arguments: two owners of a partition publish the same bytes.
     """
-    evidence = gather(closed)
-    measurements = [m for check in CHECKS for m in check(evidence)]
-    findings = decide(closed.model, measurements, rules)
+    evidence = {name: gather(closed, i) for i, name in enumerate(closed.profile.layout.segments)}
+    measured = [
+        measurement._replace(segment=name)
+        for name, of_segment in evidence.items()
+        if rules.minds(name)
+        for check in CHECKS
+        for measurement in check(of_segment)
+    ]
+    findings = decide(closed.model, measured, rules)
     transitions, after = incidents.step(
         before,
         findings,
-        firing_id=lambda finding: alert_id(evidence, finding, "firing"),
+        firing_id=lambda finding: alert_id(closed, finding, "firing"),
         end_ms=closed.window.end_ms,
         is_complete=closed.reference is not None and closed.profile.n > 0,
     )
     policy = rules.sha256
     return Judgement(
-        results=(result_record(evidence, findings, policy),),
+        results=tuple(result_record(of_segment, findings, policy) for of_segment in evidence.values()),
         alerts=tuple(alert_record(evidence, t, policy) for t in transitions),
         after=after,
         alert_severities=tuple(t.finding.severity for t in transitions if t.status == "firing"),
     )
 
 
-def gather(closed: ClosedWindow) -> Evidence:
-    """Put every feature of a window next to its reference, with all distances."""
-    features = compare(closed)
+def gather(closed: ClosedWindow, segment: int = 0) -> Evidence:
+    """Put every feature of a segment of a window next to its reference, with all distances."""
+    features = compare(closed, segment)
     distances = {
         name: {d.name: d.function(*compared.cells) for d in DISTANCES if compared.feature_kind in d.kinds}
         for name, compared in features.items()
         if compared.window.n and compared.reference.n
     }
-    return Evidence(closed, features, distances)
+    profile, reference = closed.profile, closed.reference
+    n_ref = int(reference.profile.rows[reference_segment(closed, segment)]) if reference else 0
+    return Evidence(closed, profile.layout.segments[segment], int(profile.rows[segment]), n_ref, features, distances)

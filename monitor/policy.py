@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 import msgspec
 
 from monitor import findings
+from monitor.segments import ALL
 
 Severity = findings.Severity
 SEVERITIES: tuple[Severity, ...] = ("notice", "warning", "critical")
@@ -18,7 +19,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     """When a check's value is bad.
 
     above, below: the threshold; one of them. windows: so many breaches in a row open an incident, so many quiet windows close it.
-    features, models: names or wildcards that it is for; empty means all.
+    features, models: names or wildcards that it is for; empty means all. segments: likewise; empty means all rows only.
     """
 
     above: float | None = None
@@ -27,6 +28,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     windows: int = 1
     features: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
+    segments: tuple[str, ...] = ()
     enabled: bool = True
 
     @property
@@ -34,10 +36,11 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
         """Whichever is set."""
         return float(self.above if self.above is not None else (self.below or 0.0))
 
-    def applies(self, model: str, feature: str) -> bool:
-        """Whether the rule is for this model and feature."""
+    def applies(self, model: str, segment: str, feature: str) -> bool:
+        """Whether the rule is for this model, segment and feature."""
         return (
             self.enabled
+            and _matches(segment, self.segments or (ALL,))
             and (not self.models or _matches(model, self.models))
             and (not self.features or _matches(feature, self.features))
         )
@@ -57,6 +60,7 @@ DEFAULT_RULES: Mapping[str, Rule] = {
     "schema.missing_feature": Rule(above=0.99, severity="critical"),
     "schema.unexpected_feature": Rule(above=0.0, severity="notice"),
     "traffic.low": Rule(below=1.0, severity="warning"),
+    "segments.drift": Rule(above=0.1, severity="warning"),
     "telemetry.gap": Rule(above=0.0, severity="critical"),
 }
 """One rule per check; the keys are the ids of all checks."""
@@ -72,10 +76,14 @@ class RuleSet(msgspec.Struct, frozen=True):
         """Identity of the rules; every alert names it."""
         return hashlib.sha256(msgspec.json.encode(self.rules, order="deterministic")).hexdigest()
 
-    def rule(self, check: str, model: str, feature: str) -> Rule | None:
+    def rule(self, check: str, model: str, segment: str, feature: str) -> Rule | None:
         """Return the rule for a measurement, or None when nobody minds."""
         rule = self.rules.get(check)
-        return rule if rule is not None and rule.applies(model, feature) else None
+        return rule if rule is not None and rule.applies(model, segment, feature) else None
+
+    def minds(self, segment: str) -> bool:
+        """Whether any rule is for a segment."""
+        return any(rule.enabled and _matches(segment, rule.segments or (ALL,)) for rule in self.rules.values())
 
 
 DEFAULT_RULE_SET = RuleSet(dict(DEFAULT_RULES))

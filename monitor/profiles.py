@@ -241,9 +241,9 @@ class Profile:
         """Return all of it in one piece; equal content gives equal bytes."""
         return self._pack(slice(0, len(self.rows)))
 
-    def to_blocks(self) -> list[bytes]:
-        """Return the bytes of each block of the layout; each below `layout.BLOCK_BYTES`, what is of all rows aside."""
-        return [self._pack(segments) for segments in self.layout.blocks]
+    def block_bytes(self, block: int) -> bytes:
+        """Return the bytes of a block of the layout: below `layout.BLOCK_BYTES`, what is kept of all rows only aside."""
+        return self._pack(self.layout.blocks[block])
 
     def _pack(self, segments: slice) -> bytes:
         is_first = segments.start == 0
@@ -272,7 +272,7 @@ class Profile:
         return profile
 
     def add_block(self, data: bytes) -> None:
-        """Add what `to_bytes` or `to_blocks` wrote of a profile of the same layout. Raises as `from_bytes` does."""
+        """Add what `to_bytes` or `block_bytes` wrote of a profile of the same layout. Raises as `from_bytes` does."""
         wire = _unpack(data)
         if wire.layout.hex() != self.layout.sha256:
             raise StateMismatch(f"a profile of layout {wire.layout.hex()[:12]} was read with {self.layout.sha256[:12]}")

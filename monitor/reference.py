@@ -12,6 +12,7 @@ import msgspec
 from monitor.errors import InputError
 from monitor.layout import Feature, Layout
 from monitor.profiles import Profile
+from monitor.segments import Segmentation
 from monitor.windows import NEVER_MS
 
 FORMAT = 1
@@ -30,6 +31,8 @@ class ReferenceRecord(msgspec.Struct, kw_only=True, omit_defaults=False):
     version: str
     rows: int
     features: list[Feature]
+    segments: list[Segmentation] = []
+    """How rows are split; the profile has each segment's own counts, where the data had its keys."""
     profile: str
     """base64 of the profile's bytes."""
     labels: dict[str, int] = {}
@@ -60,7 +63,7 @@ class Reference:
         self.version = record.version
         self.sha256 = record.sha256
         self.effective_from_ms = NEVER_MS if record.effective_from_ms is None else record.effective_from_ms
-        self.layout = Layout(tuple(record.features))
+        self.layout = Layout(tuple(record.features), tuple(record.segments))
 
     @cached_property
     def profile(self) -> Profile:
@@ -84,6 +87,7 @@ class Reference:
             version=version,
             rows=profile.n,
             features=list(profile.layout.features),
+            segments=list(profile.layout.segmentations),
             profile=base64.b64encode(profile.to_bytes()).decode(),
             labels=labels or {},
             time_range_ms=time_range_ms,
@@ -119,8 +123,15 @@ class Reference:
 
 def record_sha256(record: ReferenceRecord) -> str:
     """Return the hash of a record's content."""
-    content = msgspec.structs.replace(record, sha256="", effective_from_ms=None)
-    return hashlib.sha256(msgspec.json.encode(content, order="deterministic")).hexdigest()
+    content = msgspec.to_builtins(msgspec.structs.replace(record, sha256="", effective_from_ms=None), order="deterministic")
+    for name in _SINCE_FORMAT_1:  # records from before them have none
+        if not content[name]:
+            del content[name]
+    return hashlib.sha256(msgspec.json.encode(content)).hexdigest()
+
+
+_SINCE_FORMAT_1 = ("segments",)
+"""Fields that the first records did not have."""
 
 
 class References:

@@ -98,9 +98,11 @@ class Result(msgspec.Struct, kw_only=True):
     """`all`, or a segment's name."""
     revision: int
     n: int
-    """Rows that were compared."""
+    """Rows of the segment that were compared."""
+    n_ref: int
+    """Rows of the reference that they were compared with: of the same segment, or of all where it has none of that; 0 without one."""
     rows_other_layout: int
-    """Rows that came under another reference's layout; not compared."""
+    """Rows of the window that came under another reference's layout; not compared."""
     lost_offsets: int
     """Source offsets that retention took before they were read; > 0: the window is incomplete."""
     reference: str | None
@@ -120,16 +122,18 @@ class Result(msgspec.Struct, kw_only=True):
 
 
 def result_record(evidence: Evidence, findings: Sequence[Finding], policy_sha256: str) -> tuple[bytes, bytes]:
-    """Return (key, value) of a window's result; no wall-clock time inside."""
+    """Return (key, value) of the result of a segment of a window; no wall-clock time inside."""
     closed, window = evidence.closed, evidence.closed.window
-    identity = (closed.model, closed.version, closed.segment, window.start_ms, window.size_ms, window.step_ms)
+    mine = [finding for finding in findings if finding.measurement.segment == evidence.segment]
+    identity = (closed.model, closed.version, evidence.segment, window.start_ms, window.size_ms, window.step_ms)
     record = Result(
         model=closed.model,
         version=closed.version,
         window=ResultWindow(start_ms=window.start_ms, end_ms=window.end_ms, size_ms=window.size_ms, step_ms=window.step_ms),
-        segment=closed.segment,
+        segment=evidence.segment,
         revision=closed.revision,
-        n=closed.profile.n,
+        n=evidence.n,
+        n_ref=evidence.n_ref,
         rows_other_layout=closed.rows_other_layout,
         lost_offsets=closed.lost_offsets,
         reference=closed.reference.sha256 if closed.reference else None,
@@ -137,11 +141,11 @@ def result_record(evidence: Evidence, findings: Sequence[Finding], policy_sha256
         inspected=closed.profile.inspected,
         unexpected=closed.profile.unexpected,
         features={
-            name: _feature(compared, evidence.distances.get(name, {}), closed.profile.n)
+            name: _feature(compared, evidence.distances.get(name, {}), evidence.n)
             for name, compared in evidence.features.items()
         },
-        findings=[_finding(finding, closed.segment) for finding in findings if finding.verdict == "breach"],
-        insufficient=sorted({f.measurement.check for f in findings if f.verdict == "insufficient"}),
+        findings=[_finding(finding) for finding in mine if finding.verdict == "breach"],
+        insufficient=sorted({f.measurement.check for f in mine if f.verdict == "insufficient"}),
         source_offsets=closed.source_offsets,
     )
     return "|".join(map(str, identity)).encode(), orjson.dumps(msgspec.to_builtins(record), option=orjson.OPT_SORT_KEYS)
@@ -185,12 +189,12 @@ def _cells(compared: Compared) -> Cells:
     )
 
 
-def _finding(finding: Finding, segment: str) -> FindingResult:
+def _finding(finding: Finding) -> FindingResult:
     measurement = finding.measurement
     return FindingResult(
         check=measurement.check,
         feature=measurement.feature or None,
-        segment=segment,
+        segment=measurement.segment,
         severity=finding.severity,
         value=measurement.value,
         direction="below" if finding.is_below else "above",

@@ -13,6 +13,7 @@ from monitor.findings import ClosedWindow
 from monitor.layout import CategoryFeature, Layout, layout_of
 from monitor.profiles import Profile
 from monitor.reference import Reference
+from monitor.segments import Segmentation
 from monitor.windows import Window
 from tests.shapes import number_feature_of
 
@@ -28,7 +29,7 @@ def is_number(column: Sequence[Any]) -> bool:
     return any(isinstance(value, float) for value in column)
 
 
-def layout_from(columns: Columns, max_categories: int = 200) -> Layout:
+def layout_from(columns: Columns, max_categories: int = 200, segmentations: Sequence[Segmentation] = ()) -> Layout:
     """Return the layout that these columns get; texts beyond `max_categories` are known as `other`."""
     from monitor.sketches.bounded import key_hash
 
@@ -41,7 +42,7 @@ def layout_from(columns: Columns, max_categories: int = 200) -> Layout:
         ranked = sorted(counts, key=lambda value: (-counts[value], value))
         other = tuple(sorted(map(key_hash, ranked[max_categories:])))
         features.append(CategoryFeature(name=name, values=tuple(ranked[:max_categories]), other=other))
-    return layout_of(features)
+    return layout_of(features, segmentations)
 
 
 def profile_of(layout: Layout, columns: Columns, unexpected: dict[str, int] | None = None, inspected: int = 0) -> Profile:
@@ -63,8 +64,8 @@ def profile_of(layout: Layout, columns: Columns, unexpected: dict[str, int] | No
     return profile
 
 
-def reference_of(columns: Columns, max_categories: int = 200) -> Reference:
-    layout = layout_from(columns, max_categories)
+def reference_of(columns: Columns, max_categories: int = 200, segmentations: Sequence[Segmentation] = ()) -> Reference:
+    layout = layout_from(columns, max_categories, segmentations)
     return Reference.build("credit", "7", profile_of(layout, columns))
 
 
@@ -73,5 +74,5 @@ def closed(reference: Reference | None, columns: Columns, at: int = 0, **changes
     layout = reference.layout if reference else Layout()
     profile = profile_of(layout, columns, changes.pop("unexpected", None), changes.pop("inspected", 0))
     window = Window(end_ms=(at + 1) * HOUR_MS, size_ms=HOUR_MS, step_ms=HOUR_MS)
-    made = ClosedWindow("credit", "7", window, "all", profile, reference, 0, 0, 0, {"predictions": {"0": [0, 99]}})
+    made = ClosedWindow("credit", "7", window, profile, reference, 0, 0, 0, {"predictions": {"0": [0, 99]}})
     return made._replace(**changes)

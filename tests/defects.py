@@ -29,7 +29,7 @@ def skip_row_offset_check() -> list[Undo]:
     original = ingest.IngestPartition._wait
 
     def wait(self: Any, pane: Any, *args: Any) -> None:
-        pane.hi = -1
+        pane.his = [-1] * len(pane.his)
         original(self, pane, *args)
 
     return [_replace(ingest.IngestPartition, "_wait", wait)]

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable
 from monitor.checks.drift import drift
 from monitor.checks.health import health
 from monitor.checks.traffic import traffic
+from monitor.checks.worst_segments import worst_segments
 from monitor.findings import Evidence, Measurement
 
 Check = Callable[[Evidence], Iterable[Measurement]]
 
-CHECKS: tuple[Check, ...] = (drift, health, traffic)
+CHECKS: tuple[Check, ...] = (drift, health, traffic, worst_segments)

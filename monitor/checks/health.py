@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from monitor.chance import critical_excess, critical_extremes, excess_p, extremes_p
 from monitor.findings import Compared, Evidence, Measurement
+from monitor.segments import ALL
 
 MIN_ROWS = 30
 """Below, a ratio says nothing."""
@@ -16,9 +17,8 @@ HAD_IT_RATIO = 0.1
 
 def health(evidence: Evidence) -> Iterator[Measurement]:
     """Yield the ratios of bad values, each with its value in the reference."""
-    rows = evidence.closed.profile.n
+    rows, rows_ref = evidence.n, evidence.n_ref
     for name, compared in evidence.features.items():
-        rows_ref = evidence.closed.reference.profile.n if evidence.closed.reference else 0
         yield _missing(name, compared, rows, rows_ref)
         yield _ratio("schema.wrong_type", name, compared.window.wrong_type, rows, rows_ref)
         yield _absent(name, compared, rows, rows_ref)
@@ -81,7 +81,7 @@ def _out_of_range(name: str, compared: Compared) -> Measurement:
 def _unexpected(evidence: Evidence) -> Iterator[Measurement]:
     """Yield the share of inspected rows with the most frequent name that the reference does not have."""
     profile = evidence.closed.profile
-    if evidence.closed.reference is None:
+    if evidence.closed.reference is None or evidence.segment != ALL:
         return
     names = dict(sorted(profile.unexpected.items()))
     measured = _ratio("schema.unexpected_feature", "", max(names.values(), default=0), profile.inspected, 0)

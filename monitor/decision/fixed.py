@@ -16,7 +16,7 @@ def decide(model: str, measurements: Iterable[Measurement], rules: RuleSet) -> l
     """Return a finding per measurement that a rule is for, in order."""
     findings = []
     for measurement in measurements:
-        rule = rules.rule(measurement.check, model, measurement.feature)
+        rule = rules.rule(measurement.check, model, measurement.segment, measurement.feature)
         if rule is not None:
             is_below = rule.below is not None
             verdict = _verdict(measurement, rule.threshold, is_below=is_below)

@@ -7,7 +7,7 @@ the clock of a silent partition, is written down (offset, value) before it has a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -24,7 +24,7 @@ from monitor.stages import partials
 from monitor.stages.cursor import Cursor, Position
 from monitor.stages.kept import KeptReferences
 from monitor.stages.panes import Pane, groups, load_pane, pane_key, windows_changed
-from monitor.stages.rows import CLOSED, EMITTED, META, OPEN, Versions, key_parts
+from monitor.stages.rows import CLOSED, EMITTED, META, OPEN, Stored, Versions, key_parts
 from monitor.stages.settings import ModelSettings, Settings
 from monitor.windows import FOREVER_MS, NEVER_MS
 
@@ -103,6 +103,7 @@ class IngestPartition:
         self._waiting_rows = 0
         self._dead_letters: list[Message] = []
         self._collected: list[bytes] = []
+        self._leftover: list[bytes] = []
         self._snapshot: list[tuple[Pane, int, int]] = []
         self._snapshot_closed: tuple[dict[int, int], bool] = ({}, False)
         self._versions = Versions(rows, epoch)
@@ -124,18 +125,21 @@ class IngestPartition:
             stored.topic_id = stored.topic_id or self._meta.topic_id
             self._meta = stored
             self._cursor = Cursor(stored.position, best[META].hi)
+        blocks: dict[tuple[str, str, int], dict[int, Stored]] = {}
         for key in [key for key in best if key.startswith(b"pane|")]:
-            _, model, version, start, size = key_parts(key)
-            settings = self._settings.model(model)
+            _, model, version, start, size, block = key_parts(key)
             if int(start) + int(size) <= self._meta.gc_upto.get(f"{model}|{version}", NEVER_MS):
                 self._versions.drop(key)  # a paused owner wrote it again after it had been collected
                 continue
-            if int(size) != settings.pane_ms:
+            if int(size) != self._settings.model(model).pane_ms:
                 raise windows_changed(model)
-            row = (best[key].state, best[key].hi, best[key].payload)
-            pane = load_pane(model, version, int(start), row, settings, self._references)
+            blocks.setdefault((model, version, int(start)), {})[int(block)] = best[key]
+        for (model, version, start_ms), of_pane in blocks.items():
+            pane = load_pane(model, version, start_ms, of_pane, self._settings.model(model), self._references)
             pane.emitted_ms = self._now_ms
-            self._panes[key] = pane
+            self._panes[pane.key] = pane
+            if pane.state == EMITTED:
+                self._leftover += pane.keys[1:]
         best.clear()
 
     def _check_identity(self, stored: _Meta) -> None:
@@ -173,7 +177,12 @@ class IngestPartition:
         for pane in self._panes.values():
             if pane.state == OPEN:
                 pane.lost += n_lost
-                self._dirty.add(pane.key)
+                self._touch(pane)
+
+    def _touch(self, pane: Pane) -> None:
+        """The store has not what all rows of a pane have in common as it is here."""
+        pane.dirty.add(0)
+        self._dirty.add(pane.key)
 
     def feed(self, records: Sequence[Record], now_ms: int) -> None:
         """Fold a batch; see ports.PartitionStage."""
@@ -394,14 +403,15 @@ class IngestPartition:
         for pane in self._panes.values():
             if self._is_due(pane):
                 pane.state = CLOSED
-                self._dirty.add(pane.key)
+                self._touch(pane)
         for key in self._collected:  # gc_upto, which covers them, became durable with the last checkpoint
             self._versions.drop(key)
-        self._collected = self._collect()
+        self._collected = self._leftover + self._collect()
+        self._leftover = []
         if not (self._dirty or self._meta_dirty or self._versions.has_dropped or self._collected):
             return None
         changed = [self._panes[key] for key in sorted(self._dirty) if key in self._panes]
-        rows = [(pane.key, pane.state, pane.hi, pane.to_bytes()) for pane in changed]
+        rows = [row for pane in changed for row in pane.rows()]
         meta = (self._cursor.hi, _encode(self._meta))
         checkpoint = self._versions.snapshot(rows + self._kept.new_rows(), meta, self._dead_letters, retire=self._may_retire)
         self._dirty, self._meta_dirty = set(), False
@@ -432,8 +442,7 @@ class IngestPartition:
                 if not ripe:
                     break
                 self._meta.gc_upto[name] = max(end_ms, self._meta.gc_upto.get(name, NEVER_MS))
-                collected.append(key)
-                del self._panes[key]
+                collected += self._panes.pop(key).keys
         return collected
 
     def committed(self, checkpoint: Checkpoint) -> None:
@@ -453,7 +462,7 @@ class IngestPartition:
         topic = self._settings.topic("partials")
         panes = [p for p in self._panes.values() if p.state == CLOSED and p.durable == (CLOSED, p.hi)]
         panes.sort(key=lambda p: (p.end_ms, p.key))
-        first = tuple(Message(topic, p.model.encode(), partials.encode(self._partial(p))) for p in panes)
+        first = tuple(Message(topic, p.model.encode(), partials.encode(part)) for p in panes for part in self._partials(p))
         closed, idle = self._durable_closed
         is_news = self._durable_closed != self._sent_closed and (closed or idle)
         is_repeat = (closed or idle) and now_ms - self._sent_ms >= self._settings.watermark_every_ms
@@ -466,28 +475,30 @@ class IngestPartition:
         then = tuple(Message(topic, None, mark, q) for q in range(self._settings.partials_partitions))
         return Outbox(first, then, _Sent(tuple(p.key for p in panes), self._durable_closed))
 
-    def _partial(self, pane: Pane) -> partials.Partial:
+    def _partials(self, pane: Pane) -> Iterator[partials.Partial]:
+        """Yield a partial per block of segments."""
         assert pane.profile is not None
-        return partials.Partial(
-            source=self._meta.topic,
-            partition=self._meta.partition,
-            epoch=self._epoch,
-            hi=pane.hi,
-            model=pane.model,
-            version=pane.version,
-            start_ms=pane.start_ms,
-            size_ms=pane.settings.pane_ms,
-            first=pane.first,
-            last=pane.last,
-            clock_before_ms=pane.clock_before,
-            n=pane.profile.n,
-            lost=pane.lost,
-            reference=pane.reference_sha256,
-            settings=pane.settings.sha256,
-            chunk=0,
-            chunks=1,
-            profile=pane.profile.to_bytes(),
-        )
+        for chunk in range(len(pane.his)):
+            yield partials.Partial(
+                source=self._meta.topic,
+                partition=self._meta.partition,
+                epoch=self._epoch,
+                hi=pane.hi,
+                model=pane.model,
+                version=pane.version,
+                start_ms=pane.start_ms,
+                size_ms=pane.settings.pane_ms,
+                first=pane.first,
+                last=pane.last,
+                clock_before_ms=pane.clock_before,
+                n=pane.profile.n,
+                lost=pane.lost,
+                reference=pane.reference_sha256,
+                settings=pane.settings.sha256,
+                chunk=chunk,
+                chunks=len(pane.his),
+                profile=pane.profile.block_bytes(chunk),
+            )
 
     def emitted(self, outbox: Outbox, now_ms: int) -> None:
         """All of the outbox is on the topic."""
@@ -496,7 +507,8 @@ class IngestPartition:
         for key in sent.panes:
             pane = self._panes[key]
             pane.state, pane.profile, pane.emitted_ms = EMITTED, None, now_ms
-            self._dirty.add(key)
+            self._touch(pane)
+            self._leftover += pane.keys[1:]
         self._sent_closed, self._sent_ms = sent.watermark, now_ms
 
     # --- telemetry

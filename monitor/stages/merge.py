@@ -27,15 +27,16 @@ from monitor.stages.merge_rows import (
     Row,
     Sealed,
     Share,
-    add_profile,
-    encode,
     is_ripe,
+    newest,
+    partial_key,
+    place_of,
     share_of,
     spans,
     window_key,
 )
 from monitor.stages.panes import windows_changed
-from monitor.stages.rows import CLOSED, EMITTED, META, OPEN, Versions, key_parts, row_key
+from monitor.stages.rows import CLOSED, EMITTED, META, OPEN, Stored, Versions, key_parts, row_key
 from monitor.stages.settings import Settings
 from monitor.windows import NEVER_MS, Window
 
@@ -95,10 +96,11 @@ class MergePartition:
         self._cursor = Cursor(self._meta.position)
         self._meta_dirty = False
         self._models: dict[str, ModelRows] = {}
-        self._dirty: dict[bytes, Row[list[Arrived]] | Row[Sealed] | Row[Final]] = {}
+        self._arrived: dict[bytes, Arrived] = {}
+        self._dirty: dict[bytes, Row[Sealed] | Row[Final]] = {}
         self._leftover: list[bytes] = []
         self._collected: list[bytes] = []
-        self._snapshot: list[tuple[Row[list[Arrived]] | Row[Sealed] | Row[Final], int, int]] = []
+        self._snapshot: list[tuple[Row[Sealed] | Row[Final], int, int]] = []
         self._versions = Versions(rows, epoch)
         self._kept = KeptReferences(references, self._versions.best)
         self._load()
@@ -120,35 +122,53 @@ class MergePartition:
             stored.topic_id = stored.topic_id or self._meta.topic_id
             self._meta = stored
             self._cursor = Cursor(stored.position, best[META].hi)
+        pieces: dict[bytes, dict[int, Stored]] = {}
         for key in list(best):
             kind, *parts = key_parts(key)
-            if kind in ("pane", "sealed"):
-                self._load_pane(key, kind, parts)
-            elif kind == "window":
-                self._load_window(key, parts)
+            if kind == "reference" or key == META:
+                continue
+            if self._is_collected(kind, parts):
+                self._versions.drop(key)
+            elif best[key].hi <= self._cursor.hi:
+                if kind == "partial":
+                    self._load_partial(key, best[key])
+                else:
+                    whole, _, piece = key.rpartition(b"|")
+                    pieces.setdefault(whole, {})[int(piece)] = best[key]
+        for key, of_row in pieces.items():
+            self._load_row(key, of_row)
         best.clear()
         for name, model in self._models.items():
             self._rebuild_due(name, model)
 
-    def _load_pane(self, key: bytes, kind: str, parts: list[str]) -> None:
-        name, _, start, size = parts[0], parts[1], int(parts[2]), int(parts[3])
-        stored = self._versions.best[key]
-        if start + size <= self._meta.gc_panes.get(name, NEVER_MS):
-            self._versions.drop(key)
-            return
-        self._check_pane(name, size)
-        if kind == "pane":
-            self._model(name).take_pane(parts, key, stored, self._cursor.hi)
-        elif stored.hi <= self._cursor.hi:
-            self._model(name).take_sealed(parts, key, stored)
+    def _is_collected(self, kind: str, parts: list[str]) -> bool:
+        """Whether a row belongs to what has been collected: a paused owner wrote it again."""
+        if kind == "window":
+            name, end, size, step = parts[:4]
+            return int(end) <= self._meta.gc_windows.get(f"{name}|{size}|{step}", NEVER_MS)
+        name, _, start, size = parts[:4]
+        return int(start) + int(size) <= self._meta.gc_panes.get(name, NEVER_MS)
 
-    def _load_window(self, key: bytes, parts: list[str]) -> None:
-        name, end, size, step = parts[0], int(parts[1]), int(parts[2]), int(parts[3])
-        stored = self._versions.best[key]
-        if end <= self._meta.gc_windows.get(f"{name}|{size}|{step}", NEVER_MS):
-            self._versions.drop(key)
-        elif stored.hi <= self._cursor.hi:
-            self._model(name).take_window(parts, key, stored, self._now_ms)
+    def _load_partial(self, key: bytes, stored: Stored) -> None:
+        partial = partials.decode(stored.payload)
+        assert isinstance(partial, partials.Partial)
+        self._check_pane(partial.model, partial.size_ms)
+        arrivals = self._model(partial.model).arrivals(partial)
+        arrivals.setdefault(partial.hi, {})[partial.chunk] = Arrived(key, stored.hi, partial, stored.payload)
+
+    def _load_row(self, key: bytes, pieces: Mapping[int, Stored]) -> None:
+        kind, name, *parts = key_parts(key)
+        if kind == "sealed":
+            self._check_pane(name, int(parts[2]))
+            pane = Row.load(key, pieces, Sealed)
+            if pane is not None:
+                self._model(name).sealed.setdefault(int(parts[1]), {})[parts[0]] = pane
+            return
+        final = Row.load(key, pieces, Final)
+        if final is not None:
+            final.sent_ms = self._now_ms
+            window = Window(*map(int, parts))
+            self._model(name).final.setdefault(window.spec, []).append((window, final))
 
     def _check_pane(self, model: str, size_ms: int) -> None:
         if size_ms != self._settings.model(model).pane_ms:
@@ -203,31 +223,27 @@ class MergePartition:
         name, start = partial.model, partial.start_ms
         model = self._model(name)
         self._check_pane(name, partial.size_ms)
-        source = f"{partial.source}|{partial.partition}"
         sealed = model.sealed.get(start, {}).get(partial.version)
         if sealed is not None:
-            self._count_late(partial, sealed.value.shares.get(source))
+            self._count_late(partial, sealed.value.shares.get(place_of(partial)))
             return
         if start + partial.size_ms <= self._meta.gc_panes.get(name, NEVER_MS) or self._is_passed(model, start):
             self._count_late(partial, None)
             return
-        place = f"{source}|{partial.chunk}"
-        rows = model.arriving.setdefault((start, partial.version), {})
-        row = rows.get(place)
-        if row is None:
-            key = row_key("pane", name, partial.version, start, partial.size_ms, source, partial.chunk)
-            row = rows[place] = Row(key, OPEN, -1, [])
-        if row.value and partial.hi <= row.value[-1].hi:
+        arrivals = model.arrivals(partial)
+        known = newest(arrivals)
+        if partial.chunk in arrivals.get(partial.hi, {}) or (known and partial.hi < known[0].partial.hi):
             self._meta.duplicates += 1
             return
-        row.value.append(Arrived(offset, partial.hi, partial.n, data))
-        row.hi = offset
-        self._dirty[row.key] = row
+        arrived = Arrived(partial_key(partial), offset, partial, data)
+        arrivals.setdefault(partial.hi, {})[partial.chunk] = self._arrived[arrived.key] = arrived
         self._expect(name, model, start)
 
     def _count_late(self, partial: partials.Partial, share: Share | None) -> None:
         """Count the rows by which a partial exceeds what its pane was sealed with."""
-        place = f"{partial.model}|{partial.version}|{partial.start_ms}|{partial.source}|{partial.partition}"
+        if partial.chunk:
+            return  # the first block says how many rows the others are of
+        place = f"{partial.model}|{partial.version}|{partial.start_ms}|{place_of(partial)}"
         hi, n = self._meta.late_shares.get(place, (share.hi, share.n) if share else (-1, 0))
         if partial.hi <= hi:
             self._meta.duplicates += 1
@@ -321,25 +337,33 @@ class MergePartition:
 
     def _seal(self, name: str, model: ModelRows, start: int, version: str, offset: int) -> None:
         """Merge what the source partitions sent of a pane before `offset` into one row, which nothing changes any more."""
-        rows = model.arriving.pop((start, version))
-        self._leftover += [row.key for row in rows.values()]
+        places = model.arriving.pop((start, version))
+        for arrived in (a for arrivals in places.values() for chunks in arrivals.values() for a in chunks.values()):
+            if self._arrived.pop(arrived.key, None) is None:
+                self._leftover.append(arrived.key)  # written before: deleted once the sealed pane is durable
         if version in model.sealed.get(start, {}):
             return  # sealed before a crash; these rows were about to be deleted
         by_reference: dict[str, Profile] = {}
         shares: dict[str, Share] = {}
         lost = 0
-        for place in sorted(rows):
-            partial = partials.decode(rows[place].value[-1].data)
-            assert isinstance(partial, partials.Partial)
-            profile = Profile.from_bytes(partial.profile, self._layout(partial.reference))
-            add_profile(by_reference, partial.reference, profile)
-            shares[f"{partial.source}|{partial.partition}"] = share_of(partial)
-            lost += partial.lost
+        for place in sorted(places):
+            for arrived in newest(places[place]):
+                partial = arrived.partial
+                self._merged(by_reference, partial.reference).add_block(partial.profile)
+                if not partial.chunk:
+                    shares[place] = share_of(partial)
+                    lost += partial.lost
         profiles = [(sha, by_reference[sha].to_bytes()) for sha in sorted(by_reference, key=self._age)]
         key = row_key("sealed", name, version, start, self._settings.model(name).pane_ms)
         row = Row(key, CLOSED, offset, Sealed(profiles, shares, lost))
         model.sealed.setdefault(start, {})[version] = row
         self._dirty[key] = row
+
+    def _merged(self, by_reference: dict[str, Profile], sha256: str) -> Profile:
+        """Return the profile that everything of one reference is added to."""
+        if sha256 not in by_reference:
+            by_reference[sha256] = Profile(self._layout(sha256))
+        return by_reference[sha256]
 
     def _age(self, sha256: str) -> tuple[int, str]:
         reference = self._references.by_sha256(sha256)
@@ -393,7 +417,7 @@ class MergePartition:
         for pane in sealed:
             spans(pane.shares, offsets)
             for sha, data in pane.profiles:
-                add_profile(by_reference, sha, Profile.from_bytes(data, self._layout(sha)))
+                self._merged(by_reference, sha).add_block(data)
         judged = max(by_reference, key=self._age, default=None)
         if judged is None:
             reference = self._references.at(name, version, window.start_ms)
@@ -405,7 +429,6 @@ class MergePartition:
             model=name,
             version=version,
             window=window,
-            segment="all",
             profile=profile,
             reference=reference,
             revision=0,
@@ -433,15 +456,20 @@ class MergePartition:
         """Return what changed since the last checkpoint."""
         for key in self._collected:  # the marks that cover them became durable with the last checkpoint
             self._versions.drop(key)
-        self._collected = [key for key in self._leftover + self._collect() if key not in self._dirty]
+        self._collected = self._leftover + self._collect()
         self._leftover = []
-        if not (self._dirty or self._meta_dirty or self._versions.has_dropped):
+        if not (self._dirty or self._arrived or self._meta_dirty or self._versions.has_dropped):
             return None
-        rows = [(row.key, row.state, row.hi, encode(row.value)) for row in self._dirty.values()]
+        rows = [(a.key, OPEN, a.at, a.data) for a in self._arrived.values()]
+        for row in self._dirty.values():
+            pieces = row.pieces()
+            rows += pieces
+            self._leftover += row.keys[len(pieces) :]
+            row.n_pieces = len(pieces)
         self._snapshot = [(row, row.state, row.hi) for row in self._dirty.values()]
         meta = (self._cursor.hi, _encode(self._meta))
         checkpoint = self._versions.snapshot(rows + self._kept.new_rows(), meta, retire=self._may_retire)
-        self._dirty, self._meta_dirty = {}, False
+        self._arrived, self._dirty, self._meta_dirty = {}, {}, False
         return checkpoint
 
     @property
@@ -465,7 +493,7 @@ class MergePartition:
             while len(finals) > 1 and self._is_ripe(finals[0][1]):
                 window, row = finals.pop(0)
                 self._meta.gc_windows[f"{name}|{spec.size_ms}|{spec.step_ms}"] = window.end_ms
-                collected.append(row.key)
+                collected += row.keys
         return collected
 
     def _collect_panes(self, name: str, model: ModelRows) -> list[bytes]:
@@ -479,7 +507,7 @@ class MergePartition:
             if start + settings.pane_ms > needed_from or any(row.hi > self._durable_hi for row in rows):
                 break
             self._meta.gc_panes[name] = max(start + settings.pane_ms, self._meta.gc_panes.get(name, NEVER_MS))
-            collected += [row.key for row in model.sealed.pop(start).values()]
+            collected += [key for row in model.sealed.pop(start).values() for key in row.keys]
         return collected
 
     def _needed_from(self, window: Window, row: Row[Final]) -> int:

@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import struct
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
+import cramjam
 import msgspec
 
-from monitor.profiles import Profile
 from monitor.stages import partials
-from monitor.stages.rows import EMITTED, OPEN, Stored, row_key
+from monitor.stages.rows import EMITTED, Stored, row_key
 from monitor.windows import Window, WindowSpec
-
-
-class Arrived(msgspec.Struct, array_like=True):
-    """One cumulative partial as it arrived: at which offset of `partials`, and its bytes."""
-
-    at: int
-    hi: int
-    n: int
-    data: bytes
 
 
 class Share(msgspec.Struct, array_like=True):
@@ -55,19 +47,28 @@ class Final(msgspec.Struct, kw_only=True):
     alerts: list[tuple[bytes, bytes]] = []
 
 
-T = TypeVar("T", list[Arrived], Sealed, Final)
+@dataclass(slots=True)
+class Arrived:
+    """One block of a cumulative partial as it stands on `partials`; immutable. at: its offset there."""
 
-encode = msgspec.msgpack.Encoder().encode
-_decoders = {
-    "pane": msgspec.msgpack.Decoder(list[Arrived]).decode,
-    "sealed": msgspec.msgpack.Decoder(Sealed).decode,
-    "window": msgspec.msgpack.Decoder(Final).decode,
-}
+    key: bytes
+    at: int
+    partial: partials.Partial
+    data: bytes
+
+
+Arrivals = dict[int, dict[int, Arrived]]
+"""hi → chunk → block: what one source partition has sent of a pane."""
+
+T = TypeVar("T", Sealed, Final)
 
 
 @dataclass(slots=True)
 class Row(Generic[T]):
-    """A row: `hi` is the offset of `partials` that made it what it is. durable: (state, hi) of the last durable version."""
+    """A sealed pane or a final window: `hi` is the offset of `partials` that made it what it is.
+
+    durable: (state, hi) of the last durable version. n_pieces: rows that hold it in the store.
+    """
 
     key: bytes
     state: int
@@ -75,23 +76,48 @@ class Row(Generic[T]):
     value: T
     sent_ms: int = 0
     durable: tuple[int, int] | None = None
+    n_pieces: int = 0
 
     @property
     def is_durable(self) -> bool:
         """Whether it stands in the store as it is here."""
         return self.durable == (self.state, self.hi)
 
+    @property
+    def keys(self) -> list[bytes]:
+        """Keys of the rows that hold it in the store."""
+        return [piece_key(self.key, i) for i in range(self.n_pieces)]
+
+    def pieces(self) -> list[tuple[bytes, int, int, bytes]]:
+        """Return the rows (key, state, hi, payload) that hold it; the first says how many there are, none is above `PIECE_BYTES`."""
+        data = bytes(cramjam.zstd.compress(_encode(self.value), level=1))
+        parts = [data[i : i + PIECE_BYTES] for i in range(0, len(data), PIECE_BYTES)]
+        parts[0] = _N_PIECES.pack(len(parts)) + parts[0]
+        self.n_pieces = max(self.n_pieces, len(parts))
+        return [(piece_key(self.key, i), self.state, self.hi, part) for i, part in enumerate(parts)]
+
+    @classmethod
+    def load(cls, key: bytes, pieces: Mapping[int, Stored], kind: type[T]) -> Row[T] | None:
+        """Return what `pieces` wrote; None when its first row is not there, as where it was about to be deleted."""
+        head = pieces.get(0)
+        if head is None:
+            return None
+        n = _N_PIECES.unpack_from(head.payload)[0]
+        data = head.payload[_N_PIECES.size :] + b"".join(pieces[i].payload for i in range(1, n))
+        value = _DECODE[kind](bytes(cramjam.zstd.decompress(data)))
+        return cls(key, head.state, head.hi, value, durable=(head.state, head.hi), n_pieces=len(pieces))
+
 
 @dataclass(slots=True)
 class ModelRows:
     """A model's rows.
 
-    arriving: (pane start, version) → source|partition|chunk → partials. sealed: pane start → version → pane.
+    arriving: (pane start, version) → source|partition → what has arrived. sealed: pane start → version → pane.
     final: specification → final windows kept, by end; the last one carries the decision state.
     due: windows that have rows, or may be published empty, and are not final.
     """
 
-    arriving: dict[tuple[int, str], dict[str, Row[list[Arrived]]]] = field(default_factory=dict)
+    arriving: dict[tuple[int, str], dict[str, Arrivals]] = field(default_factory=dict)
     sealed: dict[int, dict[str, Row[Sealed]]] = field(default_factory=dict)
     final: dict[WindowSpec, list[tuple[Window, Row[Final]]]] = field(default_factory=dict)
     due: set[Window] = field(default_factory=set)
@@ -101,41 +127,43 @@ class ModelRows:
         finals = self.final.get(spec)
         return finals[-1][0].end_ms if finals else None
 
-    def take_pane(self, parts: list[str], key: bytes, stored: Stored, upto: int) -> None:
-        """Take in a stored row of arriving partials as it was at offset `upto`: a crash may have left it ahead of meta."""
-        arrived = [a for a in load(stored, "pane") if a.at <= upto]
-        if arrived:
-            row: Row[list[Arrived]] = Row(key, OPEN, arrived[-1].at, arrived)
-            self.arriving.setdefault((int(parts[2]), parts[1]), {})["|".join(parts[4:])] = row
-
-    def take_sealed(self, parts: list[str], key: bytes, stored: Stored) -> None:
-        """Take in a stored sealed pane."""
-        row: Row[Sealed] = Row(key, stored.state, stored.hi, load(stored, "sealed"))
-        self.sealed.setdefault(int(parts[2]), {})[parts[1]] = row
-
-    def take_window(self, parts: list[str], key: bytes, stored: Stored, now_ms: int) -> None:
-        """Take in a stored final window."""
-        window = Window(int(parts[1]), int(parts[2]), int(parts[3]))
-        row: Row[Final] = Row(key, stored.state, stored.hi, load(stored, "window"), now_ms, (stored.state, stored.hi))
-        self.final.setdefault(window.spec, []).append((window, row))
+    def arrivals(self, partial: partials.Partial) -> Arrivals:
+        """Return what the partial's source partition has sent of its pane so far, to be added to."""
+        places = self.arriving.setdefault((partial.start_ms, partial.version), {})
+        return places.setdefault(place_of(partial), {})
 
 
-def load(stored: Stored, kind: str) -> Any:
-    """Return what a row's payload holds."""
-    return _decoders[kind](stored.payload)
+PIECE_BYTES = 512 << 10
+_N_PIECES = struct.Struct(">H")
+_encode = msgspec.msgpack.Encoder().encode
+_DECODE: dict[type, Callable[[bytes], Any]] = {kind: msgspec.msgpack.Decoder(kind).decode for kind in (Sealed, Final)}
+
+
+def piece_key(key: bytes, piece: int) -> bytes:
+    """Return the key of one of the rows that hold a sealed pane or a final window."""
+    return key + f"|{piece}".encode()
+
+
+def place_of(partial: partials.Partial) -> str:
+    """Return the source partition that a partial is of."""
+    return f"{partial.source}|{partial.partition}"
+
+
+def newest(arrivals: Arrivals) -> list[Arrived]:
+    """Return the blocks of the partial with the greatest `hi` of which all have arrived, in order; empty when there is none."""
+    complete = [hi for hi, chunks in arrivals.items() if len(chunks) == next(iter(chunks.values())).partial.chunks]
+    return [arrivals[max(complete)][chunk] for chunk in sorted(arrivals[max(complete)])] if complete else []
+
+
+def partial_key(partial: partials.Partial) -> bytes:
+    """Return the row key of a block of a partial."""
+    pane = (partial.model, partial.version, partial.start_ms, partial.size_ms)
+    return row_key("partial", *pane, partial.source, partial.partition, partial.chunk, partial.hi)
 
 
 def window_key(model: str, window: Window) -> bytes:
     """Return the row key of a final window."""
     return row_key("window", model, window.end_ms, window.size_ms, window.step_ms)
-
-
-def add_profile(into: dict[str, Profile], sha256: str, profile: Profile) -> None:
-    """Merge a profile with those of the same reference."""
-    if sha256 in into:
-        into[sha256].merge(profile)
-    else:
-        into[sha256] = profile
 
 
 def share_of(partial: partials.Partial) -> Share:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from itertools import pairwise
 
 import msgspec
 import numpy as np
@@ -13,7 +14,7 @@ from monitor.formats import Format
 from monitor.layout import Layout
 from monitor.profiles import Profile
 from monitor.reference import Reference, References
-from monitor.stages.rows import EMITTED, OPEN, row_key
+from monitor.stages.rows import EMITTED, OPEN, Stored, row_key
 from monitor.stages.settings import ModelSettings
 from monitor.windows import NEVER_MS
 
@@ -22,7 +23,7 @@ NO_FEATURES = Layout()
 
 
 class _Stored(msgspec.Struct, array_like=True):
-    """A pane row's payload; no profile once it is emitted."""
+    """The payload of a block of a pane; no profile once the pane is emitted."""
 
     reference: str
     settings: str
@@ -38,14 +39,15 @@ _decode = msgspec.msgpack.Decoder(_Stored).decode
 
 
 class Pane:
-    """State OPEN, CLOSED or EMITTED. `hi` is the last offset folded, `first` and `last` the rows' own; waiting rows are beyond.
+    """State OPEN, CLOSED or EMITTED; stored as one row per block of segments, of which the first one tells the state.
 
-    clock_before: the partition's clock before `first`. lost: offsets that retention took while it was open.
-    durable: (state, hi) of the last durable version.
+    his: by block, the last offset folded: equal, but for a crash that left some rows ahead of others. `first` and `last` are the rows'
+    own offsets; waiting rows are beyond. clock_before: the partition's clock before `first`. lost: offsets that retention took while it
+    was open. durable: (state, hi) of the last durable version. dirty: blocks that the store has not as they are here.
     """
 
     __slots__ = (
-        "clock_before", "durable", "emitted_ms", "end_ms", "first", "hi", "key", "last", "lost", "model", "profile",
+        "clock_before", "dirty", "durable", "emitted_ms", "end_ms", "first", "his", "key", "last", "lost", "model", "profile",
         "reference", "settings", "start_ms", "state", "version", "waiting", "waiting_offsets",
     )  # fmt: skip
 
@@ -57,25 +59,39 @@ class Pane:
         self.end_ms = start_ms + settings.pane_ms
         self.settings = settings
         self.reference = reference
-        self.profile: Profile | None = Profile(reference.layout if reference else NO_FEATURES)
+        layout = reference.layout if reference else NO_FEATURES
+        self.profile: Profile | None = Profile(layout)
         self.state = OPEN
-        self.hi = self.first = self.last = -1
+        self.first = self.last = -1
+        self.his = [-1] * len(layout.blocks)
         self.clock_before = NEVER_MS
         self.lost = 0
         self.waiting: list[object] = []
         self.waiting_offsets: list[int] = []
+        self.dirty: set[int] = set()
         self.durable: tuple[int, int] | None = None
         self.emitted_ms = 0
+
+    @property
+    def hi(self) -> int:
+        """Last offset folded into all rows."""
+        return self.his[0]
 
     @property
     def reference_sha256(self) -> str:
         """Of the reference whose layout the profile has; "" without one."""
         return self.reference.sha256 if self.reference else ""
 
+    @property
+    def keys(self) -> list[bytes]:
+        """Row key of every block."""
+        return [block_key(self.key, block) for block in range(len(self.his))]
+
     def wait(self, payloads: list[object], offsets: Int, clock_before_ms: int) -> None:
-        """Let rows wait, less those that the pane holds already: after a crash it may be ahead of meta."""
-        if offsets[0] <= self.hi:
-            new = int(np.searchsorted(offsets, self.hi, side="right"))
+        """Let rows wait, less those that every block holds already: after a crash they may be ahead of meta."""
+        held = min(self.his)
+        if offsets[0] <= held:
+            new = int(np.searchsorted(offsets, held, side="right"))
             payloads, offsets = payloads[new:], offsets[new:]
             if not payloads:
                 return
@@ -89,46 +105,85 @@ class Pane:
         """Fold the rows that wait into the profile; return how many."""
         assert self.profile is not None
         n = len(self.waiting)
-        if n:
-            offsets = np.array(self.waiting_offsets, np.int64)
-            self.profile.update(wire.columns(self.profile.layout, self.waiting, offsets))
-            self.hi = self.last = int(offsets[-1])
-            self.waiting, self.waiting_offsets = [], []
+        if not n:
+            return 0
+        offsets = np.array(self.waiting_offsets, np.int64)
+        before = self.profile.rows.copy()
+        for begin, end, blocks in self._pieces(offsets):
+            batch = wire.columns(self.profile.layout, self.waiting[begin:end], offsets[begin:end])
+            self.profile.update(batch, blocks)
+        self.dirty |= self.profile.layout.blocks_of(np.flatnonzero(self.profile.rows != before))
+        last = int(offsets[-1])
+        self.his = [max(hi, last) for hi in self.his]
+        self.last = max(self.last, last)
+        self.waiting, self.waiting_offsets = [], []
         return n
 
-    def to_bytes(self) -> bytes:
-        """Return the row's payload."""
-        profile = b"" if self.profile is None or self.state == EMITTED else self.profile.to_bytes()
-        return _encode(
-            _Stored(self.reference_sha256, self.settings.sha256, self.first, self.last, self.clock_before, self.lost, profile)
-        )
+    def _pieces(self, offsets: Int) -> Iterator[tuple[int, int, list[int] | None]]:
+        """Yield ranges of waiting rows with the blocks that do not hold them yet; None: none does, as is usual."""
+        if offsets[0] > max(self.his):
+            yield 0, len(offsets), None
+            return
+        borders = np.searchsorted(offsets, sorted(set(self.his)), side="right").tolist()
+        for begin, end in pairwise(sorted({0, *borders, len(offsets)})):
+            blocks = [block for block, hi in enumerate(self.his) if hi < offsets[begin]]
+            if blocks:
+                yield begin, end, blocks
+
+    def rows(self) -> list[tuple[bytes, int, int, bytes]]:
+        """Return a row (key, state, hi, payload) per dirty block, which are then not dirty any more."""
+        profile = None if self.state == EMITTED else self.profile
+        blocks = sorted(self.dirty) if profile else [0]
+        facts = (self.reference_sha256, self.settings.sha256, self.first, self.last, self.clock_before, self.lost)
+        rows = []
+        for block in blocks:
+            payload = _encode(_Stored(*facts, profile.block_bytes(block) if profile else b""))
+            rows.append((block_key(self.key, block), self.state, self.his[block], payload))
+        self.dirty.clear()
+        return rows
 
 
 def pane_key(model: str, version: str, start_ms: int, settings: ModelSettings) -> bytes:
-    """Return the row key of a pane; its length is part of it."""
+    """Return what the row keys of a pane's blocks begin with; its length is part of it."""
     return row_key("pane", model, version, start_ms, settings.pane_ms)
 
 
-def load_pane(
-    model: str, version: str, start_ms: int, stored: tuple[int, int, bytes], settings: ModelSettings, references: References
-) -> Pane:
-    """Return a pane from its row (state, hi, payload). Raises StateMismatch when it was made under other settings.
+def block_key(pane: bytes, block: int) -> bytes:
+    """Return the row key of a block of a pane.
 
-    What is not emitted is open: whether it is closed is decided anew, from the clock in meta.
+    >>> block_key(b"pane|credit|7|0|3600000", 2)
+    b'pane|credit|7|0|3600000|2'
     """
-    state, hi, payload = stored
-    row = _decode(payload)
-    if row.settings != settings.sha256:
+    return pane + f"|{block}".encode()
+
+
+def load_pane(
+    model: str, version: str, start_ms: int, blocks: Mapping[int, Stored], settings: ModelSettings, references: References
+) -> Pane:
+    """Return a pane from the rows of its blocks. Raises StateMismatch when it was made under other settings.
+
+    A block without a row has no events up to meta's offset. What is not emitted is open: whether it is closed is decided anew, from the
+    clock in meta.
+    """
+    rows = {block: _decode(stored.payload) for block, stored in blocks.items()}
+    if any(row.settings != settings.sha256 for row in rows.values()):
         raise windows_changed(model)
-    reference = references.by_sha256(row.reference) if row.reference else None
-    if row.reference and reference is None:
-        raise StateMismatch(f"the reference {row.reference[:12]} of a pane is not in the state")
+    sha256 = next(iter(rows.values())).reference
+    reference = references.by_sha256(sha256) if sha256 else None
+    if sha256 and reference is None:
+        raise StateMismatch(f"the reference {sha256[:12]} of a pane is not in the state")
     pane = Pane(model, version, start_ms, settings, reference)
-    pane.hi, pane.first, pane.last, pane.clock_before, pane.lost = hi, row.first, row.last, row.clock_before, row.lost
-    if state == EMITTED:
-        pane.state, pane.profile, pane.durable = EMITTED, None, (EMITTED, hi)
-    else:
-        pane.profile = Profile.from_bytes(row.profile, reference.layout if reference else NO_FEATURES)
+    assert pane.profile is not None
+    head = rows.get(0)
+    if head is not None:
+        pane.first, pane.last, pane.clock_before, pane.lost = head.first, head.last, head.clock_before, head.lost
+        if blocks[0].state == EMITTED:
+            pane.his = [blocks[0].hi] * len(pane.his)
+            pane.state, pane.profile, pane.durable = EMITTED, None, (EMITTED, blocks[0].hi)
+            return pane
+    for block, row in rows.items():
+        pane.profile.add_block(row.profile)
+        pane.his[block] = blocks[block].hi
     return pane
 
 

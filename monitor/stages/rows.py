@@ -14,7 +14,7 @@ from typing import NamedTuple
 from monitor.errors import StaleOwner, UnknownCodec
 from monitor.ports import Checkpoint, Message
 
-CODEC_VERSION = 1
+CODEC_VERSION = 2
 OPEN, CLOSED, EMITTED = 0, 1, 2
 
 META = b"meta"

@@ -38,7 +38,7 @@ REFERENCE = Reference.build("m", "1", profile(X_REF, C_REF))
 
 
 def window(x: np.ndarray, c: list[object], i: int = 0, **changes: object) -> ClosedWindow:
-    closed = ClosedWindow("m", "1", Window((i + 1) * HOUR, HOUR, HOUR), "all", profile(x, c), REFERENCE, 0, 0, 0, {})
+    closed = ClosedWindow("m", "1", Window((i + 1) * HOUR, HOUR, HOUR), profile(x, c), REFERENCE, 0, 0, 0, {})
     return closed._replace(**changes)  # type: ignore[arg-type]
 
 

@@ -5,6 +5,7 @@ import pytest
 from monitor.checks import CHECKS
 from monitor.pipeline import gather
 from monitor.policy import DEFAULT_RULE_SET, DEFAULT_RULES, SEVERITIES, Rule, RuleSet
+from monitor.segments import Key, Segmentation
 from tests.closed_windows import closed, reference_of
 
 
@@ -23,12 +24,14 @@ from tests.closed_windows import closed, reference_of
     ],
 )
 def test_features_are_names_or_wildcards(patterns: tuple[str, ...], feature: str, applies: bool) -> None:
-    assert Rule(above=1, features=patterns).applies("credit", feature) is applies
-    assert Rule(above=1, models=patterns).applies(feature, "x") is applies
+    assert Rule(above=1, features=patterns).applies("credit", "all", feature) is applies
+    assert Rule(above=1, models=patterns).applies(feature, "all", "x") is applies
+    assert Rule(above=1, segments=patterns).applies("credit", feature, "x") is (applies if patterns else feature == "all")
 
 
 def test_each_check_has_a_default_rule_and_each_rule_a_check() -> None:
-    reference = reference_of({"x": [float(i) for i in range(200)], "c": ["a", "b"] * 100})
+    by_c = Segmentation((Key(name="c"),), (("a",),))
+    reference = reference_of({"x": [float(i) for i in range(200)], "c": ["a", "b"] * 100}, segmentations=[by_c])
     evidence = gather(closed(reference, {"x": [1.0] * 200, "c": ["a"] * 200}, inspected=1))
     assert {m.check for check in CHECKS for m in check(evidence)} == set(DEFAULT_RULES)
 
