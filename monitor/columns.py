@@ -14,6 +14,7 @@ from monitor.events import Rejection
 Float = npt.NDArray[np.float64]
 Int = npt.NDArray[np.int64]
 Codes = npt.NDArray[np.uint8]
+Bool = npt.NDArray[np.bool_]
 
 
 class Special(IntEnum):
@@ -45,6 +46,23 @@ class NoValue(Enum):
 
 
 @dataclass(slots=True)
+class Envelope:
+    """What `n` events say beside model, time and features; nothing of it is required.
+
+    ids: of the events that have one, UTF-8. sample_rates: likewise, each in (0, 1], shape (k,) float64.
+    schemas, producers, statuses: n values each, None where an event has none; the whole is None where no event has any of these fields.
+    wrong_type: rows by name of a field that was there and could not be used.
+    """
+
+    ids: Sequence[bytes]
+    sample_rates: Float
+    wrong_type: dict[str, int]
+    schemas: Sequence[str | None] | None = None
+    producers: Sequence[str | None] | None = None
+    statuses: Sequence[str | None] | None = None
+
+
+@dataclass(slots=True)
 class ColumnBatch:
     """`n` rows, columns in the order of `Layout.numbers` and `Layout.categories`.
 
@@ -52,6 +70,7 @@ class ColumnBatch:
     specials: (n_numbers, n) uint8 of `Special`, or None when every number is a finite value.
     categories: per feature n of str | int | float | bool, None (null) or `NoValue`.
     unexpected: rows by name of a feature that the layout does not have, among the `inspected` rows only.
+    envelope: None where rows are no events (a reference's).
     """
 
     n: int
@@ -60,6 +79,7 @@ class ColumnBatch:
     categories: Sequence[Sequence[object]]
     inspected: int = 0
     unexpected: dict[str, int] | None = None
+    envelope: Envelope | None = None
 
     def numbers_or(self, fill: Float | float) -> Float:
         """Return `numbers` with `fill` (broadcast) where there is no finite value."""

@@ -17,6 +17,7 @@ from monitor.errors import StateMismatch, UnknownCodec
 from monitor.layout import Layout, NumberFeature, canonical
 from monitor.sketches import bounded, varint
 from monitor.sketches.moments import exact_sums_by_row, mean_std
+from monitor.stream_facts import StreamFacts
 
 CODEC_VERSION = 1
 N_SEGMENTS = 1
@@ -55,6 +56,7 @@ class _Wire(msgspec.Struct, array_like=True):
     unseen: list[dict[int, int]]
     inspected: int
     unexpected: dict[str, int]
+    stream: bytes = b""
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -69,9 +71,10 @@ class Profile:
     minimum, maximum: (n_segments, n_numbers) float64, ±inf where nothing was counted.
     unseen: per category feature, never-seen values by hash, the `bounded.DEFAULT_BOUND` smallest (all rows only).
     unexpected: rows by name of a feature outside the layout, out of `inspected` rows, likewise bounded.
+    stream: what is known of the rows as events, and of events that are no rows; empty for a reference's rows. All rows only.
     """
 
-    __slots__ = ("counts", "inspected", "layout", "maximum", "minimum", "rows", "sums", "unexpected", "unseen")
+    __slots__ = ("counts", "inspected", "layout", "maximum", "minimum", "rows", "stream", "sums", "unexpected", "unseen")
 
     def __init__(self, layout: Layout) -> None:
         n_numbers = len(layout.numbers)
@@ -84,6 +87,7 @@ class Profile:
         self.unseen: list[dict[int, int]] = [{} for _ in layout.categories]
         self.inspected = 0
         self.unexpected: dict[str, int] = {}
+        self.stream = StreamFacts()
 
     @property
     def n(self) -> int:
@@ -145,6 +149,7 @@ class Profile:
         self.unseen = [bounded.merged(pair) for pair in zip(self.unseen, other.unseen, strict=True)]
         self.inspected += other.inspected
         self._add_unexpected(other.unexpected)
+        self.stream.merge(other.stream)
 
     def summary(self, name: str, segment: int = 0) -> FeatureSummary:
         """Return what was counted of one feature. Raises KeyError for a name outside the layout."""
@@ -192,6 +197,7 @@ class Profile:
             unseen=self.unseen,
             inspected=self.inspected,
             unexpected=dict(sorted(self.unexpected.items())),
+            stream=self.stream.to_wire(),
         )
         return bytes([CODEC_VERSION]) + bytes(cramjam.zstd.compress(_encode(wire), level=3))
 
@@ -213,6 +219,7 @@ class Profile:
         profile.unseen = wire.unseen
         profile.inspected = wire.inspected
         profile.unexpected = wire.unexpected
+        profile.stream = StreamFacts.from_wire(wire.stream)
         return profile
 
 

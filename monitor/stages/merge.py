@@ -28,6 +28,7 @@ from monitor.stages.merge_rows import (
     Sealed,
     Share,
     add_profile,
+    count_rows,
     encode,
     is_ripe,
     share_of,
@@ -390,8 +391,10 @@ class MergePartition:
         """Merge a window's panes under the newest of their references."""
         by_reference: dict[str, Profile] = {}
         offsets: dict[str, dict[str, list[int]]] = {}
+        rows: dict[str, dict[str, int]] = {}
         for pane in sealed:
             spans(pane.shares, offsets)
+            count_rows(pane.shares, rows)
             for sha, data in pane.profiles:
                 add_profile(by_reference, sha, Profile.from_bytes(data, self._layout(sha)))
         judged = max(by_reference, key=self._age, default=None)
@@ -401,6 +404,8 @@ class MergePartition:
         else:
             reference = self._references.by_sha256(judged) if judged else None
             profile = by_reference.pop(judged)
+        for other in by_reference.values():
+            profile.stream.merge(other.stream)  # whatever their layout, they are rows of this window
         return ClosedWindow(
             model=name,
             version=version,
@@ -412,6 +417,7 @@ class MergePartition:
             rows_other_layout=sum(other.n for other in by_reference.values()),
             lost_offsets=sum(pane.lost for pane in sealed),
             source_offsets=offsets,
+            partition_rows=rows,
         )
 
     # --- time, checkpoint, sending

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import msgspec
 import numpy as np
 
-from monitor.columns import Int
+from monitor.columns import Bool, Int
 from monitor.errors import StateMismatch
 from monitor.formats import Format
 from monitor.layout import Layout
@@ -45,8 +45,8 @@ class Pane:
     """
 
     __slots__ = (
-        "clock_before", "durable", "emitted_ms", "end_ms", "first", "hi", "key", "last", "lost", "model", "profile",
-        "reference", "settings", "start_ms", "state", "version", "waiting", "waiting_offsets",
+        "clock_before", "durable", "emitted_ms", "end_ms", "first", "hi", "key", "last", "lost", "marks", "model", "profile",
+        "reference", "settings", "start_ms", "state", "version", "waiting",
     )  # fmt: skip
 
     def __init__(self, model: str, version: str, start_ms: int, settings: ModelSettings, reference: Reference | None) -> None:
@@ -63,7 +63,7 @@ class Pane:
         self.clock_before = NEVER_MS
         self.lost = 0
         self.waiting: list[object] = []
-        self.waiting_offsets: list[int] = []
+        self.marks: list[Int] = []
         self.durable: tuple[int, int] | None = None
         self.emitted_ms = 0
 
@@ -72,28 +72,46 @@ class Pane:
         """Of the reference whose layout the profile has; "" without one."""
         return self.reference.sha256 if self.reference else ""
 
-    def wait(self, payloads: list[object], offsets: Int, clock_before_ms: int) -> None:
-        """Let rows wait, less those that the pane holds already: after a crash it may be ahead of meta."""
-        if offsets[0] <= self.hi:
-            new = int(np.searchsorted(offsets, self.hi, side="right"))
-            payloads, offsets = payloads[new:], offsets[new:]
+    def wait(self, payloads: list[object], marks: Int, clock_before_ms: int) -> None:
+        """Let rows wait, less those that the pane holds already: after a crash it may be ahead of meta.
+
+        marks: offset, event time, record timestamp and clock of each row, shape (4, n).
+        """
+        if marks[0, 0] <= self.hi:
+            new = int(np.searchsorted(marks[0], self.hi, side="right"))
+            payloads, marks = payloads[new:], marks[:, new:]
             if not payloads:
                 return
-        if self.first < 0:
-            self.first, self.clock_before = int(offsets[0]), clock_before_ms
+        self._reach(int(marks[0, 0]), clock_before_ms)
         self.waiting += payloads
-        self.waiting_offsets += offsets.tolist()
+        self.marks.append(marks)
         self.state = OPEN
+
+    def witness(self, offsets: Int, is_late: Bool, by_ms: Int, clock_before_ms: int) -> None:
+        """Count records of a batch that are in no window (outsiders.py), less those counted already, after its rows wait."""
+        assert self.profile is not None
+        new = offsets > self.hi
+        if new.any():
+            self._reach(int(offsets[new][0]), clock_before_ms)
+            self.profile.stream.add_late(by_ms[new & is_late].tolist())
+            self.profile.stream.add_future(by_ms[new & ~is_late].tolist())
+            self.hi = self.last = int(offsets[-1])
+
+    def _reach(self, offset: int, clock_before_ms: int) -> None:
+        if self.first < 0 or offset < self.first:
+            self.first, self.clock_before = offset, clock_before_ms
 
     def fold(self, wire: Format) -> int:
         """Fold the rows that wait into the profile; return how many."""
         assert self.profile is not None
         n = len(self.waiting)
         if n:
-            offsets = np.array(self.waiting_offsets, np.int64)
-            self.profile.update(wire.columns(self.profile.layout, self.waiting, offsets))
-            self.hi = self.last = int(offsets[-1])
-            self.waiting, self.waiting_offsets = [], []
+            offsets, *clocks = np.concatenate(self.marks, axis=1)
+            batch = wire.columns(self.profile.layout, self.waiting, offsets)
+            self.profile.update(batch)
+            self.profile.stream.add_rows(batch.envelope, *clocks)
+            self.hi = self.last = max(self.hi, int(offsets[-1]))
+            self.waiting, self.marks = [], []
         return n
 
     def to_bytes(self) -> bytes:
