@@ -36,8 +36,8 @@ class AlertWindow(msgspec.Struct, kw_only=True):
     revision: int
     completeness: float
     """Rows that were judged, among those known of: not those under another layout, nor offsets that retention took."""
-    late_dropped: int | None = None
-    """Rows that came too late; null while that is not counted per window."""
+    late_dropped: int
+    """Rows that came too late while this window was current: at its partition's clock, not at the row's own time."""
 
 
 class AlertReference(msgspec.Struct, kw_only=True):
@@ -200,6 +200,7 @@ def _window(evidence: Evidence) -> AlertWindow:
         kind=window.spec.kind,
         revision=closed.revision,
         completeness=closed.profile.n / known if known else 1.0,
+        late_dropped=closed.profile.stream.count("late"),
     )
 
 

@@ -15,6 +15,7 @@ Float = npt.NDArray[np.float64]
 Int = npt.NDArray[np.int64]
 Codes = npt.NDArray[np.uint8]
 Objects = npt.NDArray[np.object_]
+Bool = npt.NDArray[np.bool_]
 
 
 class Special(IntEnum):
@@ -46,6 +47,23 @@ class NoValue(Enum):
 
 
 @dataclass(slots=True)
+class Envelope:
+    """What `n` events say beside model, time and features; nothing of it is required.
+
+    ids: of the events that have one, UTF-8. sample_rates: likewise, each in (0, 1], shape (k,) float64.
+    schemas, producers, statuses: n values each, None where an event has none; the whole is None where no event has any of these fields.
+    wrong_type: rows by name of a field that was there and could not be used.
+    """
+
+    ids: Sequence[bytes]
+    sample_rates: Float
+    wrong_type: dict[str, int]
+    schemas: Sequence[str | None] | None = None
+    producers: Sequence[str | None] | None = None
+    statuses: Sequence[str | None] | None = None
+
+
+@dataclass(slots=True)
 class ColumnBatch:
     """`n` rows, columns in the order of `Layout.numbers` and `Layout.categories`.
 
@@ -54,6 +72,7 @@ class ColumnBatch:
     categories: per feature n of str | int | float | bool, None (null) or `NoValue`.
     unexpected: rows by name of a feature that the layout does not have, among the `inspected` rows only.
     tags: per tag of `Layout.tags` n of str, or anything else where there is none.
+    envelope: None where rows are no events (a reference's).
     """
 
     n: int
@@ -63,6 +82,7 @@ class ColumnBatch:
     inspected: int = 0
     unexpected: dict[str, int] | None = None
     tags: Sequence[Sequence[object]] = ()
+    envelope: Envelope | None = None
 
     def numbers_or(self, fill: Float | float) -> Float:
         """Return `numbers` with `fill` (broadcast) where there is no finite value."""

@@ -6,6 +6,7 @@ import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -35,7 +36,9 @@ class ClosedWindow(NamedTuple):
     lost_offsets: int
     """Source offsets that retention took before they were read; > 0 means that the window is incomplete."""
     source_offsets: dict[str, dict[str, list[int]]]
-    """topic → partition → [first, last]"""
+    """topic → partition → [first, last] offset of what the window counts, late and future rows included"""
+    partition_rows: Mapping[str, Mapping[str, int]] = MappingProxyType({})
+    """topic → partition → rows, without those that have none"""
 
 
 class Judgement(NamedTuple):

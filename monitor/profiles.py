@@ -17,6 +17,7 @@ from monitor.errors import StateMismatch, UnknownCodec
 from monitor.layout import Layout, NumberFeature, canonical
 from monitor.sketches import bounded, varint
 from monitor.sketches.moments import exact_sums_by_group, mean_std
+from monitor.stream_facts import StreamFacts
 
 CODEC_VERSION = 2
 _KNOWN_VERSIONS = (1, 2)
@@ -55,6 +56,7 @@ class _Wire(msgspec.Struct, array_like=True):
     unseen: list[dict[int, int]]
     inspected: int
     unexpected: dict[str, int]
+    stream: bytes
 
 
 class _WireV1(msgspec.Struct, array_like=True):
@@ -74,7 +76,7 @@ class _WireV1(msgspec.Struct, array_like=True):
         """Return the same content as of today."""
         sums = [part for pair in self.sums for part in pair]
         rest = (self.minimum, self.maximum, self.unseen, self.inspected, self.unexpected)
-        return _Wire(self.layout, 0, self.rows, self.counts, sums, *rest)
+        return _Wire(self.layout, 0, self.rows, self.counts, sums, *rest, stream=b"")
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -90,9 +92,10 @@ class Profile:
     minimum, maximum: (n_segments, n_numbers) float64, ±inf where nothing was counted.
     unseen: per category feature, never-seen values by hash, the `bounded.DEFAULT_BOUND` smallest (all rows only).
     unexpected: rows by name of a feature outside the layout, out of `inspected` rows, likewise bounded (all rows only).
+    stream: what is known of the rows as events, and of events that are no rows; empty for a reference's rows (all rows only).
     """
 
-    __slots__ = ("counts", "inspected", "layout", "maximum", "minimum", "rows", "sums", "unexpected", "unseen")
+    __slots__ = ("counts", "inspected", "layout", "maximum", "minimum", "rows", "stream", "sums", "unexpected", "unseen")
 
     def __init__(self, layout: Layout) -> None:
         n_segments, n_numbers = len(layout.segments), len(layout.numbers)
@@ -105,6 +108,7 @@ class Profile:
         self.unseen: list[dict[int, int]] = [{} for _ in layout.categories]
         self.inspected = 0
         self.unexpected: dict[str, int] = {}
+        self.stream = StreamFacts()
 
     @property
     def n(self) -> int:
@@ -195,6 +199,7 @@ class Profile:
         self.unseen = [bounded.merged(pair) for pair in zip(self.unseen, other.unseen, strict=True)]
         self.inspected += other.inspected
         self._add_unexpected(other.unexpected)
+        self.stream.merge(other.stream)
 
     def _add_segments(self, other: Profile, segments: slice) -> None:
         self.rows[segments] += other.rows[segments]
@@ -258,6 +263,7 @@ class Profile:
             unseen=self.unseen if is_first else [],
             inspected=self.inspected if is_first else 0,
             unexpected=dict(sorted(self.unexpected.items())) if is_first else {},
+            stream=self.stream.to_wire() if is_first else b"",
         )
         return bytes([CODEC_VERSION]) + bytes(cramjam.zstd.compress(_encode(wire), level=3))
 
@@ -290,6 +296,7 @@ class Profile:
             self.unseen = [bounded.merged(pair) for pair in zip(self.unseen, wire.unseen, strict=True)]
             self.inspected += wire.inspected
             self._add_unexpected(wire.unexpected)
+            self.stream.merge(StreamFacts.from_wire(wire.stream))
 
 
 def _unpack(data: bytes) -> _Wire:

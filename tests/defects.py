@@ -51,7 +51,8 @@ def late_by_timer() -> list[Undo]:
     original = ingest.IngestPartition._run_clock
 
     def run_clock(self: Any, *args: Any) -> Any:
-        return np.maximum(original(self, *args), self._now_ms)
+        running, clock = original(self, *args)
+        return np.maximum(running, self._now_ms), clock
 
     return [_replace(ingest.IngestPartition, "_run_clock", run_clock)]
 

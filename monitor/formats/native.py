@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
-from monitor.columns import ColumnBatch, DecodedBatch, Int, NoValue
+from monitor.columns import ColumnBatch, DecodedBatch, Envelope, Float, Int, NoValue
 from monitor.event_time import INVALID_MS, JSON_TYPES, TimeUnit, times_ms
 from monitor.events import DEFAULT_VERSION, Rejection, RejectionReason, Tick, is_name
 from monitor.feature_reader import FeatureReader
@@ -29,14 +29,21 @@ MAX_NAME_CHARS = 128
 
 _MAX_READERS = 1_024
 
-_OUTPUT_TYPES: dict[str, Any] = {"prediction": str | int | float | bool, "score": float, "latency_ms": float}
+_SCALAR = str | int | float | bool
+_OPTIONAL_TYPES: dict[str, Any] = {"prediction": _SCALAR, "score": float, "latency_ms": float} | dict.fromkeys(
+    ("id", "schema", "producer", "status", "sample_rate"), _SCALAR
+)
+"""What an optional field is read as: a field of the envelope as any scalar, so that a number for a text does not cost the slow path."""
+
+MIN_SAMPLE_RATE = 1e-6
+"""A smaller rate is taken for a mistake: one logged event in a million."""
 
 _Key = tuple[str, str | int | None]
 _key_of = attrgetter("model", "version")
 
 
 class Event(msgspec.Struct, kw_only=True, gc=False):
-    """The fields that are read. An output is UNSET, None, a value, or `NoValue.WRONG_TYPE`.
+    """The fields that are read. An optional one is UNSET, None, a value, or `NoValue.WRONG_TYPE`.
 
     features: a row of some `FeatureReader`, or Raw.
     """
@@ -48,6 +55,11 @@ class Event(msgspec.Struct, kw_only=True, gc=False):
     prediction: Any = msgspec.UNSET
     score: Any = msgspec.UNSET
     latency_ms: Any = msgspec.UNSET
+    id: Any = msgspec.UNSET
+    schema: Any = msgspec.UNSET
+    producer: Any = msgspec.UNSET
+    status: Any = msgspec.UNSET
+    sample_rate: Any = msgspec.UNSET
 
 
 class _Known(NamedTuple):
@@ -79,7 +91,7 @@ class NativeFormat:
             [
                 ("time", JSON_TYPES[self._time_unit]),
                 ("features", features),
-                *((name, wanted | None, msgspec.UNSET) for name, wanted in _OUTPUT_TYPES.items()),
+                *((name, wanted | None, msgspec.UNSET) for name, wanted in _OPTIONAL_TYPES.items()),
             ],
             bases=(Event,),
             rename={"time": self._time_field},
@@ -152,7 +164,7 @@ class NativeFormat:
         return event if is_object(event.features) else None
 
     def _read_by_field(self, value: bytes | None) -> Event | Tick | Rejection:
-        """Read what the typed decode could not: an event of which an output is wrong-typed, a tick, or the exact reason."""
+        """Read what the typed decode could not: an event with a wrong-typed optional field, a tick, or the exact reason."""
         fields = parse_fields(value, self._max_event_bytes)
         if isinstance(fields, Rejection):
             return fields
@@ -167,8 +179,8 @@ class NativeFormat:
             if isinstance(part, Rejection):
                 return part
         model, time, _, version = parts
-        outputs = {name: _output(fields, name) for name in _OUTPUT_TYPES}
-        return Event(model=model, time=time, features=fields["features"], version=version, **outputs)
+        optional = {name: _optional(fields, name) for name in _OPTIONAL_TYPES}
+        return Event(model=model, time=time, features=fields["features"], version=version, **optional)
 
     def _refused(self, keys: Sequence[_Key], times: Int) -> dict[int, Rejection]:
         """Return by place the events whose model or version is no name, or whose time is none."""
@@ -192,6 +204,7 @@ class NativeFormat:
                 for row, payload in zip(rows, payloads, strict=True)
             ]
         batch = reader.columns(rows, events)
+        batch.envelope = _envelope(events)
         inspected = np.flatnonzero(offsets % INSPECT_EVERY == 0).tolist()
         batch.inspected = len(inspected)
         batch.unexpected = self._unexpected([payloads[i] for i in inspected], reader.names)
@@ -253,9 +266,54 @@ def _index(keys: Sequence[_Key]) -> tuple[list[tuple[str, str]], Int]:
     return list(places), np.array([places[texts[key]] for key in keys], np.int64)
 
 
-def _output(fields: Fields, name: str) -> Any:
-    """Return an optional output: UNSET, None, its value, or `NoValue.WRONG_TYPE`."""
+def _optional(fields: Fields, name: str) -> Any:
+    """Return an optional field: UNSET, None, its value, or `NoValue.WRONG_TYPE`."""
     if name not in fields:
         return msgspec.UNSET
-    found = typed(fields, name, _OUTPUT_TYPES[name], null=None)
+    found = typed(fields, name, _OPTIONAL_TYPES[name], null=None)
     return NoValue.WRONG_TYPE if isinstance(found, Rejection) else found
+
+
+def _envelope(events: Sequence[Any]) -> Envelope:
+    """Return what events say of themselves. Written out, because every event passes here; no field, no work."""
+    unset, wrong = msgspec.UNSET, dict[str, int]()
+    try:
+        ids = [event.id.encode() for event in events]
+    except AttributeError:  # an id left out, or no text
+        ids = [text.encode() for text in _only(str, "id", [event.id for event in events], wrong) if text is not None]
+    if not [1 for e in events if not (e.schema is e.producer is e.status is e.sample_rate is unset)]:
+        return Envelope(ids, _NO_RATES, wrong)
+    schemas = _only(str, "schema", [event.schema for event in events], wrong)
+    producers = _only(str, "producer", [event.producer for event in events], wrong)
+    statuses = _only(str, "status", [event.status for event in events], wrong)
+    return Envelope(ids, _rates_of([event.sample_rate for event in events], wrong), wrong, schemas, producers, statuses)
+
+
+_NO_RATES = np.zeros(0, np.float64)
+
+
+def _only(kind: type, name: str, values: list[Any], wrong: dict[str, int]) -> list[Any]:
+    """Return values of one type, None in place of all others; count in `wrong` those that are neither absent nor null."""
+    types = set(map(type, values))
+    if types == {kind}:
+        return values
+    absent = (type(None), msgspec.UnsetType)
+    if not types <= {kind, *absent}:
+        _count(wrong, name, sum(type(value) is not kind and type(value) not in absent for value in values))
+    return [value if type(value) is kind else None for value in values]
+
+
+def _rates_of(values: list[Any], wrong: dict[str, int]) -> Float:
+    """Return the sample rates that can be."""
+    if set(map(type, values)) != {float}:
+        values = [float(value) if type(value) is int and value == 1 else value for value in values]
+        values = [rate for rate in _only(float, "sample_rate", values, wrong) if rate is not None]
+    rates = np.array(values, np.float64)
+    fits = (rates >= MIN_SAMPLE_RATE) & (rates <= 1)
+    _count(wrong, "sample_rate", len(rates) - int(np.count_nonzero(fits)))
+    return rates if fits.all() else rates[fits]
+
+
+def _count(into: dict[str, int], name: str, n: int) -> None:
+    if n:
+        into[name] = into.get(name, 0) + n

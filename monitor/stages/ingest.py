@@ -23,6 +23,7 @@ from monitor.reference import References
 from monitor.stages import partials
 from monitor.stages.cursor import Cursor, Position
 from monitor.stages.kept import KeptReferences
+from monitor.stages.outsiders import RunningClock, outsiders_of
 from monitor.stages.panes import Pane, groups, load_pane, pane_key, windows_changed
 from monitor.stages.rows import CLOSED, EMITTED, META, OPEN, Stored, Versions, key_parts
 from monitor.stages.settings import ModelSettings, Settings
@@ -196,11 +197,16 @@ class IngestPartition:
         self._now_ms = now_ms
         batch = self._wire.decode(records)
         clock_before = self.clock_ms
-        accepted = self._refuse(batch, records, now_ms)
-        running = self._run_clock(batch, records, accepted)
+        accepted, future = self._refuse(batch, records, now_ms)
+        future = self._known(batch, accepted, future)
+        running, clock = self._run_clock(batch, records, accepted)
         self._count_others(batch, records)
-        if len(accepted):
-            self._gather(batch, accepted, running, clock_before)
+        panes, late = self._gather(batch, accepted, running, clock_before) if len(accepted) else ([], accepted)
+        if len(late) or len(future):
+            self._witness(batch, late, future, clock)
+        for pane in panes:
+            if len(pane.waiting) >= FOLD_ROWS:
+                self._fold(pane)
         self._meta.quiet_since = now_ms
         self._meta.quiet_clock = self.clock_ms
         if len(accepted) or batch.ticks:
@@ -209,9 +215,10 @@ class IngestPartition:
         if self._waiting_rows > MAX_PENDING_ROWS:
             self._fold_all()
 
-    def _refuse(self, batch: DecodedBatch, records: Sequence[Record], now_ms: int) -> Int:
-        """Apply the future guard and the policy for unknown models; return the positions of the predictions that are left."""
+    def _refuse(self, batch: DecodedBatch, records: Sequence[Record], now_ms: int) -> tuple[Int, Int]:
+        """Apply the future guard and the policy for unknown models; return the positions of what is left, and of the future ones."""
         keep = np.ones(len(batch.offsets), bool)
+        future = ~keep
         if self._source.max_future_ms is not None and len(keep):
             limit = batch.record_ms
             if records[0].timestamp_type != LOG_APPEND_TIME:
@@ -233,7 +240,7 @@ class IngestPartition:
                 batch.rejections += [(o, Rejection(refusal, "model")) for o in batch.offsets[mine].tolist()]
             else:
                 self._meta.dropped += int(mine.sum())
-        return np.flatnonzero(keep)
+        return np.flatnonzero(keep), np.flatnonzero(future)
 
     def _refusal(self, model: str, known: set[str]) -> RejectionReason | str | None:
         if model in self._settings.models:
@@ -245,28 +252,38 @@ class IngestPartition:
         is_one_more = model not in known and len(known) >= self._settings.max_models
         return RejectionReason.MODEL_LIMIT if is_one_more else None
 
-    def _run_clock(self, batch: DecodedBatch, records: Sequence[Record], accepted: Int) -> Int:
-        """Move the clock over the batch; return its value at each accepted prediction, its own time included."""
+    def _known(self, batch: DecodedBatch, accepted: Int, future: Int) -> Int:
+        """Return those of the future predictions whose model and version had an accepted one before them: no others open a pane."""
+        keep = np.ones(len(future), bool)
+        for i in np.unique(batch.key_index[future]).tolist():
+            model, version = batch.keys[i]
+            if version not in self._meta.models.get(model, {}):
+                first = accepted[batch.key_index[accepted] == i][:1]
+                mine = batch.key_index[future] == i
+                keep[mine] = future[mine] > first if len(first) else False
+        return future[keep]
+
+    def _run_clock(self, batch: DecodedBatch, records: Sequence[Record], accepted: Int) -> tuple[Int, RunningClock]:
+        """Move the clock over the batch; return its value at each accepted prediction, its own time included, and the clock itself.
+
+        Without the clock of silence: a function of the log.
+        """
         times = np.minimum(batch.times_ms, batch.record_ms)[accepted]
         offsets = batch.offsets[accepted]
+        before = self._meta.max_ts
         marks = list(batch.ticks)
         if self._source.clock == "wall" and records[0].timestamp_type == LOG_APPEND_TIME:
             marks += [(r.offset, r.timestamp - self._source.max_delay_ms) for r in records]
-        if marks:
-            all_offsets = np.concatenate((np.array([o for o, _ in marks], np.int64), offsets))
-            all_times = np.concatenate((np.array([t for _, t in marks], np.int64), times))
-            order = np.argsort(all_offsets, kind="stable")
-            running = np.empty_like(all_times)
-            running[order] = np.maximum.accumulate(np.maximum(all_times[order], self._meta.max_ts))
-            self._meta.max_ts = max(self._meta.max_ts, int(all_times.max()))
-            running = running[len(marks) :]
-        elif len(times):
-            running = np.maximum.accumulate(np.maximum(times, self._meta.max_ts))
-            self._meta.max_ts = int(running[-1])
-        else:
-            running = times
-        clock: Int = np.maximum(running, self._meta.idle_clock)
-        return clock
+        n = len(marks)
+        if n:
+            offsets = np.concatenate((np.array([o for o, _ in marks], np.int64), offsets))
+            times = np.concatenate((np.array([t for _, t in marks], np.int64), times))
+        order = np.argsort(offsets, kind="stable") if n else np.arange(len(times))
+        moved = np.maximum.accumulate(np.maximum(times[order], before))
+        self._meta.max_ts = int(moved[-1]) if len(moved) else before
+        running = np.empty_like(moved)
+        running[order] = moved
+        return running[n:], RunningClock(offsets[order], moved, before, self._meta.idle_clock)
 
     def _count_others(self, batch: DecodedBatch, records: Sequence[Record]) -> None:
         self._meta.ticks += len(batch.ticks)
@@ -292,8 +309,12 @@ class IngestPartition:
         headers |= {f"__monitor.errors.{name}": str(value).encode() for name, value in facts.items()}
         return Message(self._settings.topic("dead-letter"), record.key, record.value, headers=headers)
 
-    def _gather(self, batch: DecodedBatch, accepted: Int, running: Int, clock_before: int) -> None:
-        """Sort accepted rows into late ones and panes."""
+    def _gather(self, batch: DecodedBatch, accepted: Int, logged: Int, clock_before: int) -> tuple[list[Pane], Int]:
+        """Let accepted rows wait in their panes; return these panes, and the positions of the rows that came too late.
+
+        logged: the clock at each row, as the log alone moves it.
+        """
+        running = np.maximum(logged, self._meta.idle_clock)
         key_index = batch.key_index[accepted]
         by_key = [self._settings.model(model) for model, _ in batch.keys]
         pane_ms = np.array([s.pane_ms for s in by_key], np.int64)[key_index]
@@ -301,17 +322,39 @@ class IngestPartition:
         starts = batch.times_ms[accepted] // pane_ms * pane_ms
         late = starts + pane_ms <= running - grace_ms
         before = np.concatenate(([clock_before], running[:-1]))
+        marks = np.stack((batch.offsets[accepted], batch.times_ms[accepted], batch.record_ms[accepted], logged))
+        panes = []
         for key, start, rows in groups(key_index, starts):
             model, version = batch.keys[key]
             on_time = rows[~late[rows]]
             pane = self._pane(model, version, start, by_key[key]) if len(on_time) else None
             if pane is not None and pane.state == EMITTED:
+                late[on_time] = True
                 pane, on_time = None, on_time[:0]
             counts = self._meta.models.setdefault(model, {}).setdefault(version, [0, 0])
             counts[COUNTED] += len(on_time)
             counts[LATE] += len(rows) - len(on_time)
             if pane is not None:
-                self._wait(pane, batch, accepted[on_time], before[on_time])
+                self._wait(pane, [batch.payloads[i] for i in accepted[on_time].tolist()], marks[:, on_time], before[on_time[0]])
+                panes.append(pane)
+        return panes, accepted[late]
+
+    def _wait(self, pane: Pane, payloads: list[object], marks: Int, clock_before: int) -> None:
+        waiting = len(pane.waiting)
+        pane.wait(payloads, marks, int(clock_before))
+        self._waiting_rows += len(pane.waiting) - waiting
+
+    def _witness(self, batch: DecodedBatch, late: Int, future: Int, clock: RunningClock) -> None:
+        """Count late and future rows where they belong: in the pane that holds the clock (outsiders.py)."""
+        found = outsiders_of(batch, late, future, clock)
+        if not len(found.offsets):
+            return
+        by_key = [self._settings.model(model) for model, _ in batch.keys]
+        pane_ms = np.array([s.pane_ms for s in by_key], np.int64)[found.key_index]
+        for key, start, rows in groups(found.key_index, found.clock_ms // pane_ms * pane_ms):
+            pane = self._pane(*batch.keys[key], start, by_key[key])
+            if pane.state != EMITTED:
+                pane.witness(found.offsets[rows], found.is_late[rows], found.ms[rows], int(found.before_ms[rows[0]]))
 
     def _pane(self, model: str, version: str, start_ms: int, settings: ModelSettings) -> Pane:
         """Return a pane, opened under the reference that applies at its start if it was not open."""
@@ -325,22 +368,13 @@ class IngestPartition:
                 self._kept.use(reference)
         return pane
 
-    def _wait(self, pane: Pane, batch: DecodedBatch, rows: Int, before: Int) -> None:
-        waiting = len(pane.waiting)
-        pane.wait([batch.payloads[i] for i in rows.tolist()], batch.offsets[rows], int(before[0]))
-        self._waiting_rows += len(pane.waiting) - waiting
-        if len(pane.waiting) >= FOLD_ROWS:
-            self._fold(pane)
-
     def _fold(self, pane: Pane) -> None:
-        n = pane.fold(self._wire)
-        if n:
-            self._waiting_rows -= n
-            self._dirty.add(pane.key)
+        self._waiting_rows -= pane.fold(self._wire)
+        self._dirty.add(pane.key)
 
     def _fold_all(self) -> None:
         for pane in self._panes.values():
-            if pane.waiting:
+            if pane.is_waiting:
                 self._fold(pane)
 
     # --- silence

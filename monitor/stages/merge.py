@@ -27,6 +27,7 @@ from monitor.stages.merge_rows import (
     Row,
     Sealed,
     Share,
+    count_rows,
     is_ripe,
     newest,
     partial_key,
@@ -414,8 +415,10 @@ class MergePartition:
         """Merge a window's panes under the newest of their references."""
         by_reference: dict[str, Profile] = {}
         offsets: dict[str, dict[str, list[int]]] = {}
+        rows: dict[str, dict[str, int]] = {}
         for pane in sealed:
             spans(pane.shares, offsets)
+            count_rows(pane.shares, rows)
             for sha, data in pane.profiles:
                 self._merged(by_reference, sha).add_block(data)
         judged = max(by_reference, key=self._age, default=None)
@@ -425,6 +428,8 @@ class MergePartition:
         else:
             reference = self._references.by_sha256(judged) if judged else None
             profile = by_reference.pop(judged)
+        for other in by_reference.values():
+            profile.stream.merge(other.stream)  # whatever their layout, they are rows of this window
         return ClosedWindow(
             model=name,
             version=version,
@@ -435,6 +440,7 @@ class MergePartition:
             rows_other_layout=sum(other.n for other in by_reference.values()),
             lost_offsets=sum(pane.lost for pane in sealed),
             source_offsets=offsets,
+            partition_rows=rows,
         )
 
     # --- time, checkpoint, sending

@@ -179,6 +179,15 @@ def spans(shares: Mapping[str, Share], into: dict[str, dict[str, list[int]]]) ->
         span[:] = [min(span[0], share.first), max(span[1], share.last)]
 
 
+def count_rows(shares: Mapping[str, Share], into: dict[str, dict[str, int]]) -> None:
+    """Add the rows of a pane's shares to topic → partition → rows."""
+    for place, share in shares.items():
+        if share.n:
+            source, partition = place.split("|")
+            rows = into.setdefault(source, {})
+            rows[partition] = rows.get(partition, 0) + share.n
+
+
 def is_ripe(row: Row[Final], durable_hi: int, now_ms: int, retire_after_ms: int) -> bool:
     """Whether a final window was sent, durably and long enough ago, so that it may be collected."""
     return row.state == EMITTED and row.is_durable and row.hi <= durable_hi and row.sent_ms + retire_after_ms <= now_ms

@@ -8,7 +8,7 @@ from itertools import pairwise
 import msgspec
 import numpy as np
 
-from monitor.columns import Int
+from monitor.columns import Bool, Int
 from monitor.errors import StateMismatch
 from monitor.formats import Format
 from monitor.layout import Layout
@@ -47,8 +47,8 @@ class Pane:
     """
 
     __slots__ = (
-        "clock_before", "dirty", "durable", "emitted_ms", "end_ms", "first", "his", "key", "last", "lost", "model", "profile",
-        "reference", "settings", "start_ms", "state", "version", "waiting", "waiting_offsets",
+        "clock_before", "dirty", "durable", "emitted_ms", "end_ms", "first", "his", "key", "last", "lost", "marks", "model",
+        "outsiders", "profile", "reference", "settings", "start_ms", "state", "version", "waiting",
     )  # fmt: skip
 
     def __init__(self, model: str, version: str, start_ms: int, settings: ModelSettings, reference: Reference | None) -> None:
@@ -67,7 +67,8 @@ class Pane:
         self.clock_before = NEVER_MS
         self.lost = 0
         self.waiting: list[object] = []
-        self.waiting_offsets: list[int] = []
+        self.marks: list[Int] = []
+        self.outsiders: list[tuple[Int, Bool, Int]] = []
         self.dirty: set[int] = set()
         self.durable: tuple[int, int] | None = None
         self.emitted_ms = 0
@@ -87,36 +88,61 @@ class Pane:
         """Row key of every block."""
         return [block_key(self.key, block) for block in range(len(self.his))]
 
-    def wait(self, payloads: list[object], offsets: Int, clock_before_ms: int) -> None:
-        """Let rows wait, less those that every block holds already: after a crash they may be ahead of meta."""
+    @property
+    def is_waiting(self) -> bool:
+        """Whether there is anything to fold."""
+        return bool(self.waiting or self.outsiders)
+
+    def wait(self, payloads: list[object], marks: Int, clock_before_ms: int) -> None:
+        """Let rows wait, less those that every block holds already: after a crash they may be ahead of meta.
+
+        marks: offset, event time, record timestamp and clock of each row, shape (4, n).
+        """
         held = min(self.his)
-        if offsets[0] <= held:
-            new = int(np.searchsorted(offsets, held, side="right"))
-            payloads, offsets = payloads[new:], offsets[new:]
+        if marks[0, 0] <= held:
+            new = int(np.searchsorted(marks[0], held, side="right"))
+            payloads, marks = payloads[new:], marks[:, new:]
             if not payloads:
                 return
-        if self.first < 0:
-            self.first, self.clock_before = int(offsets[0]), clock_before_ms
+        self._reach(int(marks[0, 0]), clock_before_ms)
         self.waiting += payloads
-        self.waiting_offsets += offsets.tolist()
+        self.marks.append(marks)
         self.state = OPEN
 
+    def witness(self, offsets: Int, is_late: Bool, by_ms: Int, clock_before_ms: int) -> None:
+        """Let records wait that are in no window (outsiders.py), less those that are counted already."""
+        new = offsets > self.hi
+        if new.any():
+            self._reach(int(offsets[new][0]), clock_before_ms)
+            self.outsiders.append((offsets[new], is_late[new], by_ms[new]))
+
+    def _reach(self, offset: int, clock_before_ms: int) -> None:
+        if self.first < 0 or offset < self.first:
+            self.first, self.clock_before = offset, clock_before_ms
+
     def fold(self, wire: Format) -> int:
-        """Fold the rows that wait into the profile; return how many."""
+        """Fold what waits into the profile; return how many rows."""
         assert self.profile is not None
-        n = len(self.waiting)
-        if not n:
-            return 0
-        offsets = np.array(self.waiting_offsets, np.int64)
+        n, last = len(self.waiting), self.last
         before = self.profile.rows.copy()
-        for begin, end, blocks in self._pieces(offsets):
-            batch = wire.columns(self.profile.layout, self.waiting[begin:end], offsets[begin:end])
-            self.profile.update(batch, blocks)
+        if n:
+            marks = np.concatenate(self.marks, axis=1)
+            for begin, end, blocks in self._pieces(marks[0]):
+                offsets, *clocks = marks[:, begin:end]
+                batch = wire.columns(self.profile.layout, self.waiting[begin:end], offsets)
+                self.profile.update(batch, blocks)
+                if blocks is None or 0 in blocks:
+                    self.profile.stream.add_rows(batch.envelope, *clocks)
+            last = max(last, int(marks[0, -1]))
+        for offsets, is_late, by_ms in self.outsiders:
+            self.profile.stream.add_late(by_ms[is_late].tolist())
+            self.profile.stream.add_future(by_ms[~is_late].tolist())
+            self.dirty.add(0)
+            last = max(last, int(offsets[-1]))
         self.dirty |= self.profile.layout.blocks_of(np.flatnonzero(self.profile.rows != before))
-        last = int(offsets[-1])
         self.his = [max(hi, last) for hi in self.his]
-        self.last = max(self.last, last)
-        self.waiting, self.waiting_offsets = [], []
+        self.last = last
+        self.waiting, self.marks, self.outsiders = [], [], []
         return n
 
     def _pieces(self, offsets: Int) -> Iterator[tuple[int, int, list[int] | None]]:

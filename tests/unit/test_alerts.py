@@ -54,7 +54,7 @@ def test_it_holds_every_field_of_the_contract() -> None:
     }  # fmt: skip
     assert FIRING["data"]["window"] == {
         "start": "1970-01-01T00:00:00Z", "end": "1970-01-01T01:00:00Z", "start_ms": 0, "end_ms": HOUR_MS, "kind": "tumbling",
-        "revision": 0, "completeness": 1.0, "late_dropped": None,
+        "revision": 0, "completeness": 1.0, "late_dropped": 0,
     }  # fmt: skip
     assert FIRING["data"]["reference"] == {"id": "credit-7", "sha256": REFERENCE.sha256}
     assert FIRING["data"]["policy"] == DEFAULT_RULE_SET.sha256
