@@ -144,7 +144,7 @@ def _category_cells(
     assert closed.reference is not None
     row = next(i for i, (_, f) in enumerate(closed.profile.layout.categories) if f.name == feature.name)
     unseen = never_seen_cells(
-        (closed.reference.profile.unseen[row], reference.never_seen), (closed.profile.unseen[row], window.never_seen)
+        (closed.reference.profile.outside[row].kept, reference.never_seen), (closed.profile.outside[row].kept, window.never_seen)
     )
     keep = slice(None) if reference.values[-1] or window.values[-1] else slice(-1)
     return (

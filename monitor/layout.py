@@ -7,8 +7,8 @@ A layout is made from a reference and never from a window's data. A feature's sl
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
@@ -16,7 +16,8 @@ import msgspec
 import numpy as np
 
 from monitor.columns import ColumnBatch, Float, Int, NoValue, Special
-from monitor.sketches.bounded import key_hash
+from monitor.hash_key import NO_KEY, HashKey
+from monitor.outside import Found
 
 N_SPECIAL = len(Special) - 1
 """Special cells per feature."""
@@ -58,13 +59,17 @@ class CategoryFeature(msgspec.Struct, frozen=True, kw_only=True, tag="category",
     """A feature with a dictionary. One cell per value, then `other`.
 
     values: canonical texts, most frequent first. value_type: what the wire must carry, else the value is of a wrong type.
-    other: hashes (sketches.bounded.key_hash) of the reference's values beyond the dictionary.
+    other: hashes (hash_key.HashKey) of the reference's values beyond the dictionary. hash_key: id of the key they were made with.
+    keep_values: new values that come often are kept as texts, not only as hashes. Both are left out where they say no, so that
+    references from before them have the same sha256.
     """
 
     name: str
     values: tuple[str, ...]
     value_type: ValueType = "string"
     other: tuple[int, ...] = ()
+    hash_key: str | msgspec.UnsetType = msgspec.UNSET
+    keep_values: bool | msgspec.UnsetType = msgspec.UNSET
 
     @property
     def n_values(self) -> int:
@@ -95,7 +100,7 @@ def canonical(value: object) -> str:
 
 
 class _Lookup(dict[object, int]):
-    """Value → flat cell, misses → the never-seen cell (or `other` for a known hash)."""
+    """Value → flat cell, misses → the never-seen cell."""
 
     def __init__(self, feature: CategoryFeature, offset: int) -> None:
         super().__init__()
@@ -109,21 +114,41 @@ class _Lookup(dict[object, int]):
         self[None] = offset + Special.MISSING - 1
         self[NoValue.ABSENT] = offset + Special.ABSENT - 1
         self[NoValue.WRONG_TYPE] = offset + Special.WRONG_TYPE - 1
+        self._is_text = feature.value_type == "string"
         self._other = frozenset(feature.other)
         self._other_cell = first_value + len(feature.values)
         self._never_seen = offset + Special.NEVER_SEEN - 1
 
     def __missing__(self, value: object) -> int:
-        if self._other and key_hash(canonical(value)) in self._other:
-            return self._other_cell
         return self._never_seen
+
+    def place(self, column: Sequence[object], cells: Int, key: HashKey) -> Found | None:
+        """Write the cells of a column, shape (n,); return what the dictionary does not have, each different value hashed once."""
+        cells[:] = np.fromiter(map(self.__getitem__, column), np.int64, len(column))
+        at = np.flatnonzero(cells == self._never_seen)
+        if not len(at):
+            return None
+        missed = [column[row] for row in at.tolist()]
+        places = {value: i for i, value in enumerate(dict.fromkeys(missed))}
+        order = np.fromiter(map(places.__getitem__, missed), np.int64, len(missed))
+        texts = list(map(str if self._is_text else canonical, places))
+        hashes = key.hashes(texts)
+        is_new = np.ones(len(texts), bool)
+        if self._other:
+            is_new = np.array([one not in self._other for one in hashes.tolist()], bool)
+            cells[at[~is_new[order]]] = self._other_cell
+        return Found(texts, hashes, is_new, order)
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The features of one reference, in their order, and their places in the flat count vector."""
+    """The features of one reference, in their order, and their places in the flat count vector.
+
+    hash_key: what values outside the dictionaries are hashed with; it must be the one that the categories name.
+    """
 
     features: tuple[Feature, ...] = ()
+    hash_key: HashKey = field(default=NO_KEY, compare=False)
 
     @cached_property
     def sha256(self) -> str:
@@ -169,7 +194,19 @@ class Layout:
         return np.array([f.centre for f in numbers], np.float64), np.array([f.exponent for f in numbers], np.int64)
 
     @cached_property
+    def hash_key_ids(self) -> frozenset[str]:
+        """Ids of the keys that the categories were hashed with; "" is none."""
+        return frozenset(feature.hash_key or "" for _, feature in self.categories)
+
+    @property
+    def can_count(self) -> bool:
+        """Whether it has the key that its categories were hashed with; without, profiles can be read and merged only."""
+        return self.hash_key_ids <= {self.hash_key.id}
+
+    @cached_property
     def _lookups(self) -> tuple[_Lookup, ...]:
+        if not self.can_count:
+            raise ValueError(f"a layout of hash key {max(self.hash_key_ids)!r} was given key {self.hash_key.id!r}")
         return tuple(_Lookup(feature, self.offsets[i]) for i, feature in self.categories)
 
     def value_slice(self, position: int) -> slice:
@@ -194,10 +231,13 @@ class Layout:
 
     def category_cells(self, batch: ColumnBatch) -> Int:
         """Return the flat cell of every category value; shape (n_categories, batch.n)."""
+        return self.place_categories(batch)[0]
+
+    def place_categories(self, batch: ColumnBatch) -> tuple[Int, list[Found | None]]:
+        """Return `category_cells`, and per category what its dictionary does not have, None if nothing."""
         cells = np.empty((len(self._lookups), batch.n), np.int64)
-        for row, (lookup, column) in enumerate(zip(self._lookups, batch.categories, strict=True)):
-            cells[row] = np.fromiter(map(lookup.__getitem__, column), np.int64, batch.n)
-        return cells
+        columns = zip(self._lookups, batch.categories, cells, strict=True)
+        return cells, [lookup.place(column, row, self.hash_key) for lookup, column, row in columns]
 
     def count_numbers(self, batch: ColumnBatch) -> Int:
         """Return how many of the numbers fell into each cell, as `cells` places them; shape (n_cells,).
@@ -220,6 +260,6 @@ class Layout:
         return counts
 
 
-def layout_of(features: Iterable[Feature]) -> Layout:
+def layout_of(features: Iterable[Feature], hash_key: HashKey = NO_KEY) -> Layout:
     """Return the layout of features sorted by name, so that the order in a file does not matter."""
-    return Layout(tuple(sorted(features, key=lambda feature: feature.name)))
+    return Layout(tuple(sorted(features, key=lambda feature: feature.name)), hash_key)

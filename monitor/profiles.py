@@ -14,11 +14,15 @@ import numpy as np
 
 from monitor.columns import ColumnBatch, Float, Int, Special
 from monitor.errors import StateMismatch, UnknownCodec
-from monitor.layout import Layout, NumberFeature, canonical
+from monitor.layout import CategoryFeature, Layout, NumberFeature
+from monitor.outside import Frequent, Outside, OutsideWire
 from monitor.sketches import bounded, varint
 from monitor.sketches.moments import exact_sums_by_row, mean_std
 
-CODEC_VERSION = 1
+CODEC_VERSION = 2
+"""1 kept hashes of never-seen values, and nothing else of values outside a dictionary."""
+MAX_FREQUENT = 10
+"""Never-seen values that a summary names."""
 N_SEGMENTS = 1
 """Rows of the segment axis; 0 is all traffic."""
 
@@ -41,6 +45,10 @@ class FeatureSummary(NamedTuple):
     std: float | None
     minimum: float | None
     maximum: float | None
+    distinct: int | None = None
+    """Different values of a category: cells in use, and an estimate of those outside the dictionary; None where it is not known."""
+    frequent: tuple[Frequent, ...] = ()
+    """Never-seen values that came most, at most `MAX_FREQUENT`."""
 
 
 class _Wire(msgspec.Struct, array_like=True):
@@ -52,13 +60,19 @@ class _Wire(msgspec.Struct, array_like=True):
     sums: list[tuple[bytes, bytes]]
     minimum: bytes
     maximum: bytes
-    unseen: list[dict[int, int]]
+    outside: list[OutsideWire]
     inspected: int
     unexpected: dict[str, int]
 
 
+class _Wire1(_Wire, array_like=True):
+    """Version 1."""
+
+    outside: list[dict[int, int]]  # type: ignore[assignment]
+
+
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(_Wire).decode
+_decoders = {1: msgspec.msgpack.Decoder(_Wire1).decode, 2: msgspec.msgpack.Decoder(_Wire).decode}
 
 
 class Profile:
@@ -67,11 +81,11 @@ class Profile:
     counts: (n_segments, n_cells) int64. rows: (n_segments,) int64.
     sums: per segment and number feature (Σq, Σq²), integers of any size.
     minimum, maximum: (n_segments, n_numbers) float64, ±inf where nothing was counted.
-    unseen: per category feature, never-seen values by hash, the `bounded.DEFAULT_BOUND` smallest (all rows only).
+    outside: per category feature, its values outside the dictionary (all rows only).
     unexpected: rows by name of a feature outside the layout, out of `inspected` rows, likewise bounded.
     """
 
-    __slots__ = ("counts", "inspected", "layout", "maximum", "minimum", "rows", "sums", "unexpected", "unseen")
+    __slots__ = ("counts", "inspected", "layout", "maximum", "minimum", "outside", "rows", "sums", "unexpected")
 
     def __init__(self, layout: Layout) -> None:
         n_numbers = len(layout.numbers)
@@ -81,7 +95,7 @@ class Profile:
         self.sums: list[tuple[int, int]] = [(0, 0)] * (N_SEGMENTS * n_numbers)
         self.minimum: Float = np.full((N_SEGMENTS, n_numbers), np.inf)
         self.maximum: Float = np.full((N_SEGMENTS, n_numbers), -np.inf)
-        self.unseen: list[dict[int, int]] = [{} for _ in layout.categories]
+        self.outside = [Outside(keeps_texts=feature.keep_values is True) for _, feature in layout.categories]
         self.inspected = 0
         self.unexpected: dict[str, int] = {}
 
@@ -101,9 +115,11 @@ class Profile:
         self.counts[0] += self.layout.count_numbers(batch)
         self._update_numbers(batch)
         if self.layout.categories:
-            cells = self.layout.category_cells(batch)
+            cells, found = self.layout.place_categories(batch)
             self.counts[0] += np.bincount(cells.ravel(), minlength=self.layout.n_cells)
-            self._update_unseen(batch, cells)
+            for outside, values in zip(self.outside, found, strict=True):
+                if values is not None:
+                    outside.add(values)
 
     def _update_numbers(self, batch: ColumnBatch) -> None:
         if not self.layout.numbers or not batch.n:
@@ -113,18 +129,6 @@ class Profile:
         self.sums = [(a + c, b + d) for (a, b), (c, d) in zip(self.sums, added, strict=True)]
         self.minimum[0] = np.minimum(self.minimum[0], batch.numbers_or(np.inf).min(axis=1) + 0.0)
         self.maximum[0] = np.maximum(self.maximum[0], batch.numbers_or(-np.inf).max(axis=1) + 0.0)
-
-    def _update_unseen(self, batch: ColumnBatch, cells: Int) -> None:
-        for i, (position, _) in enumerate(self.layout.categories):
-            at = np.flatnonzero(cells[i] == self.layout.special_cell(position, Special.NEVER_SEEN))
-            if not len(at):
-                continue
-            found: dict[int, int] = {}
-            column = batch.categories[i]
-            for row in at.tolist():
-                key = bounded.key_hash(canonical(column[row]))
-                found[key] = found.get(key, 0) + 1
-            self.unseen[i] = bounded.merged((self.unseen[i], found))
 
     def _add_unexpected(self, names: dict[str, int]) -> None:
         for name, count in names.items():
@@ -142,7 +146,8 @@ class Profile:
         self.sums = [(a + c, b + d) for (a, b), (c, d) in zip(self.sums, other.sums, strict=True)]
         np.minimum(self.minimum, other.minimum, out=self.minimum)
         np.maximum(self.maximum, other.maximum, out=self.maximum)
-        self.unseen = [bounded.merged(pair) for pair in zip(self.unseen, other.unseen, strict=True)]
+        for mine, theirs in zip(self.outside, other.outside, strict=True):
+            mine.merge(theirs)
         self.inspected += other.inspected
         self._add_unexpected(other.unexpected)
 
@@ -165,6 +170,9 @@ class Profile:
             first, second = self.sums[segment * len(self.layout.numbers) + row]
             mean, std = mean_std(n, first, second, feature.centre, feature.exponent)
             low, high = float(self.minimum[segment, row]), float(self.maximum[segment, row])
+        outside = None
+        if isinstance(feature, CategoryFeature) and segment == 0:
+            outside = self.outside[next(r for r, (p, _) in enumerate(self.layout.categories) if p == position)]
         return FeatureSummary(
             n=n,
             missing=special(Special.MISSING) + special(Special.ABSENT),
@@ -178,6 +186,8 @@ class Profile:
             std=std,
             minimum=low,
             maximum=high,
+            distinct=_distinct(values[:-1], outside),
+            frequent=tuple(outside.most_frequent(MAX_FREQUENT)) if outside else (),
         )
 
     def to_bytes(self) -> bytes:
@@ -189,7 +199,7 @@ class Profile:
             sums=[(_int_bytes(a), _int_bytes(b)) for a, b in self.sums],
             minimum=self.minimum.astype("<f8").tobytes(),
             maximum=self.maximum.astype("<f8").tobytes(),
-            unseen=self.unseen,
+            outside=[outside.to_wire() for outside in self.outside],
             inspected=self.inspected,
             unexpected=dict(sorted(self.unexpected.items())),
         )
@@ -198,9 +208,9 @@ class Profile:
     @classmethod
     def from_bytes(cls, data: bytes, layout: Layout) -> Profile:
         """Read what `to_bytes` wrote. Raises UnknownCodec for another version, StateMismatch for another layout."""
-        if data[0] != CODEC_VERSION:
-            raise UnknownCodec("a profile", data[0], [CODEC_VERSION])
-        wire = _decode(bytes(cramjam.zstd.decompress(data[1:])))
+        if data[0] not in _decoders:
+            raise UnknownCodec("a profile", data[0], list(_decoders))
+        wire = _decoders[data[0]](bytes(cramjam.zstd.decompress(data[1:])))
         if wire.layout.hex() != layout.sha256:
             raise StateMismatch(f"a profile of layout {wire.layout.hex()[:12]} was read with {layout.sha256[:12]}")
         profile = cls(layout)
@@ -210,10 +220,19 @@ class Profile:
         shape = (N_SEGMENTS, len(layout.numbers))
         profile.minimum = np.frombuffer(wire.minimum, "<f8").astype(np.float64).reshape(shape)
         profile.maximum = np.frombuffer(wire.maximum, "<f8").astype(np.float64).reshape(shape)
-        profile.unseen = wire.unseen
+        profile.outside = [profile._read_outside(i, stored) for i, stored in enumerate(wire.outside)]
         profile.inspected = wire.inspected
         profile.unexpected = wire.unexpected
         return profile
+
+    def _read_outside(self, category: int, stored: OutsideWire | dict[int, int]) -> Outside:
+        position, feature = self.layout.categories[category]
+        keeps_texts = feature.keep_values is True
+        if isinstance(stored, OutsideWire):
+            return Outside.from_wire(stored, keeps_texts=keeps_texts)
+        n_other = int(self.counts[0, self.layout.value_slice(position).stop - 1])
+        n_new = int(self.counts[0, self.layout.special_cell(position, Special.NEVER_SEEN)])
+        return Outside.from_kept(stored, n_new, n_other, keeps_texts=keeps_texts)
 
 
 def merge_all(profiles: Sequence[Profile], layout: Layout) -> Profile:
@@ -222,6 +241,11 @@ def merge_all(profiles: Sequence[Profile], layout: Layout) -> Profile:
     for profile in profiles:
         total.merge(profile)
     return total
+
+
+def _distinct(dictionary: Int, outside: Outside | None) -> int | None:
+    beyond = outside.distinct() if outside else None
+    return None if beyond is None else int(np.count_nonzero(dictionary)) + beyond
 
 
 def _int_bytes(value: int) -> bytes:

@@ -88,7 +88,7 @@ class HyperLogLog:
         used = np.flatnonzero(self._registers)
         if len(used) > len(self._registers) // _SPARSE_SHARE:
             return self._registers.tobytes()
-        return b"".join(((used & 0xFF).astype(np.uint8), (used >> 8).astype(np.uint8), self._registers[used]))
+        return np.concatenate(((used & 0xFF).astype(np.uint8), (used >> 8).astype(np.uint8), self._registers[used])).tobytes()
 
     @classmethod
     def from_wire(cls, data: bytes, lg_k: int = LG_K) -> HyperLogLog:

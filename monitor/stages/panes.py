@@ -128,6 +128,11 @@ def load_pane(
     if state == EMITTED:
         pane.state, pane.profile, pane.durable = EMITTED, None, (EMITTED, hi)
     else:
+        if reference is not None and not reference.layout.can_count:
+            raise StateMismatch(
+                f"a window of {model} {version} is open under the reference {row.reference[:12]}, which was built with another hash key; "
+                "restore privacy.hash_key until it has closed, or start with another `app` name"
+            )
         pane.profile = Profile.from_bytes(row.profile, reference.layout if reference else NO_FEATURES)
     return pane
 
