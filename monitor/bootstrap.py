@@ -7,7 +7,9 @@ from collections.abc import Sequence
 import msgspec
 
 from monitor.config import Config, ModelConfig
+from monitor.errors import ConfigError
 from monitor.formats import FORMATS, Format
+from monitor.hash_key import MIN_CHARACTERS, NO_KEY, HashKey
 from monitor.pipeline import Pipeline
 from monitor.policy import DEFAULT_RULES, Rule, RuleSet
 from monitor.reference import Reference, References
@@ -18,11 +20,29 @@ LABEL_FORMATS = ("native-label",)
 
 
 def build_pipeline(config: Config, references: Sequence[Reference] = ()) -> Pipeline:
-    """Assemble the pipeline of a configuration."""
-    known = References()
+    """Assemble the pipeline of a configuration. Raises ConfigError when a reference was built with another hash key."""
+    known = References(build_hash_key(config))
     for reference in references:
         known.add(reference)
     return Pipeline(build_settings(config), build_formats(config), build_rules(config), known)
+
+
+def build_hash_key(config: Config) -> HashKey:
+    """Return the configured key, or none. Raises ConfigError when its file cannot be read, or the key is too short."""
+    privacy = config.privacy
+    if privacy.hash_key is not None:
+        where, secret = "privacy.hash_key", privacy.hash_key.get_secret_value()
+    elif privacy.hash_key_file is not None:
+        where = f"privacy.hash_key_file: {privacy.hash_key_file}"
+        try:
+            secret = privacy.hash_key_file.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{where}: cannot be read: {error}") from error
+    else:
+        return NO_KEY
+    if len(secret) < MIN_CHARACTERS:
+        raise ConfigError(f"{where}: the key has {len(secret)} characters; at least {MIN_CHARACTERS} are needed")
+    return HashKey(secret)
 
 
 def build_settings(config: Config) -> Settings:

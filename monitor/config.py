@@ -156,6 +156,7 @@ class FeatureConfig(_Node):
     pii: Literal["none", "drop"] = Field("none", description="drop: leave the feature out of the reference and of everything")
     kind: Literal["number", "category"] | None = Field(None, description="number or category")
     max_categories: int = Field(200, ge=2, le=10_000, description="size of the dictionary")
+    keep_values: bool = Field(False, description="name new values of a category in results and alerts, not only their hashes")
 
 
 class ModelConfig(_Node):
@@ -203,6 +204,21 @@ class RuleConfig(_Node):
         return self
 
 
+class Privacy(_Node):
+    """What values of categories that the reference does not have are known by."""
+
+    hash_key: SecretStr | None = Field(
+        None, description="secret that they are hashed with; references must be built with the same one"
+    )
+    hash_key_file: Path | None = Field(None, description="file that holds it")
+
+    @model_validator(mode="after")
+    def _one_key(self) -> Privacy:
+        if self.hash_key is not None and self.hash_key_file is not None:
+            raise ValueError("give hash_key or hash_key_file, not both")
+        return self
+
+
 class State(_Node):
     """Local state."""
 
@@ -232,6 +248,7 @@ class Config(_Node):
     )
     max_models: int = Field(200, ge=1, description="models that are observed per partition; more are rejected")
     rules: dict[str, RuleConfig] = Field({}, description="by check, over the defaults")
+    privacy: Privacy = Field(Privacy(), description="hashes of values")
     partials_partitions: int = Field(8, ge=1, description="partitions of the application's own topics")
     replication: int = Field(1, ge=1, description="replicas of the application's own topics")
     state: State = Field(State(), description="local state")

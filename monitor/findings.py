@@ -162,10 +162,12 @@ def _category_cells(
     """
     assert closed.reference is not None
     row = next(i for i, (_, f) in enumerate(closed.profile.layout.categories) if f.name == feature.name)
-    unseen = never_seen_cells(*(
-        ({} if window[1] else profile.unseen[row], summary.never_seen)
-        for profile, (summary, _) in ((closed.reference.profile, reference), (closed.profile, window))
-    ))
+    unseen = never_seen_cells(
+        *(
+            ({} if window[1] else profile.outside[row].kept, summary.never_seen)
+            for profile, (summary, _) in ((closed.reference.profile, reference), (closed.profile, window))
+        )
+    )
     keep = slice(None) if reference[0].values[-1] or window[0].values[-1] else slice(-1)
     return (
         np.concatenate((reference[0].values[keep], unseen[0])),

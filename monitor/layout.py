@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal, NamedTuple
 
@@ -16,8 +16,9 @@ import msgspec
 import numpy as np
 
 from monitor.columns import ColumnBatch, Float, Int, NoValue, Special
+from monitor.hash_key import NO_KEY, HashKey
+from monitor.outside import Found
 from monitor.segments import ALL, Key, Segmentation, codes_of_numbers, codes_of_values
-from monitor.sketches.bounded import key_hash
 
 N_SPECIAL = len(Special) - 1
 """Special cells per feature."""
@@ -64,13 +65,17 @@ class CategoryFeature(msgspec.Struct, frozen=True, kw_only=True, tag="category",
     """A feature with a dictionary. One cell per value, then `other`.
 
     values: canonical texts, most frequent first. value_type: what the wire must carry, else the value is of a wrong type.
-    other: hashes (sketches.bounded.key_hash) of the reference's values beyond the dictionary.
+    other: hashes (hash_key.HashKey) of the reference's values beyond the dictionary. hash_key: id of the key they were made with.
+    keep_values: new values that come often are kept as texts, not only as hashes. Both are left out where they say no, so that
+    references from before them have the same sha256.
     """
 
     name: str
     values: tuple[str, ...]
     value_type: ValueType = "string"
     other: tuple[int, ...] = ()
+    hash_key: str | msgspec.UnsetType = msgspec.UNSET
+    keep_values: bool | msgspec.UnsetType = msgspec.UNSET
 
     @property
     def n_values(self) -> int:
@@ -101,7 +106,7 @@ def canonical(value: object) -> str:
 
 
 class _Lookup(dict[object, int]):
-    """Value → flat cell, misses → the never-seen cell (or `other` for a known hash)."""
+    """Value → flat cell, misses → the never-seen cell."""
 
     def __init__(self, feature: CategoryFeature, offset: int) -> None:
         super().__init__()
@@ -115,25 +120,43 @@ class _Lookup(dict[object, int]):
         self[None] = offset + Special.MISSING - 1
         self[NoValue.ABSENT] = offset + Special.ABSENT - 1
         self[NoValue.WRONG_TYPE] = offset + Special.WRONG_TYPE - 1
+        self._is_text = feature.value_type == "string"
         self._other = frozenset(feature.other)
         self._other_cell = first_value + len(feature.values)
         self._never_seen = offset + Special.NEVER_SEEN - 1
 
     def __missing__(self, value: object) -> int:
-        if self._other and key_hash(canonical(value)) in self._other:
-            return self._other_cell
         return self._never_seen
+
+    def place(self, column: Sequence[object], cells: Int, key: HashKey) -> Found | None:
+        """Write the cells of a column, shape (n,); return what the dictionary does not have, each different value hashed once."""
+        cells[:] = np.fromiter(map(self.__getitem__, column), np.int64, len(column))
+        at = np.flatnonzero(cells == self._never_seen)
+        if not len(at):
+            return None
+        missed = [column[row] for row in at.tolist()]
+        places = {value: i for i, value in enumerate(dict.fromkeys(missed))}
+        order = np.fromiter(map(places.__getitem__, missed), np.int64, len(missed))
+        texts = list(map(str if self._is_text else canonical, places))
+        hashes = key.hashes(texts)
+        is_new = np.ones(len(texts), bool)
+        if self._other:
+            is_new = np.array([one not in self._other for one in hashes.tolist()], bool)
+            cells[at[~is_new[order]]] = self._other_cell
+        return Found(texts, hashes, is_new, order)
 
 
 @dataclass(frozen=True)
 class Layout:
     """The features of one reference, in their order, and their places in the flat count vector; and the segments it is counted for.
 
-    segmentations: what they are split by; `check_keys` has been asked about their keys.
+    segmentations: what rows are split by; their keys are features or tags.
+    hash_key: what values outside the dictionaries are hashed with; it must be the one that the categories name.
     """
 
     features: tuple[Feature, ...] = ()
     segmentations: tuple[Segmentation, ...] = ()
+    hash_key: HashKey = field(default=NO_KEY, compare=False)
 
     @cached_property
     def sha256(self) -> str:
@@ -206,7 +229,19 @@ class Layout:
         return np.array([f.centre for f in numbers], np.float64), np.array([f.exponent for f in numbers], np.int64)
 
     @cached_property
+    def hash_key_ids(self) -> frozenset[str]:
+        """Ids of the keys that the categories were hashed with; "" is none."""
+        return frozenset(feature.hash_key or "" for _, feature in self.categories)
+
+    @property
+    def can_count(self) -> bool:
+        """Whether it has the key that its categories were hashed with; without, profiles can be read and merged only."""
+        return self.hash_key_ids <= {self.hash_key.id}
+
+    @cached_property
     def _lookups(self) -> tuple[_Lookup, ...]:
+        if not self.can_count:
+            raise ValueError(f"a layout of hash key {max(self.hash_key_ids)!r} was given key {self.hash_key.id!r}")
         return tuple(_Lookup(feature, self.offsets[i]) for i, feature in self.categories)
 
     def value_slice(self, position: int) -> slice:
@@ -219,6 +254,10 @@ class Layout:
 
     def cells(self, batch: ColumnBatch) -> Int:
         """Return the flat cell of every value, numbers first, then categories; shape (n_features, batch.n)."""
+        return np.concatenate((self.number_cells(batch), self.category_cells(batch)))
+
+    def number_cells(self, batch: ColumnBatch) -> Int:
+        """Return the flat cell of every number; shape (n_numbers, batch.n)."""
         cells = np.empty((len(self.numbers), batch.n), np.int64)
         for row, ((position, _), edges) in enumerate(zip(self.numbers, self._edges, strict=True)):
             cells[row] = np.searchsorted(edges, batch.numbers[row], side="left")
@@ -227,31 +266,34 @@ class Layout:
                 special = batch.specials[row]
                 at = np.flatnonzero(special)
                 cells[row, at] = self.offsets[position] + special[at].astype(np.int64) - 1
-        return np.concatenate((cells, self.category_cells(batch)))
+        return cells
 
     def category_cells(self, batch: ColumnBatch) -> Int:
         """Return the flat cell of every category value; shape (n_categories, batch.n)."""
-        cells = np.empty((len(self._lookups), batch.n), np.int64)
-        for row, (lookup, column) in enumerate(zip(self._lookups, batch.categories, strict=True)):
-            cells[row] = np.fromiter(map(lookup.__getitem__, column), np.int64, batch.n)
-        return cells
+        return self.place_categories(batch)[0]
 
-    def segment_rows(self, batch: ColumnBatch, cells: Int) -> Int:
-        """Return, per segmentation, the segment of each row of a batch; `cells` are the batch's; shape (n_segmentations, n)."""
+    def place_categories(self, batch: ColumnBatch) -> tuple[Int, list[Found | None]]:
+        """Return `category_cells`, and per category what its dictionary does not have, None if nothing."""
+        cells = np.empty((len(self._lookups), batch.n), np.int64)
+        columns = zip(self._lookups, batch.categories, cells, strict=True)
+        return cells, [lookup.place(column, row, self.hash_key) for lookup, column, row in columns]
+
+    def segment_rows(self, batch: ColumnBatch, category_cells: Int) -> Int:
+        """Return, per segmentation, the segment of each row of a batch, given its `category_cells`; shape (n_segmentations, n)."""
         rows = np.empty((len(self.segmentations), batch.n), np.int64)
         first = 1
         for i, segmentation in enumerate(self.segmentations):
             codes = [
-                self._codes(place, batch, cells, listed)
+                self._codes(place, batch, category_cells, listed)
                 for place, listed in zip(self._key_places[i], segmentation.listed, strict=True)
             ]
             rows[i] = segmentation.rows(codes) + first
             first += len(segmentation.segments)
         return rows
 
-    def _codes(self, place: _KeyPlace, batch: ColumnBatch, cells: Int, listed: Sequence[str]) -> Int:
+    def _codes(self, place: _KeyPlace, batch: ColumnBatch, category_cells: Int, listed: Sequence[str]) -> Int:
         if place.codes is not None:
-            found: Int = place.codes[cells[len(self.numbers) + place.row] - place.offset]
+            found: Int = place.codes[category_cells[place.row] - place.offset]
             return found
         if place.key.tag is not None:
             return codes_of_values(batch.tags[place.row], listed)
@@ -308,6 +350,6 @@ class _KeyPlace(NamedTuple):
     offset: int = 0
 
 
-def layout_of(features: Iterable[Feature], segmentations: Iterable[Segmentation] = ()) -> Layout:
+def layout_of(features: Iterable[Feature], hash_key: HashKey = NO_KEY, segmentations: Iterable[Segmentation] = ()) -> Layout:
     """Return the layout of features sorted by name, so that the order in a file does not matter."""
-    return Layout(tuple(sorted(features, key=lambda feature: feature.name)), tuple(segmentations))
+    return Layout(tuple(sorted(features, key=lambda feature: feature.name)), tuple(segmentations), hash_key)

@@ -5,7 +5,7 @@ Merging is addition, minimum and maximum of integers and extremes: associative, 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 import cramjam
@@ -14,13 +14,16 @@ import numpy as np
 
 from monitor.columns import ColumnBatch, Float, Int, Objects, Special
 from monitor.errors import StateMismatch, UnknownCodec
-from monitor.layout import Layout, NumberFeature, canonical
+from monitor.layout import CategoryFeature, Layout, NumberFeature
+from monitor.outside import Frequent, Outside, OutsideWire
 from monitor.sketches import bounded, varint
 from monitor.sketches.moments import exact_sums_by_group, mean_std
 from monitor.stream_facts import StreamFacts
 
 CODEC_VERSION = 2
-_KNOWN_VERSIONS = (1, 2)
+"""1 kept hashes of never-seen values, and nothing else of values outside a dictionary; and had one segment."""
+MAX_FREQUENT = 10
+"""Never-seen values that a summary names."""
 
 
 class FeatureSummary(NamedTuple):
@@ -41,6 +44,10 @@ class FeatureSummary(NamedTuple):
     std: float | None
     minimum: float | None
     maximum: float | None
+    distinct: int | None = None
+    """Different values of a category: cells in use, and an estimate of those outside the dictionary; None where it is not known."""
+    frequent: tuple[Frequent, ...] = ()
+    """Never-seen values that came most, at most `MAX_FREQUENT`."""
 
 
 class _Wire(msgspec.Struct, array_like=True):
@@ -53,14 +60,14 @@ class _Wire(msgspec.Struct, array_like=True):
     sums: list[bytes]
     minimum: bytes
     maximum: bytes
-    unseen: list[dict[int, int]]
+    outside: list[OutsideWire]
     inspected: int
     unexpected: dict[str, int]
     stream: bytes
 
 
-class _WireV1(msgspec.Struct, array_like=True):
-    """Version 1: all rows only."""
+class _Wire1(msgspec.Struct, array_like=True):
+    """Version 1."""
 
     layout: bytes
     rows: bytes
@@ -72,16 +79,12 @@ class _WireV1(msgspec.Struct, array_like=True):
     inspected: int
     unexpected: dict[str, int]
 
-    def upgraded(self) -> _Wire:
-        """Return the same content as of today."""
-        sums = [part for pair in self.sums for part in pair]
-        rest = (self.minimum, self.maximum, self.unseen, self.inspected, self.unexpected)
-        return _Wire(self.layout, 0, self.rows, self.counts, sums, *rest, stream=b"")
-
 
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(_Wire).decode
-_decode_v1 = msgspec.msgpack.Decoder(_WireV1).decode
+_decoders: dict[int, Callable[[bytes], _Wire | _Wire1]] = {
+    1: msgspec.msgpack.Decoder(_Wire1).decode,
+    2: msgspec.msgpack.Decoder(_Wire).decode,
+}
 
 
 class Profile:
@@ -90,12 +93,12 @@ class Profile:
     counts: (n_segments, n_cells) int64. rows: (n_segments,) int64.
     sums: (n_segments, n_numbers, 2) of Python integers, Σq and Σq² of sketches/moments.py.
     minimum, maximum: (n_segments, n_numbers) float64, ±inf where nothing was counted.
-    unseen: per category feature, never-seen values by hash, the `bounded.DEFAULT_BOUND` smallest (all rows only).
+    outside: per category feature, its values outside the dictionary (all rows only).
     unexpected: rows by name of a feature outside the layout, out of `inspected` rows, likewise bounded (all rows only).
     stream: what is known of the rows as events, and of events that are no rows; empty for a reference's rows (all rows only).
     """
 
-    __slots__ = ("counts", "inspected", "layout", "maximum", "minimum", "rows", "stream", "sums", "unexpected", "unseen")
+    __slots__ = ("counts", "inspected", "layout", "maximum", "minimum", "outside", "rows", "stream", "sums", "unexpected")
 
     def __init__(self, layout: Layout) -> None:
         n_segments, n_numbers = len(layout.segments), len(layout.numbers)
@@ -105,7 +108,7 @@ class Profile:
         self.sums: Objects = np.zeros((n_segments, n_numbers, 2), object)
         self.minimum: Float = np.full((n_segments, n_numbers), np.inf)
         self.maximum: Float = np.full((n_segments, n_numbers), -np.inf)
-        self.unseen: list[dict[int, int]] = [{} for _ in layout.categories]
+        self.outside = [Outside(keeps_texts=feature.keep_values is True) for _, feature in layout.categories]
         self.inspected = 0
         self.unexpected: dict[str, int] = {}
         self.stream = StreamFacts()
@@ -120,35 +123,37 @@ class Profile:
 
         Cost: about 15 ns per value, and as much again per segmentation.
         """
+        cells, found = self.layout.place_categories(batch)
         if blocks is None:
-            category_cells = self._count(batch)
+            self._count(batch, cells)
         else:
             added = Profile(self.layout)
-            category_cells = added._count(batch)
+            added._count(batch, cells)
             for block in blocks:
                 self._add_segments(added, self.layout.blocks[block])
         if blocks is None or 0 in blocks:
-            self._update_unseen(batch, category_cells)
+            for outside, values in zip(self.outside, found, strict=True):
+                if values is not None:
+                    outside.add(values)
             self.inspected += batch.inspected
             self._add_unexpected(batch.unexpected or {})
 
-    def _count(self, batch: ColumnBatch) -> Int:
-        """Count what is counted by segment; return the cells of the categories."""
+    def _count(self, batch: ColumnBatch, category_cells: Int) -> None:
+        """Count what is counted by segment."""
         layout = self.layout
         self.rows[0] += batch.n
+        self.counts[0] += np.bincount(category_cells.ravel(), minlength=layout.n_cells)
         if not layout.segmentations:
-            category_cells = layout.category_cells(batch)
             self.counts[0] += layout.count_numbers(batch)
-            self.counts[0] += np.bincount(category_cells.ravel(), minlength=layout.n_cells)
             self._add_moments(batch)
-            return category_cells
-        cells = layout.cells(batch)
-        self.counts[0] += np.bincount(cells.ravel(), minlength=layout.n_cells)
-        for i, segment in enumerate(layout.segment_rows(batch, cells)):
+            return
+        number_cells = layout.number_cells(batch)
+        self.counts[0] += np.bincount(number_cells.ravel(), minlength=layout.n_cells)
+        cells = np.concatenate((number_cells, category_cells))
+        for i, segment in enumerate(layout.segment_rows(batch, category_cells)):
             self.rows += np.bincount(segment, minlength=len(self.rows))
             np.add.at(self.counts.ravel(), (segment * layout.n_cells + cells).ravel(), 1)
             self._add_moments(batch, segment, with_all=i == 0)
-        return cells[len(layout.numbers) :]
 
     def _add_moments(self, batch: ColumnBatch, segment: Int | None = None, *, with_all: bool = False) -> None:
         """Take sums and extremes of the numbers in, by segment of each row; with_all: those of all rows too."""
@@ -172,18 +177,6 @@ class Profile:
         self.minimum[touched] = np.minimum(self.minimum[touched], low)
         self.maximum[touched] = np.maximum(self.maximum[touched], high)
 
-    def _update_unseen(self, batch: ColumnBatch, cells: Int) -> None:
-        for i, (position, _) in enumerate(self.layout.categories):
-            at = np.flatnonzero(cells[i] == self.layout.special_cell(position, Special.NEVER_SEEN))
-            if not len(at):
-                continue
-            found: dict[int, int] = {}
-            column = batch.categories[i]
-            for row in at.tolist():
-                key = bounded.key_hash(canonical(column[row]))
-                found[key] = found.get(key, 0) + 1
-            self.unseen[i] = bounded.merged((self.unseen[i], found))
-
     def _add_unexpected(self, names: dict[str, int]) -> None:
         for name, count in names.items():
             self.unexpected[name] = self.unexpected.get(name, 0) + count
@@ -196,7 +189,8 @@ class Profile:
         if other.layout is not self.layout and other.layout.sha256 != self.layout.sha256:
             raise StateMismatch(f"cannot merge profiles of layouts {self.layout.sha256[:12]} and {other.layout.sha256[:12]}")
         self._add_segments(other, slice(None))
-        self.unseen = [bounded.merged(pair) for pair in zip(self.unseen, other.unseen, strict=True)]
+        for mine, theirs in zip(self.outside, other.outside, strict=True):
+            mine.merge(theirs)
         self.inspected += other.inspected
         self._add_unexpected(other.unexpected)
         self.stream.merge(other.stream)
@@ -227,6 +221,9 @@ class Profile:
             first, second = self.sums[segment, row].tolist()
             mean, std = mean_std(n, first, second, feature.centre, feature.exponent)
             low, high = float(self.minimum[segment, row]), float(self.maximum[segment, row])
+        outside = None
+        if isinstance(feature, CategoryFeature) and segment == 0:
+            outside = self.outside[next(r for r, (p, _) in enumerate(self.layout.categories) if p == position)]
         return FeatureSummary(
             n=n,
             missing=special(Special.MISSING) + special(Special.ABSENT),
@@ -240,6 +237,8 @@ class Profile:
             std=std,
             minimum=low,
             maximum=high,
+            distinct=_distinct(values[:-1], outside),
+            frequent=tuple(outside.most_frequent(MAX_FREQUENT)) if outside else (),
         )
 
     def to_bytes(self) -> bytes:
@@ -260,7 +259,7 @@ class Profile:
             sums=[_int_bytes(value) for value in self.sums[segments].ravel().tolist()],
             minimum=self.minimum[segments].astype("<f8").tobytes(),
             maximum=self.maximum[segments].astype("<f8").tobytes(),
-            unseen=self.unseen if is_first else [],
+            outside=[outside.to_wire() for outside in self.outside] if is_first else [],
             inspected=self.inspected if is_first else 0,
             unexpected=dict(sorted(self.unexpected.items())) if is_first else {},
             stream=self.stream.to_wire() if is_first else b"",
@@ -279,7 +278,7 @@ class Profile:
 
     def add_block(self, data: bytes) -> None:
         """Add what `to_bytes` or `block_bytes` wrote of a profile of the same layout. Raises as `from_bytes` does."""
-        wire = _unpack(data)
+        wire = self._unpack(data)
         if wire.layout.hex() != self.layout.sha256:
             raise StateMismatch(f"a profile of layout {wire.layout.hex()[:12]} was read with {self.layout.sha256[:12]}")
         n_cells, n_numbers = self.counts.shape[1], self.minimum.shape[1]
@@ -293,18 +292,29 @@ class Profile:
         self.minimum[at] = np.minimum(self.minimum[at], minimum)
         self.maximum[at] = np.maximum(self.maximum[at], maximum)
         if wire.first == 0:
-            self.unseen = [bounded.merged(pair) for pair in zip(self.unseen, wire.unseen, strict=True)]
+            for mine, stored in zip(self.outside, wire.outside, strict=True):
+                mine.merge(Outside.from_wire(stored))
             self.inspected += wire.inspected
             self._add_unexpected(wire.unexpected)
             self.stream.merge(StreamFacts.from_wire(wire.stream))
 
+    def _unpack(self, data: bytes) -> _Wire:
+        if data[0] not in _decoders:
+            raise UnknownCodec("a profile", data[0], list(_decoders))
+        wire: _Wire | _Wire1 = _decoders[data[0]](bytes(cramjam.zstd.decompress(data[1:])))
+        if isinstance(wire, _Wire):
+            return wire
+        counts = varint.decode(wire.counts, self.layout.n_cells)
+        outside = [self._outside_of_version_1(i, kept, counts) for i, kept in enumerate(wire.unseen)]
+        sums = [part for pair in wire.sums for part in pair]
+        rest = (wire.minimum, wire.maximum, outside, wire.inspected, wire.unexpected)
+        return _Wire(wire.layout, 0, wire.rows, wire.counts, sums, *rest, stream=b"")
 
-def _unpack(data: bytes) -> _Wire:
-    version = data[0]
-    if version not in _KNOWN_VERSIONS:
-        raise UnknownCodec("a profile", version, _KNOWN_VERSIONS)
-    packed = bytes(cramjam.zstd.decompress(data[1:]))
-    return _decode(packed) if version == CODEC_VERSION else _decode_v1(packed).upgraded()
+    def _outside_of_version_1(self, category: int, kept: dict[int, int], counts: Int) -> OutsideWire:
+        position, _ = self.layout.categories[category]
+        n_other = int(counts[self.layout.value_slice(position).stop - 1])
+        n_new = int(counts[self.layout.special_cell(position, Special.NEVER_SEEN)])
+        return Outside.from_kept(kept, n_new, n_other).to_wire()
 
 
 def merge_all(profiles: Sequence[Profile], layout: Layout) -> Profile:
@@ -313,6 +323,11 @@ def merge_all(profiles: Sequence[Profile], layout: Layout) -> Profile:
     for profile in profiles:
         total.merge(profile)
     return total
+
+
+def _distinct(dictionary: Int, outside: Outside | None) -> int | None:
+    beyond = outside.distinct() if outside else None
+    return None if beyond is None else int(np.count_nonzero(dictionary)) + beyond
 
 
 def _int_bytes(value: int) -> bytes:

@@ -9,7 +9,8 @@ from functools import cached_property
 
 import msgspec
 
-from monitor.errors import InputError
+from monitor.errors import ConfigError, InputError
+from monitor.hash_key import NO_KEY, HashKey
 from monitor.layout import Feature, Layout
 from monitor.profiles import Profile
 from monitor.segments import Segmentation
@@ -48,10 +49,11 @@ class ReferenceRecord(msgspec.Struct, kw_only=True, omit_defaults=False):
 class Reference:
     """A reference, decoded: its layout and its profile.
 
+    hash_key: what values outside the dictionaries are hashed with; needed where values are counted, not where they are only read.
     Raises InputError when the content does not match its sha256.
     """
 
-    def __init__(self, record: ReferenceRecord) -> None:
+    def __init__(self, record: ReferenceRecord, hash_key: HashKey = NO_KEY) -> None:
         expected = record_sha256(record)
         if record.sha256 != expected:
             raise InputError(
@@ -63,7 +65,7 @@ class Reference:
         self.version = record.version
         self.sha256 = record.sha256
         self.effective_from_ms = NEVER_MS if record.effective_from_ms is None else record.effective_from_ms
-        self.layout = Layout(tuple(record.features), tuple(record.segments))
+        self.layout = Layout(tuple(record.features), tuple(record.segments), hash_key)
 
     @cached_property
     def profile(self) -> Profile:
@@ -94,11 +96,21 @@ class Reference:
             warnings=warnings or [],
         )
         record.sha256 = record_sha256(record)
-        return cls(record)
+        return cls(record, profile.layout.hash_key)
 
     def effective_from(self, time_ms: int | None) -> Reference:
         """Return the same reference, valid from an event time (None: from always)."""
-        return Reference(msgspec.structs.replace(self.record, effective_from_ms=time_ms))
+        return Reference(msgspec.structs.replace(self.record, effective_from_ms=time_ms), self.layout.hash_key)
+
+    def with_key(self, hash_key: HashKey) -> Reference:
+        """Return the same reference, ready to count with a key. Raises ConfigError when it was built with another one."""
+        other = next((key_id for key_id in self.layout.hash_key_ids if key_id != hash_key.id), None)
+        if other is not None:
+            raise ConfigError(
+                f"the reference {self.sha256[:12]} of {self.model} {self.version} was built with {_named(other)}, but privacy.hash_key "
+                f"is {_named(hash_key.id)}: set the key that it was built with, or build and publish it again"
+            )
+        return self if self.layout.hash_key == hash_key else Reference(self.record, hash_key)
 
     @property
     def key(self) -> bytes:
@@ -134,15 +146,28 @@ _SINCE_FORMAT_1 = ("segments",)
 """Fields that the first records did not have."""
 
 
-class References:
-    """Every reference known, by model version and event time, and by sha256."""
+def _named(key_id: str) -> str:
+    return f"hash key {key_id}" if key_id else "no hash key"
 
-    def __init__(self) -> None:
+
+class References:
+    """Every reference known, by model version and event time, and by sha256.
+
+    hash_key: with which all were built; None takes in those of any key, to look at and not to count with.
+    """
+
+    def __init__(self, hash_key: HashKey | None = NO_KEY) -> None:
+        self._hash_key = hash_key
         self._by_version: dict[tuple[str, str], list[Reference]] = {}
         self._by_sha: dict[str, Reference] = {}
 
     def add(self, reference: Reference) -> None:
-        """Take a reference in; one with the same model, version and `effective_from_ms` replaces it."""
+        """Take a reference in; one with the same model, version and `effective_from_ms` replaces it.
+
+        Raises ConfigError when it was built with another hash key.
+        """
+        if self._hash_key is not None:
+            reference = reference.with_key(self._hash_key)
         known = self._by_version.setdefault((reference.model, reference.version), [])
         known[:] = [r for r in known if r.effective_from_ms != reference.effective_from_ms]
         known.append(reference)
@@ -150,7 +175,12 @@ class References:
         self._by_sha[reference.sha256] = reference
 
     def keep(self, reference: Reference) -> None:
-        """Know a reference by its sha256 only: state still needs it, whether or not it applies to new windows."""
+        """Know a reference by its sha256 only: state still needs it, whether or not it applies to new windows.
+
+        One of another hash key is known too: what was counted with it can be read, and nothing more is.
+        """
+        if self._hash_key is not None and reference.layout.hash_key_ids <= {self._hash_key.id}:
+            reference = reference.with_key(self._hash_key)
         self._by_sha.setdefault(reference.sha256, reference)
 
     def at(self, model: str, version: str, start_ms: int) -> Reference | None:

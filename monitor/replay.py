@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from monitor.formats import Format
+from monitor.hash_key import NO_KEY, HashKey
 from monitor.ports import Message, PartitionStage, StoredRecord
 from monitor.reference import Reference, References
 from monitor.stages.ingest import IngestPartition
@@ -45,7 +46,7 @@ class ReplayOutcome:
 class Replay:
     """Feeds records of any number of partitions to the stages, in memory.
 
-    settings: of the application; `topic` is one of its sources. judge: see pipeline.judge_window.
+    settings: of the application; `topic` is one of its sources. judge: see pipeline.judge_window. hash_key: see reference.References.
     future_guard: whether record timestamps mean something; without them event time alone moves the clock.
     """
 
@@ -57,6 +58,7 @@ class Replay:
         wire: Format,
         judge: Judge,
         references: Sequence[Reference] = (),
+        hash_key: HashKey = NO_KEY,
         future_guard: bool = True,
     ) -> None:
         if not future_guard:
@@ -66,7 +68,7 @@ class Replay:
         self._topic = topic
         self._wire = wire
         self._judge = judge
-        self._references = References()
+        self._references = References(hash_key)
         for reference in references:
             self._references.add(reference)
         self._partitions: dict[int, IngestPartition] = {}

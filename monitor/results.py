@@ -141,8 +141,7 @@ def result_record(evidence: Evidence, findings: Sequence[Finding], policy_sha256
         inspected=closed.profile.inspected,
         unexpected=closed.profile.unexpected,
         features={
-            name: _feature(compared, evidence.distances.get(name, {}), evidence.n)
-            for name, compared in evidence.features.items()
+            name: _feature(compared, evidence.distances.get(name, {}), evidence.n) for name, compared in evidence.features.items()
         },
         findings=[_finding(finding) for finding in mine if finding.verdict == "breach"],
         insufficient=sorted({f.measurement.check for f in mine if f.verdict == "insufficient"}),

@@ -29,7 +29,9 @@ TAGS: Final = "tags."
 TRUE, FALSE = "true", "false"
 
 Operator = Literal["", ">=", "<=", "==", "!=", ">", "<"]
-_COMPARISON: Final = re.compile(r"\s*(?P<name>.+?)\s*(?P<op>" + "|".join(filter(None, get_args(Operator))) + r")\s*(?P<operand>.+?)\s*")
+_COMPARISON: Final = re.compile(
+    r"\s*(?P<name>.+?)\s*(?P<op>" + "|".join(filter(None, get_args(Operator))) + r")\s*(?P<operand>.+?)\s*"
+)
 _COMPARE: Final[Mapping[str, np.ufunc]] = {
     ">=": np.greater_equal, "<=": np.less_equal, "==": np.equal, "!=": np.not_equal, ">": np.greater, "<": np.less,
 }  # fmt: skip

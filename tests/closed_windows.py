@@ -42,7 +42,7 @@ def layout_from(columns: Columns, max_categories: int = 200, segmentations: Sequ
         ranked = sorted(counts, key=lambda value: (-counts[value], value))
         other = tuple(sorted(map(key_hash, ranked[max_categories:])))
         features.append(CategoryFeature(name=name, values=tuple(ranked[:max_categories]), other=other))
-    return layout_of(features, segmentations)
+    return layout_of(features, segmentations=segmentations)
 
 
 def profile_of(layout: Layout, columns: Columns, unexpected: dict[str, int] | None = None, inspected: int = 0) -> Profile:

@@ -44,11 +44,12 @@ def build(
     time_unit: Annotated[str, typer.Option(help="Of integer times: s, ms, us, ns.")] = "ms",
 ) -> None:
     """Build a reference from a file of rows: `monitor reference build train.csv --model credit --model-version 7`."""
+    from monitor.bootstrap import build_hash_key  # noqa: PLC0415
     from monitor.reference_build import FeatureOptions, build_reference  # noqa: PLC0415
 
     found = optional_config(config)
     features = found.models[model].features if model in found.models else {}
-    options = {n: FeatureOptions(f.kind, f.max_categories, f.pii) for n, f in features.items()}
+    options = {n: FeatureOptions(f.kind, f.max_categories, f.pii, f.keep_values) for n, f in features.items()}
     columns = ColumnOptions(
         time=time_column,
         prediction=prediction_column,
@@ -63,7 +64,9 @@ def build(
         console=ERR, disable=not sys.stderr.isatty(), transient=True,
     ) as progress:  # fmt: skip
         task = progress.add_task("rows", total=None)
-        made = build_reference(file, model, model_version, columns, options, lambda n: progress.advance(task, n))
+        made = build_reference(
+            file, model, model_version, columns, options, lambda n: progress.advance(task, n), hash_key=build_hash_key(found)
+        )
     partial = output.with_name(output.name + ".part")
     partial.write_bytes(made.to_bytes())
     os.replace(partial, output)
@@ -116,18 +119,19 @@ def publish(
     ] = None,
 ) -> None:
     """Put a reference on the references topic. A later one for the same version must say from when it applies."""
+    from monitor.bootstrap import build_hash_key  # noqa: PLC0415
     from monitor.files import text_ms  # noqa: PLC0415
     from monitor.reference import References  # noqa: PLC0415
     from monitor.runtime import references, topics  # noqa: PLC0415
 
     found = load_config(config)
-    made = read_reference(file)
+    made = read_reference(file).with_key(build_hash_key(found))
     counts = topics.check_topics(found)
-    known = References()
+    known = References(None)
     references.read_references(found, counts[references.references_topic(found)], known)
     if effective_from is None:
         newest = known.at(made.model, made.version, 1 << 60)
-        if newest is not None and newest.sha256 != made.sha256:
+        if newest is not None and newest.sha256 != made.sha256 and newest.layout.hash_key_ids == made.layout.hash_key_ids:
             raise InputError(
                 f"{made.model} {made.version} has a reference already ({newest.sha256[:12]}); "
                 "say from which event time the new one applies: --effective-from 2025-06-01T00:00:00Z"

@@ -41,7 +41,7 @@ def replay(
     fail_on: Annotated[str | None, typer.Option(help="Exit 1 if an alert of this severity or above fires.")] = None,
 ) -> None:
     """Run the monitor on a file: `monitor replay --reference reference.json --events new.csv --time-column time --end-of-input`."""
-    from monitor.bootstrap import build_pipeline  # noqa: PLC0415
+    from monitor.bootstrap import build_hash_key, build_pipeline  # noqa: PLC0415
     from monitor.files import ColumnOptions, EventFile  # noqa: PLC0415
     from monitor.formats.native import NativeFormat  # noqa: PLC0415
     from monitor.replay import Replay  # noqa: PLC0415
@@ -84,6 +84,7 @@ def replay(
         wire=pipeline.formats[source] if rows.is_native else NativeFormat(),  # rows of a table become events with `time` in ms
         judge=pipeline.judge,
         references=references,
+        hash_key=build_hash_key(found),
         future_guard=rows.has_record_timestamps,
     )
     outcome = engine.run(_with_progress(rows), end_of_input=end_of_input)

@@ -18,6 +18,7 @@ from monitor.events import DEFAULT_VERSION
 from monitor.files import ColumnOptions, Columns, Table, open_table, times_ms
 from monitor.files.rows import NO_VALUES
 from monitor.files.tables import near, role
+from monitor.hash_key import NO_KEY, HashKey
 from monitor.layout import Feature, Layout, ValueType, canonical, layout_of
 from monitor.profiles import Profile
 from monitor.reference import PREDICTION, SCORE, Reference
@@ -37,6 +38,7 @@ def build_reference(  # noqa: PLR0913 - what a user gives on one command line
     columns: ColumnOptions,
     feature_options: Mapping[str, FeatureOptions] | None = None,
     progress: Callable[[int], None] | None = None,
+    hash_key: HashKey = NO_KEY,
 ) -> Reference:
     """Return the reference of a file's rows; the same bytes for any order of the rows.
 
@@ -45,7 +47,8 @@ def build_reference(  # noqa: PLR0913 - what a user gives on one command line
     Left out, with a warning in the record: columns without a value, identifiers (gather.py says what they are), times, nested values;
     without one: what `pii: drop` names. Where a file says which model and version a row is of, only rows of these are taken.
 
-    progress: called with the rows of every batch, twice for every row. Memory: one batch, the largest numeric column or
+    progress: called with the rows of every batch, twice for every row. hash_key: of values beyond the dictionaries.
+    Memory: one batch, the largest numeric column or
     `spool.SORT_BYTES`, and up to `gather.MAX_TEXT` characters per category; 8 bytes per number on disk (TMPDIR) while it runs.
     Raises InputError, with a sentence that says what to do.
     """
@@ -53,7 +56,7 @@ def build_reference(  # noqa: PLR0913 - what a user gives on one command line
     dropped = tuple(name for name, o in options.items() if o.pii == "drop")
     wanted: dict[str, ValueType] = {name: "number" for name, o in options.items() if o.kind == "number"}
     table = open_table(path, columns, wanted)
-    build = _Build(table, options, dropped, model, version, progress or (lambda _: None))
+    build = _Build(table, options, dropped, model, version, hash_key, progress or (lambda _: None))
     with tempfile.TemporaryDirectory(prefix="monitor-") as folder:
         layout = build.first_pass(Path(folder), columns)
     profile = build.second_pass(layout)
@@ -75,6 +78,7 @@ class _Build:
     dropped: tuple[str, ...]
     model: str
     version: str
+    hash_key: HashKey
     progress: Callable[[int], None]
     warnings: list[str] = field(default_factory=list)
     labels: Counter[str] = field(default_factory=Counter)
@@ -118,12 +122,12 @@ class _Build:
         features: list[Feature] = []
         for name, gathered in plan.items():
             try:
-                features.append(gathered.feature(name, self._options_of(name), self.warnings))
+                features.append(gathered.feature(name, self._options_of(name), self.hash_key, self.warnings))
             except LeftOut as why:
                 self._warn(name, f"{why}, left out")
         if not features:
             raise InputError("\n".join([f"{self.table.path}: no column is left to be a feature", *sorted(self.warnings)]))
-        return layout_of(features)
+        return layout_of(features, self.hash_key)
 
     def _plan(self, folder: Path) -> dict[str, Categories | Numbers]:
         self.warnings += self.table.left_out
@@ -167,6 +171,8 @@ class _Build:
         profile = Profile(layout)
         for batch in self._batches():
             profile.update(_column_batch(batch, layout))
+        for outside in profile.outside:
+            outside.forget_order()
         return profile
 
     def warn_of_non_finite(self, profile: Profile) -> None:

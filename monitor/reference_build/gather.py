@@ -10,13 +10,13 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from msgspec import structs
+from msgspec import UNSET, structs
 
 from monitor.columns import Float
 from monitor.errors import InputError
+from monitor.hash_key import HashKey
 from monitor.layout import CategoryFeature, Feature, ValueType, canonical
 from monitor.reference_build.numbers import number_feature
-from monitor.sketches.bounded import key_hash
 
 FEW_VALUES = 20
 """Whole numbers with at most so many different values are codes or flags …"""
@@ -37,6 +37,7 @@ class FeatureOptions:
     kind: Literal["number", "category"] | None = None
     max_categories: int = 200
     pii: Literal["none", "drop"] = "none"
+    keep_values: bool = False
 
 
 class LeftOut(Exception):
@@ -69,7 +70,7 @@ class Categories:
             self.overflowed = True
             counts.clear()
 
-    def feature(self, name: str, options: FeatureOptions, warnings: list[str]) -> Feature:
+    def feature(self, name: str, options: FeatureOptions, hash_key: HashKey, warnings: list[str]) -> Feature:
         """Return the dictionary of the values. Raises LeftOut."""
         counts = self._counts
         if self.overflowed:
@@ -79,13 +80,21 @@ class Categories:
         n = counts.total()
         if options.kind is None and n > IDENTIFIER_ROWS and len(counts) > IDENTIFIER_SHARE * n:
             raise LeftOut(f"{len(counts):,} different values in {n:,} rows, an identifier; `kind: category` keeps it")
-        return _dictionary(CategoryFeature(name=name, values=(), value_type=self._value_type), counts, options, warnings)
+        return _dictionary(_empty(name, self._value_type, options, hash_key), counts, options, hash_key, warnings)
 
 
-def _dictionary(feature: CategoryFeature, counts: Counter[str], options: FeatureOptions, warnings: list[str]) -> CategoryFeature:
+def _empty(name: str, value_type: ValueType, options: FeatureOptions, hash_key: HashKey) -> CategoryFeature:
+    return CategoryFeature(
+        name=name, values=(), value_type=value_type, hash_key=hash_key.id or UNSET, keep_values=options.keep_values or UNSET
+    )
+
+
+def _dictionary(
+    feature: CategoryFeature, counts: Counter[str], options: FeatureOptions, hash_key: HashKey, warnings: list[str]
+) -> CategoryFeature:
     """Fill a feature with the most frequent values, ties by text; of the others with their hashes."""
     ranked = sorted(counts, key=lambda value: (-counts[value], value))
-    others = sorted(key_hash(value) for value in ranked[options.max_categories :])
+    others = sorted(hash_key.hashes(ranked[options.max_categories :]).tolist())
     if len(others) > MAX_OTHER:
         warnings.append(
             f"column {feature.name}: {len(others):,} values beyond the dictionary; {MAX_OTHER:,} of them are known, "
@@ -124,13 +133,13 @@ class Numbers:
             self._codes[value] += n
         return len(self._codes) <= FEW_VALUES
 
-    def feature(self, name: str, options: FeatureOptions, warnings: list[str]) -> Feature:
+    def feature(self, name: str, options: FeatureOptions, hash_key: HashKey, warnings: list[str]) -> Feature:
         """Return a category where the numbers are few codes, else a numeric feature. Raises LeftOut."""
         if not self._n:
             raise LeftOut("no values")
         if self._codes is not None and ROWS_PER_VALUE * len(self._codes) <= self._n:
             counts = Counter({canonical(value): n for value, n in self._codes.items()})
-            return _dictionary(CategoryFeature(name=name, values=(), value_type="number"), counts, options, warnings)
+            return _dictionary(_empty(name, "number", options, hash_key), counts, options, hash_key, warnings)
         return number_feature(name, self._spool)
 
 

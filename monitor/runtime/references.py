@@ -40,7 +40,7 @@ def read_references(config: Config, partitions: int, into: References) -> dict[i
 
 
 def take_reference(value: bytes | None, into: References) -> None:
-    """Take one record in; one that is no reference is logged and left out."""
+    """Take one record in; one that is no reference is logged and left out. Raises ConfigError for one of another hash key."""
     if value is None:
         return
     try:

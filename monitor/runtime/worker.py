@@ -17,6 +17,7 @@ import structlog
 
 from monitor.bootstrap import build_pipeline
 from monitor.config import Config
+from monitor.errors import ConfigError
 from monitor.pipeline import Pipeline
 from monitor.ports import PartitionStage
 from monitor.runtime import topics
@@ -149,7 +150,13 @@ class Worker:
 
     def _take_reference(self, value: bytes | None) -> None:
         """Take a record in on the event loop: a stage must not look up a reference while it is being replaced."""
-        self._loop.call_soon_threadsafe(take_reference, value, self.pipeline.references)
+        self._loop.call_soon_threadsafe(self._add_reference, value)
+
+    def _add_reference(self, value: bytes | None) -> None:
+        try:
+            take_reference(value, self.pipeline.references)
+        except ConfigError as error:
+            Owners.fatal("references", error)
 
     def _references_confirmed(self, asked_s: float) -> None:
         self._loop.call_soon_threadsafe(setattr, self, "_confirmed_s", asked_s)

@@ -20,12 +20,12 @@ from monitor.events import Rejection, RejectionReason
 from monitor.formats import Format
 from monitor.ports import LOG_APPEND_TIME, Checkpoint, Message, Outbox, Record
 from monitor.reference import References
-from monitor.stages import partials
+from monitor.stages import codec_1, partials
 from monitor.stages.cursor import Cursor, Position
 from monitor.stages.kept import KeptReferences
 from monitor.stages.outsiders import RunningClock, outsiders_of
 from monitor.stages.panes import Pane, groups, load_pane, pane_key, windows_changed
-from monitor.stages.rows import CLOSED, EMITTED, META, OPEN, Stored, Versions, key_parts
+from monitor.stages.rows import CLOSED, CODEC_VERSION, EMITTED, META, OPEN, Stored, Versions, key_parts
 from monitor.stages.settings import ModelSettings, Settings
 from monitor.windows import FOREVER_MS, NEVER_MS
 
@@ -126,6 +126,7 @@ class IngestPartition:
             stored.topic_id = stored.topic_id or self._meta.topic_id
             self._meta = stored
             self._cursor = Cursor(stored.position, best[META].hi)
+        self._leftover += codec_1.upgrade(best)
         blocks: dict[tuple[str, str, int], dict[int, Stored]] = {}
         for key in [key for key in best if key.startswith(b"pane|")]:
             _, model, version, start, size, block = key_parts(key)
@@ -141,6 +142,8 @@ class IngestPartition:
             self._panes[pane.key] = pane
             if pane.state == EMITTED:
                 self._leftover += pane.keys[1:]
+            if any(stored.codec != CODEC_VERSION for stored in of_pane.values()):
+                self._touch(pane)
         best.clear()
 
     def _check_identity(self, stored: _Meta) -> None:

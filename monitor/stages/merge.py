@@ -17,7 +17,7 @@ from monitor.layout import Layout
 from monitor.ports import Checkpoint, Message, Outbox, Record
 from monitor.profiles import Profile
 from monitor.reference import References
-from monitor.stages import partials
+from monitor.stages import codec_1, partials
 from monitor.stages.cursor import Cursor, Position
 from monitor.stages.kept import KeptReferences
 from monitor.stages.merge_rows import (
@@ -37,7 +37,7 @@ from monitor.stages.merge_rows import (
     window_key,
 )
 from monitor.stages.panes import windows_changed
-from monitor.stages.rows import CLOSED, EMITTED, META, OPEN, Stored, Versions, key_parts, row_key
+from monitor.stages.rows import CLOSED, CODEC_VERSION, EMITTED, META, OPEN, Stored, Versions, key_parts, row_key
 from monitor.stages.settings import Settings
 from monitor.windows import NEVER_MS, Window
 
@@ -123,6 +123,7 @@ class MergePartition:
             stored.topic_id = stored.topic_id or self._meta.topic_id
             self._meta = stored
             self._cursor = Cursor(stored.position, best[META].hi)
+        self._leftover += codec_1.upgrade(best)
         pieces: dict[bytes, dict[int, Stored]] = {}
         for key in list(best):
             kind, *parts = key_parts(key)
@@ -155,21 +156,26 @@ class MergePartition:
         assert isinstance(partial, partials.Partial)
         self._check_pane(partial.model, partial.size_ms)
         arrivals = self._model(partial.model).arrivals(partial)
-        arrivals.setdefault(partial.hi, {})[partial.chunk] = Arrived(key, stored.hi, partial, stored.payload)
+        arrived = arrivals.setdefault(partial.hi, {})[partial.chunk] = Arrived(key, stored.hi, partial, stored.payload)
+        if stored.codec != CODEC_VERSION:
+            self._arrived[key] = arrived
 
     def _load_row(self, key: bytes, pieces: Mapping[int, Stored]) -> None:
         kind, name, *parts = key_parts(key)
+        row: Row[Sealed] | Row[Final] | None
         if kind == "sealed":
             self._check_pane(name, int(parts[2]))
-            pane = Row.load(key, pieces, Sealed)
+            row = pane = Row.load(key, pieces, Sealed)
             if pane is not None:
                 self._model(name).sealed.setdefault(int(parts[1]), {})[parts[0]] = pane
-            return
-        final = Row.load(key, pieces, Final)
-        if final is not None:
-            final.sent_ms = self._now_ms
-            window = Window(*map(int, parts))
-            self._model(name).final.setdefault(window.spec, []).append((window, final))
+        else:
+            row = final = Row.load(key, pieces, Final)
+            if final is not None:
+                final.sent_ms = self._now_ms
+                window = Window(*map(int, parts))
+                self._model(name).final.setdefault(window.spec, []).append((window, final))
+        if row is not None and pieces[0].codec != CODEC_VERSION:
+            self._dirty[key] = row
 
     def _check_pane(self, model: str, size_ms: int) -> None:
         if size_ms != self._settings.model(model).pane_ms:

@@ -90,9 +90,7 @@ class Row(Generic[T]):
 
     def pieces(self) -> list[tuple[bytes, int, int, bytes]]:
         """Return the rows (key, state, hi, payload) that hold it; the first says how many there are, none is above `PIECE_BYTES`."""
-        data = bytes(cramjam.zstd.compress(_encode(self.value), level=1))
-        parts = [data[i : i + PIECE_BYTES] for i in range(0, len(data), PIECE_BYTES)]
-        parts[0] = _N_PIECES.pack(len(parts)) + parts[0]
+        parts = in_pieces(bytes(cramjam.zstd.compress(_encode(self.value), level=1)))
         self.n_pieces = max(self.n_pieces, len(parts))
         return [(piece_key(self.key, i), self.state, self.hi, part) for i, part in enumerate(parts)]
 
@@ -137,6 +135,12 @@ PIECE_BYTES = 512 << 10
 _N_PIECES = struct.Struct(">H")
 _encode = msgspec.msgpack.Encoder().encode
 _DECODE: dict[type, Callable[[bytes], Any]] = {kind: msgspec.msgpack.Decoder(kind).decode for kind in (Sealed, Final)}
+
+
+def in_pieces(data: bytes) -> list[bytes]:
+    """Cut compressed bytes into payloads; the first says how many there are."""
+    parts = [data[i : i + PIECE_BYTES] for i in range(0, len(data), PIECE_BYTES)]
+    return [_N_PIECES.pack(len(parts)) + parts[0], *parts[1:]]
 
 
 def piece_key(key: bytes, piece: int) -> bytes:

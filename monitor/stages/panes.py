@@ -207,6 +207,11 @@ def load_pane(
             pane.his = [blocks[0].hi] * len(pane.his)
             pane.state, pane.profile, pane.durable = EMITTED, None, (EMITTED, blocks[0].hi)
             return pane
+    if reference is not None and not reference.layout.can_count:
+        raise StateMismatch(
+            f"a window of {model} {version} is open under the reference {sha256[:12]}, which was built with another hash key; "
+            "restore privacy.hash_key until it has closed, or start with another `app` name"
+        )
     for block, row in rows.items():
         pane.profile.add_block(row.profile)
         pane.his[block] = blocks[block].hi

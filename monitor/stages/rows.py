@@ -15,6 +15,7 @@ from monitor.errors import StaleOwner, UnknownCodec
 from monitor.ports import Checkpoint, Message
 
 CODEC_VERSION = 2
+_KNOWN_VERSIONS = (1, 2)
 OPEN, CLOSED, EMITTED = 0, 1, 2
 
 META = b"meta"
@@ -29,6 +30,7 @@ class Stored(NamedTuple):
     epoch: int
     state: int
     payload: bytes
+    codec: int = CODEC_VERSION
 
 
 def row_key(*parts: str | int) -> bytes:
@@ -76,11 +78,11 @@ class Versions:
         for stored, value in items:
             key, found = stored[: -_EPOCH.size], _EPOCH.unpack(stored[-_EPOCH.size :])[0]
             codec, state, hi = _HEADER.unpack_from(value)
-            if codec != CODEC_VERSION:
-                raise UnknownCodec("a state row", codec, [CODEC_VERSION])
+            if codec not in _KNOWN_VERSIONS:
+                raise UnknownCodec("a state row", codec, _KNOWN_VERSIONS)
             if found > epoch:
                 raise StaleOwner(epoch, found)
-            version = Stored(hi, found, state, value[_HEADER.size :])
+            version = Stored(hi, found, state, value[_HEADER.size :], codec)
             self._epochs.setdefault(key, {})[found] = hi
             if key not in self.best or rank(version) > rank(self.best[key]):
                 self.best[key] = version

@@ -154,7 +154,7 @@ def test_a_text_is_in_the_dictionary_among_the_others_or_never_seen(
     assert summary.missing == column.count(None)
     assert summary.never_seen == sum(text is not None and text not in known + others for text in column)
     new = {text for text in column if text is not None and text not in known + others}
-    assert profile.unseen[0] == {key_hash(text): column.count(text) for text in new}
+    assert profile.outside[0].kept == {key_hash(text): column.count(text) for text in new}
 
 
 @pytest.mark.parametrize(

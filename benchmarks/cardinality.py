@@ -1,0 +1,53 @@
+"""What a category of nothing but new values costs: `python -m benchmarks.cardinality [values]`.
+
+One feature, every row a value that no row had before, folded as a worker folds: 1,000 rows at a time.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from monitor.columns import ColumnBatch
+from monitor.hash_key import HashKey
+from monitor.layout import CategoryFeature, layout_of
+from monitor.profiles import Profile
+
+FOLD = 1_000
+KEY = HashKey("a key of the benchmark")
+
+
+def resident_bytes() -> int:
+    """Return the memory that this process holds now (Linux)."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+
+def main(n: int = 10_000_000) -> None:
+    feature = CategoryFeature(name="c", values=("a", "b"), other=tuple(range(1, 10_001)), hash_key=KEY.id)
+    profile = Profile(layout_of([feature], KEY))
+    profile.update(batch(0, FOLD))  # whatever is made once is not what a value costs
+    before, most, spent = resident_bytes(), 0, 0.0
+    for start in range(FOLD, n, FOLD):
+        columns = batch(start, min(FOLD, n - start))
+        begun = time.process_time()
+        profile.update(columns)
+        spent += time.process_time() - begun
+        if start % (100 * FOLD) == 0:
+            most = max(most, resident_bytes() - before)
+    summary = profile.summary("c")
+    assert summary.distinct is not None
+    print(f"{n:,} different values, hashed with a key")
+    print(f"{1e6 * spent / (n - FOLD):.2f} µs of CPU per value")
+    print(f"{most / 1e6:.1f} MB of memory added, {len(profile.to_bytes()):,} bytes packed")
+    print(f"{summary.distinct:,} estimated, {100 * (summary.distinct / n - 1):+.2f} %")
+
+
+def batch(start: int, n: int) -> ColumnBatch:
+    return ColumnBatch(n, np.empty((0, n)), None, [[f"customer-{i:010d}" for i in range(start, start + n)]])
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:]))

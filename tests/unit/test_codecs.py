@@ -1,0 +1,113 @@
+"""Bytes that earlier versions of the program wrote are read: profiles, references, state rows, partials, incidents."""
+
+from __future__ import annotations
+
+import json
+from base64 import b64decode
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from monitor import incidents
+from monitor.bootstrap import build_pipeline
+from monitor.ports import Message, PartitionStage, StoredRecord
+from monitor.profiles import Profile
+from monitor.reference import Reference
+from monitor.stages import partials
+from tests.codec_events import CONFIG, CUT, LAYOUT, N_EVENTS, features, records
+
+FIXTURES = sorted((Path(__file__).parent.parent / "fixtures").glob("codec_v*.json"))
+NOW_MS = 1 << 60
+
+
+@pytest.fixture(params=FIXTURES, ids=lambda path: path.stem)
+def written(request: pytest.FixtureRequest) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(request.param.read_text())
+    return found
+
+
+def same(found: Any, expected: Any) -> bool:
+    """Whether everything that was written then is there now; newer fields are not looked at."""
+    if isinstance(expected, dict):
+        return all(name in found and same(found[name], value) for name, value in expected.items())
+    if isinstance(found, np.ndarray):
+        found = found.tolist()
+    return bool(found == expected)
+
+
+def test_a_profile_decodes_to_what_it_held(written: dict[str, Any]) -> None:
+    profile, content = Profile.from_bytes(b64decode(written["profile"]), LAYOUT), written["content"]
+    assert profile.n == content["rows"] == N_EVENTS
+    for name, summary in content["features"].items():
+        assert same(profile.summary(name)._asdict(), summary)
+    assert [[str(a), str(b)] for a, b in profile.sums[0]] == content["sums"]
+    assert (profile.inspected, profile.unexpected) == (content["inspected"], content["unexpected"])
+
+
+def test_the_fixture_holds_what_was_sent(written: dict[str, Any]) -> None:
+    rows = [features(i) for i in range(N_EVENTS)]
+    cities = [row.get("city") for row in rows]
+    known = ["ams", "ber", "cdg", "dub", "edi"]
+    summary = written["content"]["features"]["city"]
+    assert summary["values"] == [*map(cities.count, known[:3]), sum(map(cities.count, known[3:]))]
+    assert summary["never_seen"] == sum(city is not None and city not in known for city in cities)
+
+
+def test_a_reference_decodes(written: dict[str, Any]) -> None:
+    reference = Reference.from_bytes(json.dumps(written["reference"]).encode())
+    assert reference.layout.sha256 == LAYOUT.sha256
+    assert reference.profile.n == written["reference"]["rows"]
+
+
+def test_a_partition_goes_on_from_stored_rows_to_the_same_windows(written: dict[str, Any]) -> None:
+    """Workers are started anew with this program in the middle of the log, on the rows and partials of the former one."""
+    pipeline = build_pipeline(CONFIG, [Reference.from_bytes(json.dumps(written["reference"]).encode())])
+    ingest = pipeline.ingest("predictions", 0, partitions=1, epoch=2, rows=stored(written["ingest_rows"]))
+    merge = pipeline.merge(0, topology={"predictions": 1}, epoch=2, rows=stored(written["merge_rows"]))
+    assert (ingest.next_offset, merge.next_offset) == (CUT, len(written["partials"]))
+    results: list[Message] = []
+    for start in range(CUT, N_EVENTS, 30):
+        ingest.feed(records()[start : start + 30], NOW_MS)
+        for message in tick(ingest):
+            merge.feed([StoredRecord(merge.next_offset, 0, message.value, message.key)], NOW_MS)
+            results += [m for m in tick(merge) if m.topic == "m.results"]
+    assert results
+    known = {result["window"]["start_ms"]: result for result in written["results"]}
+    for message in results:
+        found = json.loads(message.value or b"")
+        expected = known[found["window"]["start_ms"]]
+        assert same(found["features"], expected["features"])
+        assert same(found, {name: expected[name] for name in ("n", "revision", "reference", "source_offsets", "unexpected")})
+
+
+def tick(stage: PartitionStage) -> list[Message]:
+    checkpoint = stage.checkpoint()
+    if checkpoint is not None:
+        stage.committed(checkpoint)
+    box = stage.outbox(0)
+    if box:
+        stage.emitted(box, 0)
+    return [*box.first, *(m for m in box.then if m.partition == 0)]
+
+
+def stored(rows: list[list[str]]) -> list[tuple[bytes, bytes]]:
+    return [(b64decode(key), b64decode(value)) for key, value in rows]
+
+
+def test_partials_decode(written: dict[str, Any]) -> None:
+    items = [partials.decode(b64decode(data)) for data in written["partials"]]
+    panes = [item for item in items if isinstance(item, partials.Partial)]
+    assert panes
+    assert {type(item) for item in items} == {partials.Partial, partials.Watermark}
+    assert [Profile.from_bytes(p.profile, LAYOUT).n for p in panes] == [p.n for p in panes]
+
+
+def test_open_incidents_are_known(written: dict[str, Any]) -> None:
+    transitions, after = incidents.step(b64decode(written["incidents"]), [], lambda _: "", 0, is_complete=True)
+    resolved = {(t.finding.measurement.check, t.incident_id) for t in transitions}
+    fired = {(a["data"]["check"], a["id"]) for a in written["alerts"] if a["data"]["status"] == "firing"}
+    assert resolved
+    assert resolved <= fired
+    assert after == b""
