@@ -19,10 +19,11 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError
 
-from monitor.errors import ConfigError
+from monitor.errors import ConfigError, InputError
 from monitor.events import NAME_PATTERN
 from monitor.formats import FORMATS
 from monitor.policy import DEFAULT_RULES, SEVERITIES, Severity
+from monitor.segments import FALSE, OTHER, TRUE, Key, parse_key
 from monitor.windows import WindowSpec, pane_size_ms
 
 ENV_PREFIX = "MONITOR_"
@@ -159,6 +160,53 @@ class FeatureConfig(_Node):
     keep_values: bool = Field(False, description="name new values of a category in results and alerts, not only their hashes")
 
 
+class SegmentConfig(_Node):
+    """Rows split by a feature, a tag, a comparison, or a cross of several."""
+
+    by: tuple[str, ...] = Field(min_length=1, max_length=4, description="keys: a feature, tags.NAME, or a comparison: age >= 60")
+    values: tuple[tuple[str, ...], ...] | None = Field(
+        None,
+        description="segments with rows of their own, one value per key each; left out: the most frequent of the reference's data",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short(cls, given: Any) -> Any:
+        """Take `country`, and [country, channel] for a cross."""
+        if isinstance(given, str | list | tuple):
+            given = {"by": given}
+        if not isinstance(given, dict):
+            return given
+        values = given.get("values")
+        if isinstance(values, list | tuple):
+            values = [[value] if isinstance(value, str) else value for value in values]
+        by = given.get("by")
+        return given | {"by": [by] if isinstance(by, str) else by} | ({"values": values} if values is not None else {})
+
+    @model_validator(mode="after")
+    def _valid(self) -> SegmentConfig:
+        try:
+            keys = [parse_key(text) for text in self.by]
+        except InputError as error:
+            raise ValueError(str(error)) from None
+        for values in self.values or ():
+            if len(values) != len(keys):
+                raise ValueError(f"values: {list(values)} has {len(values)} values for {len(keys)} keys")
+            if OTHER in values:
+                raise ValueError(f"values: {OTHER} is the segment of all that is not listed")
+            for key, value in zip(keys, values, strict=True):
+                if key.op and value not in (TRUE, FALSE):
+                    raise ValueError(f"values: {value!r}: {key} is {TRUE} or {FALSE}")
+        if len(set(self.values or ())) < len(self.values or ()):
+            raise ValueError("values: one is listed twice")
+        return self
+
+    @property
+    def keys(self) -> tuple[Key, ...]:
+        """What rows are split by."""
+        return tuple(parse_key(text) for text in self.by)
+
+
 class ModelConfig(_Node):
     """How a model is observed."""
 
@@ -167,6 +215,10 @@ class ModelConfig(_Node):
     idle_after: Duration = Field(120_000, description="silence after which a partition no longer holds windows back")
     late: Annotated[str, _one_of("drop")] = Field("drop", description="late events are dropped and counted")
     features: dict[str, FeatureConfig] = Field({}, description="by name")
+    segments: tuple[SegmentConfig, ...] = Field(
+        (), description="how rows are split; fixed by the reference that is built with it"
+    )
+    max_segments: int = Field(50, ge=2, le=1_000, description="rows of a profile, all and (other) among them")
     sources: tuple[Name, ...] = Field((), description="topics that the model is bound to; all if empty")
 
     @model_validator(mode="after")
@@ -174,6 +226,8 @@ class ModelConfig(_Node):
         specs = [window.spec for window in self.windows]
         if len(set(specs)) < len(specs):
             raise ValueError("two windows are the same")
+        if len({s.keys for s in self.segments}) < len(self.segments):
+            raise ValueError("segments: two are by the same keys")
         pane = pane_size_ms(specs)
         if max(spec.size_ms for spec in specs) > MAX_PANES_PER_WINDOW * pane:
             raise ValueError(f"sizes and steps have only {pane} ms in common: more than {MAX_PANES_PER_WINDOW} panes a window")
@@ -195,6 +249,7 @@ class RuleConfig(_Node):
     windows: int | None = Field(None, ge=1, description="so many in a row open an incident, and as many quiet ones close it")
     features: tuple[str, ...] = Field((), description="names or wildcards; all if empty")
     models: tuple[str, ...] = Field((), description="names or wildcards; all if empty")
+    segments: tuple[str, ...] = Field((), description="names or wildcards; all rows only if empty")
     enabled: bool = Field(True, description="false switches the rule off")
 
     @model_validator(mode="after")

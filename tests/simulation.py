@@ -26,12 +26,12 @@ ZOMBIE_MS = 30
 
 
 class BareFormat:
-    """`[model, time]` in JSON, `["tick", ms]` for a tick: events without features."""
+    """`[model, time]` or `[model, time, tag]` in JSON, `["tick", ms]` for a tick: events without features."""
 
     def decode(self, records: Sequence[Record]) -> DecodedBatch:
-        offsets, times, stamps, models, ticks = [], [], [], [], []
+        offsets, times, stamps, models, ticks, tags = [], [], [], [], [], []
         for record in records:
-            name, time = msgspec.json.decode(record.value or b"")
+            name, time, *tag = msgspec.json.decode(record.value or b"")
             if name == "tick":
                 ticks.append((record.offset, time))
                 continue
@@ -39,6 +39,7 @@ class BareFormat:
             times.append(time)
             stamps.append(record.timestamp)
             models.append((name, "1"))
+            tags.append(tag[0] if tag else None)
         keys = sorted(set(models))
         return DecodedBatch(
             np.array(offsets, np.int64),
@@ -46,21 +47,21 @@ class BareFormat:
             np.array(stamps, np.int64),
             keys,
             np.array([keys.index(m) for m in models], np.int64),
-            [None] * len(offsets),
+            tags,
             ticks,
             [],
             [],
         )
 
     def columns(self, layout: Layout, payloads: Sequence[object], offsets: Int) -> ColumnBatch:
-        return ColumnBatch(len(payloads), np.zeros((0, len(payloads))), None, [])
+        return ColumnBatch(len(payloads), np.zeros((0, len(payloads))), None, [], tags=[payloads] if layout.tags else [])
 
 
 def count_rows(closed: ClosedWindow, before: bytes) -> Judgement:
-    """A judge that says how many rows a window has, and how many windows came before it."""
+    """A judge that says how many rows a window has, in all and by segment, and how many windows came before it."""
     so_far = int(before or b"0") + 1
     key = f"{closed.model}|{closed.window.start_ms}|{closed.window.size_ms}".encode()
-    value = msgspec.json.encode({"n": closed.profile.n, "window": so_far})
+    value = msgspec.json.encode({"n": closed.profile.n, "segments": closed.profile.rows[1:].tolist(), "window": so_far})
     return Judgement(((key, value),), (), str(so_far).encode(), ())
 
 
@@ -73,9 +74,10 @@ def settings(
     return Settings("m", {}, defaults, own, partials_partitions=1, retire_after_ms=ZOMBIE_MS, **kwargs)  # type: ignore[arg-type]
 
 
-def record(offset: int, model: str, time: int, stamp: int | None = None) -> StoredRecord:
+def record(offset: int, model: str, time: int, stamp: int | None = None, tag: str | None = None) -> StoredRecord:
     """One event of `BareFormat`."""
-    return StoredRecord(offset, time if stamp is None else stamp, msgspec.json.encode([model, time]))
+    value = [model, time] if tag is None else [model, time, tag]
+    return StoredRecord(offset, time if stamp is None else stamp, msgspec.json.encode(value))
 
 
 @dataclass

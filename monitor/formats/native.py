@@ -30,8 +30,10 @@ MAX_NAME_CHARS = 128
 _MAX_READERS = 1_024
 
 _SCALAR = str | int | float | bool
-_OPTIONAL_TYPES: dict[str, Any] = {"prediction": _SCALAR, "score": float, "latency_ms": float} | dict.fromkeys(
-    ("id", "schema", "producer", "status", "sample_rate"), _SCALAR
+_OPTIONAL_TYPES: dict[str, Any] = (
+    {"prediction": _SCALAR, "score": float, "latency_ms": float}
+    | dict.fromkeys(("id", "schema", "producer", "status", "sample_rate"), _SCALAR)
+    | {"tags": dict[str, Any]}
 )
 """What an optional field is read as: a field of the envelope as any scalar, so that a number for a text does not cost the slow path."""
 
@@ -60,6 +62,7 @@ class Event(msgspec.Struct, kw_only=True, gc=False):
     producer: Any = msgspec.UNSET
     status: Any = msgspec.UNSET
     sample_rate: Any = msgspec.UNSET
+    tags: Any = msgspec.UNSET
 
 
 class _Known(NamedTuple):
@@ -205,6 +208,7 @@ class NativeFormat:
             ]
         batch = reader.columns(rows, events)
         batch.envelope = _envelope(events)
+        batch.tags = [_tag(name, events) for name in layout.tags]
         inspected = np.flatnonzero(offsets % INSPECT_EVERY == 0).tolist()
         batch.inspected = len(inspected)
         batch.unexpected = self._unexpected([payloads[i] for i in inspected], reader.names)
@@ -272,6 +276,12 @@ def _optional(fields: Fields, name: str) -> Any:
         return msgspec.UNSET
     found = typed(fields, name, _OPTIONAL_TYPES[name], null=None)
     return NoValue.WRONG_TYPE if isinstance(found, Rejection) else found
+
+
+def _tag(name: str, events: Sequence[Any]) -> list[str | None]:
+    """Return a tag of every event, None where there is none or it is no text."""
+    values = [event.tags.get(name) if type(event.tags) is dict else None for event in events]
+    return [value if type(value) is str else None for value in values]
 
 
 def _envelope(events: Sequence[Any]) -> Envelope:

@@ -140,8 +140,6 @@ class IngestPartition:
             pane = load_pane(model, version, start_ms, of_pane, self._settings.model(model), self._references)
             pane.emitted_ms = self._now_ms
             self._panes[pane.key] = pane
-            if pane.state == EMITTED:
-                self._leftover += pane.keys[1:]
             if any(stored.codec != CODEC_VERSION for stored in of_pane.values()):
                 self._touch(pane)
         best.clear()
@@ -545,7 +543,6 @@ class IngestPartition:
             pane = self._panes[key]
             pane.state, pane.profile, pane.emitted_ms = EMITTED, None, now_ms
             self._touch(pane)
-            self._leftover += pane.keys[1:]
         self._sent_closed, self._sent_ms = sent.watermark, now_ms
 
     # --- telemetry

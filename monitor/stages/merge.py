@@ -474,10 +474,7 @@ class MergePartition:
             return None
         rows = [(a.key, OPEN, a.at, a.data) for a in self._arrived.values()]
         for row in self._dirty.values():
-            pieces = row.pieces()
-            rows += pieces
-            self._leftover += row.keys[len(pieces) :]
-            row.n_pieces = len(pieces)
+            rows += row.pieces()
         self._snapshot = [(row, row.state, row.hi) for row in self._dirty.values()]
         meta = (self._cursor.hi, _encode(self._meta))
         checkpoint = self._versions.snapshot(rows + self._kept.new_rows(), meta, retire=self._may_retire)

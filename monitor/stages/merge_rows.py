@@ -89,7 +89,10 @@ class Row(Generic[T]):
         return [piece_key(self.key, i) for i in range(self.n_pieces)]
 
     def pieces(self) -> list[tuple[bytes, int, int, bytes]]:
-        """Return the rows (key, state, hi, payload) that hold it; the first says how many there are, none is above `PIECE_BYTES`."""
+        """Return the rows (key, state, hi, payload) that hold it; the first says how many there are, none is above `PIECE_BYTES`.
+
+        Where there were more before, the others stay in the store until it is collected: another owner may write the first one anew.
+        """
         parts = in_pieces(bytes(cramjam.zstd.compress(_encode(self.value), level=1)))
         self.n_pieces = max(self.n_pieces, len(parts))
         return [(piece_key(self.key, i), self.state, self.hi, part) for i, part in enumerate(parts)]

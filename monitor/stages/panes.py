@@ -123,7 +123,7 @@ class Pane:
     def fold(self, wire: Format) -> int:
         """Fold what waits into the profile; return how many rows."""
         assert self.profile is not None
-        n, last = len(self.waiting), self.last
+        n, reached = len(self.waiting), -1
         before = self.profile.rows.copy()
         if n:
             marks = np.concatenate(self.marks, axis=1)
@@ -133,15 +133,15 @@ class Pane:
                 self.profile.update(batch, blocks)
                 if blocks is None or 0 in blocks:
                     self.profile.stream.add_rows(batch.envelope, *clocks)
-            last = max(last, int(marks[0, -1]))
+            reached = int(marks[0, -1])
         for offsets, is_late, by_ms in self.outsiders:
             self.profile.stream.add_late(by_ms[is_late].tolist())
             self.profile.stream.add_future(by_ms[~is_late].tolist())
             self.dirty.add(0)
-            last = max(last, int(offsets[-1]))
+            reached = max(reached, int(offsets[-1]))
         self.dirty |= self.profile.layout.blocks_of(np.flatnonzero(self.profile.rows != before))
-        self.his = [max(hi, last) for hi in self.his]
-        self.last = last
+        self.his = [max(hi, reached) for hi in self.his]
+        self.last = max(self.last, reached)
         self.waiting, self.marks, self.outsiders = [], [], []
         return n
 
@@ -157,7 +157,10 @@ class Pane:
                 yield begin, end, blocks
 
     def rows(self) -> list[tuple[bytes, int, int, bytes]]:
-        """Return a row (key, state, hi, payload) per dirty block, which are then not dirty any more."""
+        """Return a row (key, state, hi, payload) per dirty block, which are then not dirty any more.
+
+        Blocks of an emitted pane stay in the store until it is collected: another owner may have written the first one anew.
+        """
         profile = None if self.state == EMITTED else self.profile
         blocks = sorted(self.dirty) if profile else [0]
         facts = (self.reference_sha256, self.settings.sha256, self.first, self.last, self.clock_before, self.lost)

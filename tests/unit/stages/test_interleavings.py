@@ -8,8 +8,11 @@ from collections import Counter, defaultdict
 import msgspec
 import pytest
 
+from monitor.layout import Layout
 from monitor.ports import Message
-from monitor.reference import References
+from monitor.profiles import Profile
+from monitor.reference import Reference, References
+from monitor.segments import Key, Segmentation
 from monitor.stages.ingest import IngestPartition
 from monitor.stages.merge import MergePartition
 from monitor.windows import WindowSpec
@@ -19,13 +22,19 @@ from tests.simulation import SOURCE, BareFormat, Place, Topic, count_rows, recor
 PARTITIONS = 2
 SPECS = (WindowSpec(10, 10), WindowSpec(30, 10))
 GRACE_MS = 4
+BY_TAG = Segmentation((Key(name="tags.t"),), (("u",), ("v",)))
+TAGS = ("u", "v", "w")
 
 
 class World:
     """Two source partitions, one partition of `partials`, and what was published."""
 
-    def __init__(self, seed: int, n_events: int = 60) -> None:
+    def __init__(self, seed: int, n_events: int = 60, *, segmented: bool = False) -> None:
         self.dice = random.Random(seed)
+        self.references = References()
+        self.tags = TAGS if segmented else (None,)
+        for model in "ab" if segmented else "":
+            self.references.add(Reference.build(model, "1", Profile(Layout((), (BY_TAG,)))))
         self.settings = settings(*SPECS, grace_ms=GRACE_MS)
         self.partials = Topic()
         self.published: list[Message] = []
@@ -37,7 +46,7 @@ class World:
         log = Topic()
         for i in range(n):
             time = max(0, i * 2 + self.dice.randrange(-12, 4))
-            log.records.append(record(i, self.dice.choice("ab"), time))
+            log.records.append(record(i, self.dice.choice("ab"), time, tag=self.dice.choice(self.tags)))
         log.records.append(record(n, "tick", 1_000))
         return log
 
@@ -49,7 +58,7 @@ class World:
             partitions=PARTITIONS,
             epoch=epoch,
             wire=BareFormat(),
-            references=References(),
+            references=self.references,
             rows=items,
             now_ms=now_ms,
         )
@@ -61,32 +70,32 @@ class World:
             topology={SOURCE: PARTITIONS},
             epoch=epoch,
             judge=count_rows,
-            references=References(),
+            references=self.references,
             rows=items,
             now_ms=now_ms,
         )
 
-    def expected(self) -> tuple[dict[bytes, int], int]:
-        """Rows per window and late rows, by a plain loop over the logs."""
-        panes: Counter[tuple[str, int]] = Counter()
+    def expected(self) -> tuple[dict[bytes, Counter[str]], int]:
+        """Rows per window and tag, and late rows, by a plain loop over the logs."""
+        panes: Counter[tuple[str, int, str]] = Counter()
         late = 0
         for log in self.logs:
             clock = -(10**9)
             for item in log.records:
-                model, time = msgspec.json.decode(item.value or b"")
+                model, time, *tag = msgspec.json.decode(item.value or b"")
                 clock = max(clock, time)
                 if model == "tick":
                     continue
                 if time // 10 * 10 + 10 + GRACE_MS <= clock:
                     late += 1
                 else:
-                    panes[model, time // 10 * 10] += 1
-        windows: Counter[bytes] = Counter()
-        for (model, pane), n in panes.items():
+                    panes[model, time // 10 * 10, tag[0] if tag else ""] += 1
+        windows: dict[bytes, Counter[str]] = defaultdict(Counter)
+        for (model, pane, segment), n in panes.items():
             for spec in SPECS:
                 for w in spec.windows_of(pane, pane + 1):
-                    windows[f"{model}|{w.start_ms}|{w.size_ms}".encode()] += n
-        return dict(windows), late
+                    windows[f"{model}|{w.start_ms}|{w.size_ms}".encode()][segment] += n
+        return windows, late
 
     def wrong(self) -> list[str]:
         """Everything that is not as it must be."""
@@ -96,16 +105,19 @@ class World:
             assert message.key is not None and message.value is not None
             by_key[message.key].add(message.value)
         problems = [f"CHANGED {key!r}" for key, values in by_key.items() if len(values) > 1]
-        counted = {key: msgspec.json.decode(next(iter(values)))["n"] for key, values in by_key.items()}
-        problems += [f"MISSING {key!r}" for key in windows if key not in counted]
-        problems += [f"WRONG {key!r} {n} {windows.get(key, 0)}" for key, n in counted.items() if n != windows.get(key, 0)]
+        problems += [f"MISSING {key!r}" for key in windows if key not in by_key]
+        for key, values in by_key.items():
+            found, rows = msgspec.json.decode(next(iter(values))), windows.get(key, Counter())
+            by_segment = [rows["u"], rows["v"], rows["w"]] if len(self.tags) > 1 else []
+            if (found["n"], found["segments"] or [0] * len(by_segment)) != (rows.total(), by_segment):
+                problems.append(f"WRONG {key!r} {found} {rows}")
         return problems
 
 
-def failures(n_seeds: int, **kwargs: bool) -> list[tuple[int, list[str]]]:
+def failures(n_seeds: int, *, segmented: bool = False, **kwargs: bool) -> list[tuple[int, list[str]]]:
     found = []
     for seed in range(n_seeds):
-        world = World(seed)
+        world = World(seed, segmented=segmented)
         run(world.places, world.dice, 700, **kwargs)
         problems = world.wrong()
         if problems:
@@ -115,6 +127,10 @@ def failures(n_seeds: int, **kwargs: bool) -> list[tuple[int, list[str]]]:
 
 def test_every_window_is_exact_and_never_changes_whoever_dies_or_wakes_up() -> None:
     assert failures(150) == []
+
+
+def test_so_are_its_segments_which_are_stored_and_sent_in_blocks_of_their_own() -> None:
+    assert failures(100, segmented=True) == []
 
 
 def test_counted_and_late_rows_are_functions_of_the_log() -> None:
