@@ -17,8 +17,8 @@ from monitor import incidents
 from monitor.alerts import alert_id, alert_record
 from monitor.checks import CHECKS
 from monitor.decision.fixed import decide
-from monitor.distances import DISTANCES
-from monitor.findings import ClosedWindow, Evidence, Judgement, compare
+from monitor.distances import DISTANCES, Distance, with_eps
+from monitor.findings import ClosedWindow, Evidence, Judgement, compare, measure
 from monitor.formats import Format
 from monitor.policy import DEFAULT_RULE_SET, RuleSet
 from monitor.ports import PartitionStage
@@ -104,7 +104,7 @@ def judge_window(closed: ClosedWindow, before: bytes, rules: RuleSet) -> Judgeme
 
     A function of its arguments: two owners of a partition publish the same bytes.
     """
-    evidence = gather(closed)
+    evidence = gather(closed, with_eps(rules.psi_eps))
     measurements = [m for check in CHECKS for m in check(evidence)]
     findings = decide(closed.model, measurements, rules)
     transitions, after = incidents.step(
@@ -123,12 +123,7 @@ def judge_window(closed: ClosedWindow, before: bytes, rules: RuleSet) -> Judgeme
     )
 
 
-def gather(closed: ClosedWindow) -> Evidence:
+def gather(closed: ClosedWindow, registry: tuple[Distance, ...] = DISTANCES) -> Evidence:
     """Put every feature of a window next to its reference, with all distances."""
     features = compare(closed)
-    distances = {
-        name: {d.name: d.function(*compared.cells) for d in DISTANCES if compared.feature_kind in d.kinds}
-        for name, compared in features.items()
-        if compared.window.n and compared.reference.n
-    }
-    return Evidence(closed, features, distances)
+    return Evidence(closed, features, measure(features, registry), registry)
