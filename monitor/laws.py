@@ -9,8 +9,14 @@ import math
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+import numpy as np
+
 from monitor.chance import ALPHA
 from monitor.chi_square import critical, survival
+from monitor.columns import Int
+
+RARE_ROWS = 10
+"""Cells that expect fewer rows on a side are rare: the square roots and logarithms of their shares vary more than χ² knows."""
 
 
 class Sample(NamedTuple):
@@ -24,6 +30,19 @@ class Sample(NamedTuple):
     """Cells."""
     filled: int
     """Cells that hold a row of either side."""
+    rare: int
+    """Those of them that expect fewer than `RARE_ROWS` rows on the smaller side."""
+
+
+def sample_of(reference: Int, window: Int) -> Sample:
+    """Return how much two sides with counts (k,) each compare.
+
+    >>> sample_of(np.array([500, 490, 10, 0]), np.array([60, 39, 1, 0]))
+    Sample(n=100, m=1000, k=4, filled=3, rare=1)
+    """
+    n, m, rows = int(window.sum()), int(reference.sum()), reference + window
+    is_rare = rows * (min(n, m) / max(n + m, 1)) < RARE_ROWS
+    return Sample(n, m, len(rows), int(np.count_nonzero(rows)), int(np.count_nonzero(is_rare & (rows > 0))))
 
 
 class Law(Protocol):
@@ -40,13 +59,14 @@ class Law(Protocol):
 class ChiSquareLaw:
     """factor · value^power / (1/n + 1/m) is χ² with cells − 1 degrees of freedom, to first order in the differences of shares.
 
-    is_smoothed: empty cells count, for they are smoothed. is_centred: k − 1 is the expectation that was taken off the statistic.
-    is_statistic: the value is the statistic itself, 1/n + 1/m in it.
+    is_smoothed: empty cells count as cells. doubles_rare: a rare cell counts as two, an upper bound. is_centred: the expectation k − 1
+    was taken off the statistic. is_statistic: the value is the statistic itself, 1/n + 1/m in it.
     """
 
     factor: float
     power: int = 1
     is_smoothed: bool = False
+    doubles_rare: bool = True
     is_centred: bool = False
     is_statistic: bool = False
 
@@ -54,12 +74,13 @@ class ChiSquareLaw:
         return self.factor if self.is_statistic else self.factor / (1 / sample.n + 1 / sample.m)
 
     def _dof(self, sample: Sample) -> int:
-        return (sample.k if self.is_smoothed else sample.filled) - 1
+        cells = sample.k if self.is_smoothed else sample.filled
+        return cells - 1 + (cells - sample.filled + sample.rare if self.doubles_rare else 0)
 
     def critical(self, sample: Sample) -> float:
         """Return the value whose statistic is the 0.999 quantile of χ².
 
-        >>> round(ChiSquareLaw(1.0).critical(Sample(1000, 10_000, 10, 10)), 4)
+        >>> round(ChiSquareLaw(1.0).critical(Sample(1000, 10_000, 10, 10, 0)), 4)
         0.0307
         """
         dof = self._dof(sample)
@@ -90,7 +111,7 @@ class ExponentialBound:
     def critical(self, sample: Sample) -> float:
         """Return where the bound is `chance.ALPHA`, at most 1.
 
-        >>> round(ExponentialBound().critical(Sample(1000, 10_000, 10, 10)), 4)
+        >>> round(ExponentialBound().critical(Sample(1000, 10_000, 10, 10, 0)), 4)
         0.0647
         """
         return min(1.0, math.sqrt(math.log(self._tails(sample) / ALPHA) * (1 / sample.n + 1 / sample.m) / 2))

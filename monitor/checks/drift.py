@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from monitor.distances import Distance
 from monitor.findings import Compared, Evidence, Measurement
-from monitor.laws import Sample
+from monitor.laws import Sample, sample_of
 
 MIN_ROWS = 100
 """Below, a distance says nothing (docs: what every number means)."""
@@ -24,8 +24,7 @@ def drift(evidence: Evidence) -> Iterator[Measurement]:
 
 
 def _samples(compared: Compared) -> dict[str, Sample]:
-    n, m = compared.window.n, compared.reference.n
-    reported = Sample(n, m, len(compared.cells[0]), compared.filled)
+    reported = sample_of(*compared.cells)
     return {"reported": reported, "fine": reported._replace(k=len(compared.window.values))}
 
 

@@ -54,17 +54,19 @@ class Distance:
         return f"drift.{self.name}"
 
 
+PSI_LAW = ChiSquareLaw(1.0, is_smoothed=True, doubles_rare=False)
+"""Yurdakul 2018; right from n ≈ 300."""
+
 # JSD ≈ psi/8, KL ≈ psi/2 and H² ≈ psi/8 for small differences; TV² ≤ ¼ χ² (1/n + 1/m) by the Cauchy–Schwarz inequality.
 # fmt: off
 DISTANCES: tuple[Distance, ...] = (
-    Distance("psi", psi.psi, BOTH, REPORTED, (0.0, INF), True, UP, ChiSquareLaw(1.0, is_smoothed=True), psi.contributions),
+    Distance("psi", psi.psi, BOTH, REPORTED, (0.0, INF), True, UP, PSI_LAW, psi.contributions),
     Distance("psi_eps", psi.psi_eps, BOTH, REPORTED, (0.0, INF), True, UP, ChiSquareLaw(1.0), psi.psi_eps_contributions),
-    Distance("psi_corrected", psi.psi_corrected, BOTH, REPORTED, (-INF, INF), True, UP, ChiSquareLaw(1.0, is_smoothed=True, is_centred=True),
-             psi.contributions),
+    Distance("psi_corrected", psi.psi_corrected, BOTH, REPORTED, (-INF, INF), True, UP, replace(PSI_LAW, is_centred=True), psi.contributions),
     Distance("kl", kl.kl, BOTH, REPORTED, (0.0, INF), False, UP, ChiSquareLaw(2.0, is_smoothed=True), kl.contributions),
     Distance("js", jensen_shannon.js, BOTH, REPORTED, (0.0, 1.0), True, UP, ChiSquareLaw(8 * math.log(2), 2), jensen_shannon.contributions),
     Distance("hellinger", hellinger.hellinger, BOTH, REPORTED, (0.0, 1.0), True, UP, ChiSquareLaw(8.0, 2), hellinger.contributions),
-    Distance("tv", total_variation.tv, BOTH, REPORTED, (0.0, 1.0), True, UP, ChiSquareLaw(4.0, 2), total_variation.contributions),
+    Distance("tv", total_variation.tv, BOTH, REPORTED, (0.0, 1.0), True, UP, ChiSquareLaw(4.0, 2, doubles_rare=False), total_variation.contributions),
     Distance("linf", chebyshev.linf, BOTH, REPORTED, (0.0, 1.0), True, UP, ExponentialBound(is_per_cell=True), chebyshev.contributions),
     Distance("chi2", pearson.chi2, BOTH, REPORTED, (0.0, INF), True, UP, ChiSquareLaw(1.0, is_statistic=True), pearson.contributions),
     Distance("chi2_p", pearson.chi2_p, BOTH, REPORTED, (0.0, 1.0), True, DOWN),
