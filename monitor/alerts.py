@@ -11,15 +11,14 @@ from typing import Any, Literal
 import msgspec
 import orjson
 
-from monitor.distances import DISTANCES
 from monitor.findings import ClosedWindow, Compared, Evidence, Finding
 from monitor.incidents import Transition
 from monitor.layout import OTHER, NumberFeature
 from monitor.segments import ALL
+from monitor.sides import Sides
 
 MAX_REASONS = 5
 NEVER_SEEN = "never seen"
-_DRIFT = {f"drift.{distance.name}": distance for distance in DISTANCES}
 
 
 class AlertWindow(msgspec.Struct, kw_only=True):
@@ -54,7 +53,7 @@ class Reason(msgspec.Struct, kw_only=True):
     ref: float
     cur: float
     contribution: float
-    """They add up to the distance (drift.js: to its square)."""
+    """They add up to the distance (drift.js, drift.hellinger: to its square; drift.psi_corrected: to psi)."""
 
 
 class AlertData(msgspec.Struct, kw_only=True):
@@ -207,13 +206,13 @@ def _window(evidence: Evidence) -> AlertWindow:
 def reasons(evidence: Evidence, finding: Finding) -> list[Reason]:
     """Return the cells that contribute most to a drift, most first; never-seen values as one."""
     compared = evidence.features.get(finding.measurement.feature)
-    distance = _DRIFT.get(finding.measurement.check)
+    distance = next((d for d in evidence.registry if d.check == finding.measurement.check), None)
     if compared is None or distance is None or distance.contributions is None or not compared.window.n:
         return []
     reference, window = compared.cells
     n, m = int(window.sum()), int(reference.sum())
     found: dict[str, list[float]] = {}
-    parts = distance.contributions(reference, window)
+    parts = distance.contributions(Sides(reference, window)).tolist()
     for name, ref, cur, part in zip(cell_names(compared), reference.tolist(), window.tolist(), parts, strict=True):
         sums = found.setdefault(name, [0, 0, 0.0])
         sums[:] = sums[0] + ref, sums[1] + cur, sums[2] + part
@@ -226,7 +225,7 @@ def reasons(evidence: Evidence, finding: Finding) -> list[Reason]:
 
 
 def cell_names(compared: Compared) -> Sequence[str]:
-    """Return a name per cell that distances are computed on: intervals, values, `other`, `never seen`."""
+    """Return a name per reported cell: intervals, values, `other`, `never seen`."""
     feature, k = compared.feature, len(compared.cells[0])
     if isinstance(feature, NumberFeature):
         edges = ["-inf", *(f"{edge:.12g}" for edge in feature.reported)]

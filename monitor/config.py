@@ -19,10 +19,11 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError
 
+from monitor.distances.psi import EPS
 from monitor.errors import ConfigError, InputError
 from monitor.events import NAME_PATTERN
 from monitor.formats import FORMATS
-from monitor.policy import DEFAULT_RULES, SEVERITIES, Severity
+from monitor.policy import CHECKS, DEFAULT_RULES, SEVERITIES, Severity
 from monitor.segments import FALSE, OTHER, TRUE, Key, parse_key
 from monitor.windows import WindowSpec, pane_size_ms
 
@@ -274,6 +275,12 @@ class Privacy(_Node):
         return self
 
 
+class Distances(_Node):
+    """Parameters of distances."""
+
+    psi_eps: float = Field(EPS, gt=0, le=0.1, description="share that psi_eps puts in place of smaller ones")
+
+
 class State(_Node):
     """Local state."""
 
@@ -304,6 +311,7 @@ class Config(_Node):
     max_models: int = Field(200, ge=1, description="models that are observed per partition; more are rejected")
     rules: dict[str, RuleConfig] = Field({}, description="by check, over the defaults")
     privacy: Privacy = Field(Privacy(), description="hashes of values")
+    distances: Distances = Field(Distances(), description="parameters of distances")
     partials_partitions: int = Field(8, ge=1, description="partitions of the application's own topics")
     replication: int = Field(1, ge=1, description="replicas of the application's own topics")
     state: State = Field(State(), description="local state")
@@ -320,9 +328,14 @@ class Config(_Node):
                 if t not in topics
             ]
         problems += [
-            f"rules.{check}: no such check{_near(check, DEFAULT_RULES)}; checks are {', '.join(DEFAULT_RULES)}"
+            f"rules.{check}: no such check{_near(check, CHECKS)}; checks are {', '.join(CHECKS)}"
             for check in self.rules
-            if check not in DEFAULT_RULES
+            if check not in CHECKS
+        ]
+        problems += [
+            f"rules.{check}: no rule is in force for it by default; give above or below"
+            for check, rule in self.rules.items()
+            if check in CHECKS and check not in DEFAULT_RULES and rule.above is None and rule.below is None
         ]
         if problems:
             raise ValueError("\n".join(problems))

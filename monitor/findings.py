@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left, bisect_right
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from monitor.columns import Int
+from monitor.columns import Float, Int
+from monitor.distances import DISTANCES, Distance
 from monitor.layout import CategoryFeature, Feature, NumberFeature
 from monitor.profiles import FeatureSummary, Profile
 from monitor.reference import Reference
 from monitor.segments import ALL
+from monitor.sides import FineSides, Sides, Spread, stacked
 from monitor.windows import Window
 
 Severity = Literal["notice", "warning", "critical"]
@@ -59,7 +61,7 @@ class Compared(NamedTuple):
     window: FeatureSummary
     reference: FeatureSummary
     cells: tuple[Int, Int]
-    """(reference, window) counts of the cells that distances are computed on, (k,) each."""
+    """(reference, window) counts of the reported cells, (k,) each."""
     below_min: int
     above_max: int
     """Rows outside the reference's range; exact, both ends are cell borders. 0 for a category."""
@@ -68,6 +70,18 @@ class Compared(NamedTuple):
     def feature_kind(self) -> Literal["number", "category"]:
         """What the feature is."""
         return "number" if isinstance(self.feature, NumberFeature) else "category"
+
+    @property
+    def filled(self) -> int:
+        """How many of the reported cells hold a row of either side."""
+        return int(np.count_nonzero(self.cells[0] + self.cells[1]))
+
+    @property
+    def fine(self) -> FineSides:
+        """The fine cells of a number that both sides have values of."""
+        assert isinstance(self.feature, NumberFeature)
+        spreads = (_spread(self.reference), _spread(self.window))
+        return FineSides(self.reference.values, self.window.values, _borders(self.feature)[3], *spreads)
 
 
 class Evidence(NamedTuple):
@@ -83,6 +97,8 @@ class Evidence(NamedTuple):
     features: Mapping[str, Compared]
     distances: Mapping[str, Mapping[str, float]]
     """feature → distance → value; without entry when either side is empty."""
+    registry: tuple[Distance, ...] = DISTANCES
+    """The distances that were computed."""
 
 
 class Measurement(NamedTuple):
@@ -132,7 +148,7 @@ def compare(closed: ClosedWindow, segment: int = 0) -> dict[str, Compared]:
     for feature in closed.profile.layout.features:
         window, reference = closed.profile.summary(feature.name, segment), closed.reference.profile.summary(feature.name, other)
         if isinstance(feature, NumberFeature):
-            groups, below, above = _borders(feature)
+            groups, below, above, _ = _borders(feature)
             k = len(feature.reported) + 1
             cells = (_grouped(reference.values, groups, k), _grouped(window.values, groups, k))
             outside = (int(window.values[:below].sum()), int(window.values[above:].sum()))
@@ -143,10 +159,44 @@ def compare(closed: ClosedWindow, segment: int = 0) -> dict[str, Compared]:
 
 
 @lru_cache(maxsize=4_096)
-def _borders(feature: NumberFeature) -> tuple[Int, int, int]:
-    """Return the reported cell of each value cell, how many cells lie below the minimum, and the first one above the maximum."""
+def _borders(feature: NumberFeature) -> tuple[Int, int, int, Float]:
+    """Return the reported cell of each value cell, how many cells lie below the minimum, the first one above the maximum, and the edges."""
     below = bisect_right(feature.edges, math.nextafter(feature.minimum, -math.inf))
-    return feature.reported_groups(), below, bisect_left(feature.edges, feature.maximum) + 1
+    return feature.reported_groups(), below, bisect_left(feature.edges, feature.maximum) + 1, np.array(feature.edges)
+
+
+def _spread(summary: FeatureSummary) -> Spread:
+    """Return where the values of a side lie that has some."""
+    return Spread(*(value or 0.0 for value in (summary.minimum, summary.maximum, summary.mean, summary.std)))
+
+
+STACK = 64
+"""So many numbers are measured at once: 2 MB of intermediate results."""
+
+
+def measure(features: Mapping[str, Compared], registry: tuple[Distance, ...] = DISTANCES) -> dict[str, dict[str, float]]:
+    """Return feature → distance → value, of features with a value on both sides; features with as many cells are measured together."""
+    found: dict[str, dict[str, float]] = {name: {} for name, c in features.items() if c.window.n and c.reference.n}
+    groups: dict[tuple[str, Literal["number", "category"], int], list[str]] = {}
+    for i, name in enumerate(found):
+        kind = features[name].feature_kind
+        groups.setdefault(("reported", kind, len(features[name].cells[0])), []).append(name)
+        if kind == "number":
+            groups.setdefault(("fine", kind, i // STACK), []).append(name)
+    for (cells, kind, _), names in groups.items():
+        sides = (
+            _reported([features[name] for name in names]) if cells == "reported" else stacked([features[n].fine for n in names])
+        )
+        for distance in registry:
+            if distance.cells == cells and kind in distance.kinds:
+                for name, value in zip(names, distance.function(sides).tolist(), strict=True):
+                    if not math.isnan(value):
+                        found[name][distance.name] = value
+    return found
+
+
+def _reported(compared: Sequence[Compared]) -> Sides:
+    return Sides(np.stack([c.cells[0] for c in compared]), np.stack([c.cells[1] for c in compared]))
 
 
 def _grouped(values: Int, groups: Int, k: int) -> Int:

@@ -17,8 +17,8 @@ from monitor import incidents
 from monitor.alerts import alert_id, alert_record
 from monitor.checks import CHECKS
 from monitor.decision.fixed import decide
-from monitor.distances import DISTANCES
-from monitor.findings import ClosedWindow, Evidence, Judgement, compare, reference_segment
+from monitor.distances import DISTANCES, Distance, with_eps
+from monitor.findings import ClosedWindow, Evidence, Judgement, compare, measure, reference_segment
 from monitor.formats import Format
 from monitor.policy import DEFAULT_RULE_SET, RuleSet
 from monitor.ports import PartitionStage
@@ -104,7 +104,8 @@ def judge_window(closed: ClosedWindow, before: bytes, rules: RuleSet) -> Judgeme
 
     A function of its arguments: two owners of a partition publish the same bytes.
     """
-    evidence = {name: gather(closed, i) for i, name in enumerate(closed.profile.layout.segments)}
+    registry = with_eps(rules.psi_eps)
+    evidence = {name: gather(closed, i, registry) for i, name in enumerate(closed.profile.layout.segments)}
     measured = [
         measurement._replace(segment=name)
         for name, of_segment in evidence.items()
@@ -129,14 +130,10 @@ def judge_window(closed: ClosedWindow, before: bytes, rules: RuleSet) -> Judgeme
     )
 
 
-def gather(closed: ClosedWindow, segment: int = 0) -> Evidence:
+def gather(closed: ClosedWindow, segment: int = 0, registry: tuple[Distance, ...] = DISTANCES) -> Evidence:
     """Put every feature of a segment of a window next to its reference, with all distances."""
     features = compare(closed, segment)
-    distances = {
-        name: {d.name: d.function(*compared.cells) for d in DISTANCES if compared.feature_kind in d.kinds}
-        for name, compared in features.items()
-        if compared.window.n and compared.reference.n
-    }
     profile, reference = closed.profile, closed.reference
+    name, n = profile.layout.segments[segment], int(profile.rows[segment])
     n_ref = int(reference.profile.rows[reference_segment(closed, segment)]) if reference else 0
-    return Evidence(closed, profile.layout.segments[segment], int(profile.rows[segment]), n_ref, features, distances)
+    return Evidence(closed, name, n, n_ref, features, measure(features, registry), registry)

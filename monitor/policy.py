@@ -8,7 +8,8 @@ from fnmatch import fnmatchcase
 
 import msgspec
 
-from monitor import findings
+from monitor import distances, findings
+from monitor.distances.psi import EPS
 from monitor.segments import ALL
 
 Severity = findings.Severity
@@ -63,18 +64,25 @@ DEFAULT_RULES: Mapping[str, Rule] = {
     "segments.drift": Rule(above=0.1, severity="warning"),
     "telemetry.gap": Rule(above=0.0, severity="critical"),
 }
-"""One rule per check; the keys are the ids of all checks."""
+"""The rules in force unless others are configured."""
+
+CHECKS: tuple[str, ...] = (*DEFAULT_RULES, *(check for check in distances.CHECKS if check not in DEFAULT_RULES))
+"""Ids of all checks. One without a default rule is measured, and judged where somebody writes a rule for it."""
 
 
 class RuleSet(msgspec.Struct, frozen=True):
-    """The rules in force."""
+    """The rules in force, and what the numbers that they judge depend on.
+
+    psi_eps: the share that the distance of that name puts in place of smaller ones.
+    """
 
     rules: dict[str, Rule]
+    psi_eps: float = EPS
 
     @property
     def sha256(self) -> str:
-        """Identity of the rules; every alert names it."""
-        return hashlib.sha256(msgspec.json.encode(self.rules, order="deterministic")).hexdigest()
+        """Identity of all of it; every alert names it."""
+        return hashlib.sha256(msgspec.json.encode(self, order="deterministic")).hexdigest()
 
     def rule(self, check: str, model: str, segment: str, feature: str) -> Rule | None:
         """Return the rule for a measurement, or None when nobody minds."""

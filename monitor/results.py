@@ -65,7 +65,9 @@ class FeatureResult(msgspec.Struct, kw_only=True):
     """Above the reference's maximum; null for a category."""
     cells: Cells
     distances: dict[str, float]
-    """By name; empty when the window or the reference has no value."""
+    """By name; empty when the window or the reference has no value; without w1_sigma when the reference has only one."""
+    chi2_dof: int | None
+    """Degrees of freedom of chi2; null when the window or the reference has no value."""
 
 
 class FindingResult(msgspec.Struct, kw_only=True):
@@ -171,6 +173,7 @@ def _feature(compared: Compared, distances: Mapping[str, float], rows: int) -> F
         above_max=compared.above_max if is_number else None,
         cells=_cells(compared),
         distances=dict(distances),
+        chi2_dof=compared.filled - 1 if distances else None,
     )
 
 

@@ -4,33 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from monitor.distances import DISTANCES, Distance
+from monitor.distances import Distance
 from monitor.findings import Compared, Evidence, Measurement
+from monitor.laws import Sample, sample_of
 
 MIN_ROWS = 100
 """Below, a distance says nothing (docs: what every number means)."""
 
 
 def drift(evidence: Evidence) -> Iterator[Measurement]:
-    """Yield `drift.<distance>` per feature, with the critical value at n, m and k."""
+    """Yield `drift.<distance>` per feature and distance with a law, with the critical value at n, m and k."""
+    with_law = [distance for distance in evidence.registry if distance.law is not None]
     for name, compared in evidence.features.items():
-        for distance in DISTANCES:
-            if distance.critical is not None and compared.feature_kind in distance.kinds and compared.reference.n:
-                value = evidence.distances.get(name, {}).get(distance.name, 0.0)
-                yield _measure(name, compared, distance, value)
+        if compared.reference.n:
+            samples, values = _samples(compared), evidence.distances.get(name, {})
+            for distance in with_law:
+                if compared.feature_kind in distance.kinds:
+                    yield _measure(name, samples[distance.cells], distance, values.get(distance.name, 0.0))
 
 
-def _measure(name: str, compared: Compared, distance: Distance, value: float) -> Measurement:
-    n, m, k = compared.window.n, compared.reference.n, len(compared.cells[0])
-    critical = distance.critical(n, m, k) if distance.critical and n else None
+def _samples(compared: Compared) -> dict[str, Sample]:
+    reported = sample_of(*compared.cells)
+    return {"reported": reported, "fine": reported._replace(k=len(compared.window.values))}
+
+
+def _measure(feature: str, sample: Sample, distance: Distance, value: float) -> Measurement:
+    assert distance.law is not None
+    critical = distance.law.critical(sample) if sample.n else None
     return Measurement(
-        check=f"drift.{distance.name}",
-        feature=name,
+        check=distance.check,
+        feature=feature,
         value=value,
-        n=n,
-        n_ref=m,
+        n=sample.n,
+        n_ref=sample.m,
         critical_value=critical,
-        p_value=distance.p_value(value, n, m, k) if critical is not None and value > critical else None,
+        p_value=distance.law.p_value(value, sample) if critical is not None and value > critical else None,
         min_n=MIN_ROWS,
-        evidence={"cells": k},
+        evidence={"cells": sample.k},
     )

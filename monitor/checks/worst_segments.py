@@ -7,17 +7,21 @@ from typing import NamedTuple
 
 import numpy as np
 
+from monitor.chance import ALPHA
+from monitor.chi_square import critical
 from monitor.columns import Int, Special
-from monitor.distances import ALPHA, statistic_psi
-from monitor.distances.chi_square import critical, survival
-from monitor.distances.psi import psi, psi_by_row
+from monitor.distances.pearson import chi2
+from monitor.distances.psi import psi, psi_corrected
 from monitor.findings import ClosedWindow, Evidence, Measurement
+from monitor.laws import ChiSquareLaw, sample_of
 from monitor.layout import NumberFeature
 from monitor.segments import ALL
+from monitor.sides import Sides
 
 MIN_ROWS = 100
 """Fewer rows of a segment, in the window or in the reference, are not searched."""
 MAX_REPORTED = 5
+_LAW = ChiSquareLaw(1.0, is_statistic=True)
 
 
 class Slice(NamedTuple):
@@ -34,7 +38,7 @@ def worst_segments(evidence: Evidence) -> Iterator[Measurement]:
     """Yield `segments.drift`: by how much the worst segment's psi, corrected for its sample size, exceeds that of all rows.
 
     Only segments with rows of their own in the reference are compared. Among all segments × features those count that the
-    Benjamini–Hochberg procedure rejects at `distances.ALPHA`; evidence names the worst, with the share of the window's rows that each
+    Benjamini–Hochberg procedure rejects at `chance.ALPHA`, by Pearson's χ²; evidence names the worst, with the share of the window's rows that each
     has, and the share of the feature's psi over all rows that is gone without it.
     """
     closed = evidence.closed
@@ -58,17 +62,14 @@ def _search(closed: ClosedWindow) -> tuple[list[Slice], int]:
         n_compared += int((enough > 0).sum())
         if not len(enough) or enough[0] != 0 or len(enough) == 1:
             continue  # all rows together have too few
-        values = psi_by_row(reference[enough], window[enough])
-        dof = reference.shape[1] - 1
-        corrected = values - dof * (1 / n[enough] + 1 / m[enough])
+        sides = Sides(reference[enough], window[enough])
+        corrected, statistics = psi_corrected(sides), chi2(sides)
         excess = corrected - max(0.0, float(corrected[0]))
-        least = critical(dof, ALPHA)
-        for i in np.flatnonzero(excess > 0).tolist():
+        least = critical(sides.k - 1, ALPHA)  # rare cells ask for more
+        for i in np.flatnonzero((excess > 0) & (statistics > least)).tolist():
             segment = int(enough[i])
-            statistic = statistic_psi(float(values[i]), int(n[segment]), int(m[segment]))
-            if segment and statistic > least:
-                p_value = survival(statistic, dof)
-                candidates.append(Slice(float(excess[i]), segment, feature, float(corrected[i]), p_value))
+            p_value = _LAW.p_value(float(statistics[i]), sample_of(reference[segment], window[segment]))
+            candidates.append(Slice(float(excess[i]), segment, feature, float(corrected[i]), p_value))
     candidates.sort(key=lambda s: s.p_value)
     rejected = [i for i, s in enumerate(candidates) if s.p_value <= ALPHA * (i + 1) / n_compared]
     return candidates[: rejected[-1] + 1] if rejected else [], n_compared
@@ -95,8 +96,8 @@ def _cells(closed: ClosedWindow, position: int) -> tuple[Int, Int]:
 
 def _facts(closed: ClosedWindow, found: Slice) -> dict[str, object]:
     reference, window = _cells(closed, found.feature)
-    whole = psi(reference[0], window[0])
-    rest = psi(reference[0] - reference[found.segment], window[0] - window[found.segment])
+    whole = float(psi(Sides(reference[0], window[0])))
+    rest = float(psi(Sides(reference[0] - reference[found.segment], window[0] - window[found.segment])))
     return {
         "segment": closed.profile.layout.segments[found.segment],
         "feature": closed.profile.layout.features[found.feature].name,

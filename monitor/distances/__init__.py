@@ -1,78 +1,87 @@
-"""Distances between a reference's cells and a window's. One function in a file of its own, one line in `DISTANCES`."""
+"""Distances between a reference and a window. One function in a file of its own, one line in `DISTANCES`."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from typing import Any, Literal
 
-from monitor.columns import Int
-from monitor.distances import jensen_shannon as js
-from monitor.distances import psi
-from monitor.distances.chi_square import critical, survival
-
-ALPHA = 0.001
-"""False alarms per feature and window that a critical value allows, without drift."""
+from monitor.columns import Float
+from monitor.distances import chebyshev, hellinger, jensen_shannon, pearson, psi, total_variation
+from monitor.distances import kullback_leibler as kl
+from monitor.distances.kolmogorov_smirnov import ks
+from monitor.distances.wasserstein import w1, w1_sigma
+from monitor.laws import ChiSquareLaw, ExponentialBound, Law
+from monitor.sides import Sides
 
 Kind = Literal["number", "category"]
+Direction = Literal["higher is worse", "lower is worse"]
+CellChoice = Literal["reported", "fine"]
+
+REPORTED: CellChoice = "reported"
+FINE: CellChoice = "fine"
+UP: Direction = "higher is worse"
+DOWN: Direction = "lower is worse"
+BOTH: tuple[Kind, ...] = ("number", "category")
+NUMBER: tuple[Kind, ...] = ("number",)
+INF = math.inf
 
 
 @dataclass(frozen=True, slots=True)
 class Distance:
-    """A function of (reference counts, window counts), both (k,) int64 of the same cells.
+    """A pure function of both sides' counts, (..., k) of the same cells → (...); NaN where it is not defined.
 
-    kinds: of features that it is defined for. bounds: of its values. symmetric: the same with both sides exchanged.
-    contributions: each cell's share of it. statistic: (value, n, m) → a number that is χ²(k−1) without drift.
-    critical: (n, m, k) → the value that it exceeds with probability `ALPHA` without drift; None: no rule uses it.
+    kinds: of features that it is defined for. cells: `reported`, the deciles or the categories; or `fine` (then of `FineSides`).
+    bounds: of its values. is_symmetric: the same with both sides exchanged. direction: which values are worse.
+    law: what it does by chance; a distance without one has no check. contributions: each cell's part of it (or of its square).
     """
 
     name: str
-    function: Callable[[Int, Int], float]
+    function: Callable[[Any], Float]
     kinds: tuple[Kind, ...]
+    cells: CellChoice
     bounds: tuple[float, float]
-    symmetric: bool
-    contributions: Callable[[Int, Int], Sequence[float]] | None = None
-    statistic: Callable[[float, int, int], float] | None = None
-    critical: Callable[[int, int, int], float] | None = None
+    is_symmetric: bool
+    direction: Direction
+    law: Law | None = None
+    contributions: Callable[[Sides], Float] | None = None
 
-    def p_value(self, value: float, n: int, m: int, k: int) -> float | None:
-        """Return the probability that it reaches `value` without drift, or None where no law is known."""
-        return None if self.statistic is None or k < 2 else survival(self.statistic(value, n, m), k - 1)
-
-
-def statistic_psi(value: float, n: int, m: int) -> float:
-    """Return PSI / (1/n + 1/m): χ²(k−1) without drift (Yurdakul 2018; right from n ≈ 300)."""
-    return value / (1 / n + 1 / m)
+    @property
+    def check(self) -> str:
+        """Id of its check."""
+        return f"drift.{self.name}"
 
 
-def critical_psi(n: int, m: int, k: int) -> float:
-    """Return (1/n + 1/m)·χ²(k−1), the inverse of `statistic_psi` at `ALPHA`.
+PSI_LAW = ChiSquareLaw(1.0, is_smoothed=True, doubles_rare=False)
+"""Yurdakul 2018; right from n ≈ 300."""
 
-    >>> round(critical_psi(1000, 10_000, 10), 4)
-    0.0307
-    """
-    return (1 / n + 1 / m) * critical(k - 1, ALPHA)
-
-
-def statistic_js(value: float, n: int, m: int) -> float:
-    """Return the same for the Jensen–Shannon distance, by JSD ≈ PSI / 8 (nats) for small differences."""
-    return statistic_psi(8 * math.log(2) * value * value, n, m)
-
-
-def critical_js(n: int, m: int, k: int) -> float:
-    """Return the inverse of `statistic_js` at `ALPHA`.
-
-    >>> round(critical_js(1000, 10_000, 10), 4)
-    0.0744
-    """
-    return min(1.0, math.sqrt(critical_psi(n, m, k) / 8 / math.log(2)))
-
-
-BOTH: tuple[Kind, ...] = ("number", "category")
-
+# JSD ≈ psi/8, KL ≈ psi/2 and H² ≈ psi/8 for small differences; TV² ≤ ¼ χ² (1/n + 1/m) by the Cauchy–Schwarz inequality.
+# fmt: off
 DISTANCES: tuple[Distance, ...] = (
-    Distance("psi", psi.psi, BOTH, (0.0, math.inf), True, psi.contributions, statistic_psi, critical_psi),
-    Distance("psi_corrected", psi.psi_corrected, BOTH, (-math.inf, math.inf), True),
-    Distance("js", js.jensen_shannon, BOTH, (0.0, 1.0), True, js.contributions, statistic_js, critical_js),
+    Distance("psi", psi.psi, BOTH, REPORTED, (0.0, INF), True, UP, PSI_LAW, psi.contributions),
+    Distance("psi_eps", psi.psi_eps, BOTH, REPORTED, (0.0, INF), True, UP, ChiSquareLaw(1.0), psi.psi_eps_contributions),
+    Distance("psi_corrected", psi.psi_corrected, BOTH, REPORTED, (-INF, INF), True, UP, replace(PSI_LAW, is_centred=True), psi.contributions),
+    Distance("kl", kl.kl, BOTH, REPORTED, (0.0, INF), False, UP, ChiSquareLaw(2.0, is_smoothed=True), kl.contributions),
+    Distance("js", jensen_shannon.js, BOTH, REPORTED, (0.0, 1.0), True, UP, ChiSquareLaw(8 * math.log(2), 2), jensen_shannon.contributions),
+    Distance("hellinger", hellinger.hellinger, BOTH, REPORTED, (0.0, 1.0), True, UP, ChiSquareLaw(8.0, 2), hellinger.contributions),
+    Distance("tv", total_variation.tv, BOTH, REPORTED, (0.0, 1.0), True, UP, ChiSquareLaw(4.0, 2, doubles_rare=False), total_variation.contributions),
+    Distance("linf", chebyshev.linf, BOTH, REPORTED, (0.0, 1.0), True, UP, ExponentialBound(is_per_cell=True), chebyshev.contributions),
+    Distance("chi2", pearson.chi2, BOTH, REPORTED, (0.0, INF), True, UP, ChiSquareLaw(1.0, is_statistic=True), pearson.contributions),
+    Distance("chi2_p", pearson.chi2_p, BOTH, REPORTED, (0.0, 1.0), True, DOWN),
+    Distance("ks", ks, NUMBER, FINE, (0.0, 1.0), True, UP, ExponentialBound()),
+    Distance("w1", w1, NUMBER, FINE, (0.0, INF), True, UP),
+    Distance("w1_sigma", w1_sigma, NUMBER, FINE, (0.0, INF), False, UP),
 )
+# fmt: on
+
+CHECKS: tuple[str, ...] = tuple(distance.check for distance in DISTANCES if distance.law is not None)
+"""Ids of the checks that distances have."""
+
+
+@lru_cache(maxsize=16)
+def with_eps(eps: float) -> tuple[Distance, ...]:
+    """Return `DISTANCES` with another share in the place of empty cells' in psi_eps."""
+    changed = {"function": partial(psi.psi_eps, eps=eps), "contributions": partial(psi.psi_eps_contributions, eps=eps)}
+    return tuple(replace(d, **changed) if d.name == "psi_eps" else d for d in DISTANCES)  # type: ignore[arg-type]

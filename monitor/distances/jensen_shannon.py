@@ -4,39 +4,33 @@ from __future__ import annotations
 
 import math
 
-from monitor.columns import Int
+import numpy as np
+
+from monitor.columns import Float
+from monitor.sides import Sides, summed
 
 
-def contributions(reference: Int, window: Int) -> list[float]:
-    """Return each cell's part of the Jensen–Shannon divergence in bits, in cell order; zeros when one side is empty.
+def contributions(sides: Sides) -> Float:
+    """Return each cell's part of the Jensen–Shannon divergence in bits, shape (..., k); none is negative, zeros when one side is empty.
 
-    A cell with u = P·nm and v = Q·nm gives (u ln(2u/(u+v)) + v ln(2v/(u+v))) / (2nm ln 2).
+    With t = (Q−P)/(Q+P) a cell gives (P ln(1−t) + Q ln(1+t)) / (2 ln 2) = (Q+P) (ln(1−t²) + 2t·artanh t) / (4 ln 2).
     """
-    n, m = int(window.sum()), int(reference.sum())
-    if not (n and m):
-        return [0.0] * len(reference)
-    scale = 2 * n * m * math.log(2)
-    return [_cell(r * n, w * m) / scale for r, w in zip(reference.tolist(), window.tolist(), strict=True)]
+    u, v = sides.scaled
+    sums = u + v
+    filled = np.where(sums > 0, sums, 1.0)
+    t = sides.scaled_differences / filled
+    near = np.where(np.abs(t) < 0.5, t, 0.0)  # the linear terms of both logarithms cancel: an expression without them
+    close = sums / 2 * (np.log1p(-near * near) + 2 * near * np.arctanh(near))
+    p, q = np.where(u > 0, 2 * u / filled, 1.0), np.where(v > 0, 2 * v / filled, 1.0)
+    far = u * np.log2(p) + v * np.log2(q)
+    return np.where(np.abs(t) < 0.5, close / math.log(2), far) / (2 * sides.total)
 
 
-def jensen_shannon(reference: Int, window: Int) -> float:
+def js(sides: Sides) -> Float:
     """Return √(JSD / ln 2) without smoothing: a metric in [0, 1] (Endres & Schindelin 2003); 0 when one side is empty.
 
-    reference, window: (k,) counts of the same cells.
-
     >>> import numpy as np
-    >>> jensen_shannon(np.array([10, 0]), np.array([0, 10]))
+    >>> float(js(Sides(np.array([10, 0]), np.array([0, 10]))))
     1.0
     """
-    return math.sqrt(min(max(math.fsum(contributions(reference, window)), 0.0), 1.0))
-
-
-def _cell(u: int, v: int) -> float:
-    """Return u ln(2u/(u+v)) + v ln(2v/(u+v))."""
-    if u == v:
-        return 0.0
-    total = u + v
-    t = (u - v) / total
-    if abs(t) < 0.5:  # the linear terms of both logarithms cancel: the same expression without them
-        return total / 2 * (math.log1p(-t * t) + 2 * t * math.atanh(t))
-    return (u * math.log(2 * u / total) if u else 0.0) + (v * math.log(2 * v / total) if v else 0.0)
+    return np.sqrt(np.clip(summed(contributions(sides)), 0.0, 1.0))

@@ -1,58 +1,58 @@
-"""Population stability index."""
+"""Population stability index, corrected for the sample size, and as tools that clip shares compute it."""
 
 from __future__ import annotations
 
-import math
+from functools import lru_cache
 
 import numpy as np
 
-from monitor.columns import Float, Int
+from monitor.columns import Float
+from monitor.sides import Sides, summed
+
+EPS = 1e-4
+"""What most batch tools put in place of an empty cell's share."""
 
 
-def contributions(reference: Int, window: Int) -> list[float]:
-    """Return each cell's part of psi, (Q−P) ln(Q/P), in cell order; they add up to it, none is negative.
-
-    Differences of shares are taken between integers, so that nearly equal cells lose no digits; both sides are treated alike.
-    """
-    k = len(reference)
-    n, m = 2 * int(window.sum()) + k, 2 * int(reference.sum()) + k
-    parts = []
-    for r, w in zip(reference.tolist(), window.tolist(), strict=True):
-        p, q = (2 * r + 1) * n, (2 * w + 1) * m
-        parts.append(abs(q - p) / (n * m) * math.log1p(abs(q - p) / min(p, q)))
-    return parts
+def contributions(sides: Sides) -> Float:
+    """Return each cell's part of psi, (Q−P) ln(Q/P), shape (..., k); they add up to it, none is negative."""
+    p, q, differences = sides.smoothed
+    gap = np.abs(differences)
+    return gap * np.log1p(gap / np.minimum(p, q))
 
 
-def psi(reference: Int, window: Int) -> float:
+@lru_cache(maxsize=1)  # psi_corrected follows on the same sides
+def psi(sides: Sides) -> Float:
     """Return Σ (Q−P) ln(Q/P) on shares of (count + ½)/(n + ½k): a symmetric divergence, ≥ 0, unbounded.
 
-    reference, window: (k,) counts of the same cells.
-
     >>> import numpy as np
-    >>> psi(np.array([50, 50]), np.array([50, 50]))
+    >>> float(psi(Sides(np.array([50, 50]), np.array([50, 50]))))
     0.0
-    >>> round(psi(np.array([50, 50]), np.array([25, 75])), 9)
+    >>> round(float(psi(Sides(np.array([50, 50]), np.array([25, 75])))), 9)
     0.268676783
     """
-    return math.fsum(contributions(reference, window))
+    return summed(contributions(sides))
 
 
-def psi_by_row(reference: Int, window: Int) -> Float:
-    """Return `psi` of each row of counts, shape (rows, k) each: within 1e-12 of it.
+def psi_corrected(sides: Sides) -> Float:
+    """Return psi less its expectation without drift, (k−1)(1/n + 1/m); may be negative; 0 when one side is empty."""
+    n, m = sides.n[..., 0], sides.m[..., 0]
+    expected = (sides.k - 1) * (1 / np.maximum(n, 1) + 1 / np.maximum(m, 1))
+    return np.where((n > 0) & (m > 0), psi(sides) - expected, 0.0)
+
+
+def psi_eps_contributions(sides: Sides, eps: float = EPS) -> Float:
+    """Return each cell's part of psi_eps, shape (..., k); they add up to it, none is negative."""
+    p, q = sides.shares
+    p_clipped, q_clipped = np.maximum(p, eps), np.maximum(q, eps)
+    gap = np.abs(np.where(np.minimum(p, q) >= eps, sides.differences, q_clipped - p_clipped))
+    return gap * np.log1p(gap / np.minimum(p_clipped, q_clipped))
+
+
+def psi_eps(sides: Sides, eps: float = EPS) -> Float:
+    """Return Σ (Q−P) ln(Q/P) on shares that are clipped below at `eps` and not renormalised: symmetric, ≥ 0, unbounded.
 
     >>> import numpy as np
-    >>> psi_by_row(np.array([[50, 50], [1, 1]]), np.array([[25, 75], [1, 1]])).round(9).tolist()
-    [0.268676783, 0.0]
+    >>> round(float(psi_eps(Sides(np.array([50, 50]), np.array([0, 100])))), 9)
+    4.604318467
     """
-    k = reference.shape[1]
-    p, q = ((counts + 0.5) / (counts.sum(axis=1, keepdims=True) + 0.5 * k) for counts in (reference, window))
-    found: Float = ((q - p) * np.log(q / p)).sum(axis=1)
-    return found
-
-
-def psi_corrected(reference: Int, window: Int) -> float:
-    """Return psi less its expectation without drift, (k−1)(1/n + 1/m); may be negative; 0 when one side is empty."""
-    n, m = int(window.sum()), int(reference.sum())
-    if not (n and m):
-        return 0.0
-    return psi(reference, window) - (len(window) - 1) * (1 / n + 1 / m)
+    return summed(psi_eps_contributions(sides, eps))

@@ -14,6 +14,8 @@ from monitor.sketches.moments import exact_sums, mean_std, scale_of
 FINE_CELLS = 128
 ATOM_SHARE = 0.02
 """A value that so many rows have gets a cell of its own, so that values between two atoms are seen."""
+TAIL_ROWS = 4
+"""Below the first and above the last 1/128 the shares halve, cell by cell, while one holds so many rows of the reference."""
 TAIL_POWERS = range(-6, 10)
 """Tail cells end at max + spread·2^k, and at the mirror image below the minimum."""
 TAIL_DIGITS = 4
@@ -23,15 +25,16 @@ TAIL_DIGITS = 4
 def number_feature(name: str, spool: Path, sort_bytes: int = SORT_BYTES) -> NumberFeature:
     """Return the layout of a feature from its n ≥ 1 finite values, a file of float64 in any order.
 
-    Edges are the inverted-CDF quantiles at i/128 and i/10 (values of the reference), a singleton cell for every atom, both ends of
-    the range (`nextafter(min, −∞)` and max, so that `below_min` and `above_max` are exact), and 16 tail cells a side that end at
-    max + s·2^(−6…9) and min − s·2^(−6…9); s is the interquartile range, or where that is 0 the standard deviation, |max|, or 1.
+    Edges are the inverted-CDF quantiles at i/128, at i/10 and at 2^−8, 2^−9 … from both ends (values of the reference), a singleton
+    cell for every atom, both ends of the range (`nextafter(min, −∞)` and max, so that `below_min` and `above_max` are exact), and
+    16 tail cells a side that end at max + s·2^(−6…9) and min − s·2^(−6…9); s is the interquartile range, or where that is 0 the
+    standard deviation, |max|, or 1.
 
     `reported` are the deciles, duplicates removed; where one is the maximum, the last reported cell holds no row of the reference.
     """
     values = Spool(spool, sort_bytes)
     n = values.n
-    ranks = [0, n - 1, _rank(n, 1, 4), _rank(n, 3, 4), *(_rank(n, i, FINE_CELLS) for i in range(1, FINE_CELLS))]
+    ranks = [0, n - 1, _rank(n, 1, 4), _rank(n, 3, 4), *(_rank(n, i, FINE_CELLS) for i in range(1, FINE_CELLS)), *_tail_ranks(n)]
     fine = values.at(ranks)
     deciles = values.at([_rank(n, i, 10) for i in range(1, 10)])
     low, high, first_quartile, third_quartile = fine[:4].tolist()
@@ -60,6 +63,16 @@ def _rank(n: int, top: int, bottom: int) -> int:
     (0, 1, 0)
     """
     return max(0, -(-top * n // bottom) - 1)
+
+
+def _tail_ranks(n: int) -> list[int]:
+    """Return the 0-based ranks of the quantiles between the outermost 1/128 and the extremes, both ends.
+
+    >>> _tail_ranks(2048)
+    [7, 2039, 3, 2043]
+    """
+    parts = [FINE_CELLS << i for i in range(1, n.bit_length()) if n >= TAIL_ROWS * FINE_CELLS << i]
+    return [rank for part in parts for rank in (_rank(n, 1, part), _rank(n, part - 1, part))]
 
 
 def _tails(low: float, high: float, step: float) -> tuple[float, ...]:

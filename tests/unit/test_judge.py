@@ -9,8 +9,8 @@ import pytest
 from scipy import stats
 from scipy.spatial.distance import jensenshannon
 
+from monitor.chi_square import critical, survival
 from monitor.columns import ColumnBatch, NoValue, specials_of
-from monitor.distances.chi_square import critical, survival
 from monitor.findings import ClosedWindow
 from monitor.layout import CategoryFeature, layout_of
 from monitor.pipeline import gather, judge_window

@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from functools import lru_cache
 
+_HORNER_BELOW = 600.0
+"""e^600 is a double, e^750 is none."""
+
 
 def survival(x: float, dof: int) -> float:
     """Return P(χ²_dof > x), to about 1e-13: the closed forms of integer degrees of freedom (Abramowitz & Stegun 26.4.4–5).
@@ -19,9 +22,16 @@ def survival(x: float, dof: int) -> float:
         total, log_term, first = math.erfc(math.sqrt(half)), 0.5 * math.log(half) - half - math.lgamma(1.5), 1.5
     else:
         total, log_term, first = 0.0, -half, 1.0
-    for k in range((dof - dof % 2) // 2):
+    n_terms = dof // 2
+    if n_terms and half < _HORNER_BELOW:
+        series = 1.0
+        for k in range(n_terms - 2, -1, -1):
+            series = 1.0 + series * half / (first + k)
+        return min(total + math.exp(log_term) * series, 1.0)
+    log_half = math.log(half)
+    for k in range(n_terms):
         total += math.exp(log_term)
-        log_term += math.log(half) - math.log(first + k)
+        log_term += log_half - math.log(first + k)
     return min(total, 1.0)
 
 
