@@ -44,7 +44,7 @@ def _measure(name: str, compared: Compared, distinct_ref: int) -> Measurement:
         return Measurement("health.cardinality", name, 0.0, 0, n_ref, min_n=MIN_ROWS)
     distinct = max(window.distinct, 1)
     bounds = expected(window.n, compared.reference, distinct_ref)
-    counted = RELATIVE_STANDARD_ERROR * (distinct - np.count_nonzero(window.values[:-1]))
+    counted = RELATIVE_STANDARD_ERROR * (distinct - int(np.count_nonzero(window.values[:-1])))
     slack = Z * math.sqrt(bounds.variance + counted**2)
     if distinct > bounds.high:
         value, critical = math.log2(distinct / bounds.high), math.log2(1 + slack / bounds.high)
@@ -75,7 +75,7 @@ def expected(n: int, reference: FeatureSummary, distinct_ref: int) -> Expected:
         once = beyond - frequent
         fewest = frequent * _one_chance(n, rarest / m) + once * _one_chance(n, 1 / m)
         most = beyond * _one_chance(n, rows / beyond / m)
-    new = n * (once + np.count_nonzero(counts == 1) + 1) / m
+    new = n * (once + int(np.count_nonzero(counts == 1)) + 1) / m
     low = float(chances.sum()) + fewest
     high = min(float(n), float(chances.sum()) + most + new)
     counted = RELATIVE_STANDARD_ERROR * most  # how many are beyond was estimated too

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from monitor.checks.cardinality import cardinality, expected
 from monitor.decision.fixed import decide
 from monitor.findings import ClosedWindow, Finding, Measurement
-from monitor.pipeline import gather
+from monitor.pipeline import gather, judge_window
 from monitor.policy import DEFAULT_RULE_SET
 from monitor.profiles import Profile
 from monitor.reference import Reference
@@ -100,6 +101,14 @@ def test_a_category_that_explodes_is_a_breach() -> None:
     evidence = finding.measurement.evidence
     assert evidence["distinct"] == pytest.approx(1_000, rel=0.05)
     assert finding.measurement.value == pytest.approx(math.log2(evidence["distinct"] / evidence["expected_high"]))
+
+
+def test_a_measurement_can_be_published() -> None:
+    for values in SHAPES.values():
+        reference = reference_of({"c": texts(values)}, 20)
+        for column in (["x", "y"] * 100, texts(np.arange(7_000, 9_000))):
+            judgement = judge_window(closed(reference, {"c": column}), b"", DEFAULT_RULE_SET)
+            assert json.loads(judgement.results[0][1])["features"]["c"]["distinct"] == pytest.approx(len(set(column)), rel=0.065)
 
 
 def test_five_rows_of_every_customer_are_no_breach_by_default() -> None:
