@@ -47,13 +47,17 @@ class AlertReference(msgspec.Struct, kw_only=True):
 
 
 class Reason(msgspec.Struct, kw_only=True):
-    """A cell that contributes to a drift: its share in the reference and in the window, and its part of the distance."""
+    """What contributes to the value: a cell's share in the reference and in the window, and its part of a distance.
+
+    Of `health.never_seen`: a value that the reference does not have, `#` and its hash where values are not kept, and its share.
+    """
 
     bin: str
     ref: float
     cur: float
     contribution: float
-    """They add up to the distance (drift.js, drift.hellinger: to its square; drift.psi_corrected: to psi)."""
+    """They add up to the distance (drift.js, drift.hellinger: to its square; drift.psi_corrected: to psi); of `health.never_seen` to at
+    most its value."""
 
 
 class AlertData(msgspec.Struct, kw_only=True):
@@ -79,7 +83,7 @@ class AlertData(msgspec.Struct, kw_only=True):
     window: AlertWindow
     reference: AlertReference
     why: list[Reason]
-    """Drift only; the largest contributions first."""
+    """Of drift and `health.never_seen`; the largest contributions first."""
     evidence: dict[str, Any]
     """What else the check saw, by name."""
     incident_id: str
@@ -204,8 +208,10 @@ def _window(evidence: Evidence) -> AlertWindow:
 
 
 def reasons(evidence: Evidence, finding: Finding) -> list[Reason]:
-    """Return the cells that contribute most to a drift, most first; never-seen values as one."""
+    """Return the cells that contribute most to a drift, never-seen values as one; of `health.never_seen` these values. Most first."""
     compared = evidence.features.get(finding.measurement.feature)
+    if compared is not None and finding.measurement.check == "health.never_seen":
+        return _new_values(compared)
     distance = next((d for d in evidence.registry if d.check == finding.measurement.check), None)
     if compared is None or distance is None or distance.contributions is None or not compared.window.n:
         return []
@@ -222,6 +228,15 @@ def reasons(evidence: Evidence, finding: Finding) -> list[Reason]:
         for name in top
         if found[name][2] > 0
     ]
+
+
+def _new_values(compared: Compared) -> list[Reason]:
+    """Return the values that surely came most."""
+    shares = [
+        (one.text if one.text is not None else f"#{one.hash_text}", one.rows / compared.window.n)
+        for one in compared.window.frequent
+    ]
+    return [Reason(bin=name, ref=0.0, cur=share, contribution=share) for name, share in shares[:MAX_REASONS]]
 
 
 def cell_names(compared: Compared) -> Sequence[str]:

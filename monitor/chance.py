@@ -11,7 +11,7 @@ from functools import lru_cache
 ALPHA = 0.001
 """False alarms per measurement that a critical count allows, when nothing has changed."""
 
-_Z = 3.0902323061678132
+Z = 3.0902323061678132
 """Standard normal quantile of 1 − `ALPHA`."""
 _NORMAL_FROM = 400.0
 """Above this variance (a standard deviation of 20 rows) the normal law stands in for the exact one."""
@@ -89,7 +89,7 @@ def _normal_guess(n: int, bad_ref: int, m: int) -> int:
     for _ in range(6):
         pooled = min((count + bad_ref + 1) / (n + m + 2), 1 - 1 / (n + m + 2))
         spread = math.sqrt(pooled * (1 - pooled) * (1 / n + 1 / m))
-        count = n * (bad_ref / m + _Z * spread) + 0.5
+        count = n * (bad_ref / m + Z * spread) + 0.5
     return max(1, math.ceil(count))
 
 

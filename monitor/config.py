@@ -158,7 +158,9 @@ class FeatureConfig(_Node):
     pii: Literal["none", "drop"] = Field("none", description="drop: leave the feature out of the reference and of everything")
     kind: Literal["number", "category"] | None = Field(None, description="number or category")
     max_categories: int = Field(200, ge=2, le=10_000, description="size of the dictionary")
-    keep_values: bool = Field(False, description="name new values of a category in results and alerts, not only their hashes")
+    keep_values: bool = Field(
+        False, description="name new values in results and alerts, not only their hashes; from `reference build` on"
+    )
 
 
 class SegmentConfig(_Node):

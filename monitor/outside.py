@@ -39,6 +39,11 @@ class Frequent(NamedTuple):
     rows: int
     error: int
 
+    @property
+    def hash_text(self) -> str:
+        """The hash in 16 hexadecimal digits."""
+        return f"{self.hash:016x}"
+
 
 class OutsideWire(msgspec.Struct, array_like=True, frozen=True):
     """What is stored; registers: None where they are not known."""
@@ -112,7 +117,7 @@ class Outside:
         return None if self.registers is None else round(self.registers.estimate())
 
     def most_frequent(self, n: int) -> list[Frequent]:
-        """Return at most n new values, most frequent first, ties by hash: each came more often than any that has no counter."""
+        """Return at most n new values, most frequent first, ties by hash: none without a counter came more often than any of them."""
         error, counts = self.hitters.error, self.hitters.counts
         sure = sorted((key for key, count in counts.items() if count > error), key=lambda key: (-counts[key], key))
         return [Frequent(self.texts.get(key), key, counts[key], error) for key in sure[:n]]

@@ -56,6 +56,7 @@ DEFAULT_RULES: Mapping[str, Rule] = {
     "drift.js": Rule(above=0.2, severity="notice"),
     "health.missing": Rule(above=0.05, severity="warning"),
     "health.never_seen": Rule(above=0.01, severity="warning"),
+    "health.cardinality": Rule(above=3.0, severity="notice"),  # doublings; not calibrated where rows come in bursts
     "health.out_of_range": Rule(above=0.01, severity="warning"),
     "schema.wrong_type": Rule(above=0.001, severity="warning"),
     "schema.missing_feature": Rule(above=0.99, severity="critical"),

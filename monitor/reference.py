@@ -177,7 +177,7 @@ class References:
     def keep(self, reference: Reference) -> None:
         """Know a reference by its sha256 only: state still needs it, whether or not it applies to new windows.
 
-        One of another hash key is known too: what was counted with it can be read, and nothing more is.
+        One of another hash key is known too: what was counted with it can be read, but not added to; unkeyed ones go on unkeyed.
         """
         if self._hash_key is not None and reference.layout.hash_key_ids <= {self._hash_key.id}:
             reference = reference.with_key(self._hash_key)

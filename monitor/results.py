@@ -10,6 +10,7 @@ import orjson
 
 from monitor.findings import Compared, Evidence, Finding
 from monitor.layout import CategoryFeature
+from monitor.outside import Frequent
 
 MAX_CELLS = 32
 
@@ -35,6 +36,17 @@ class Cells(msgspec.Struct, kw_only=True):
     """Rows with any other value that the reference has."""
     never_seen: int | msgspec.UnsetType = msgspec.UNSET
     """Rows with a value that the reference does not have."""
+
+
+class HeavyHitter(msgspec.Struct, kw_only=True):
+    """A never-seen value that came often: in at least `count` and at most `count + error` rows."""
+
+    value: str | msgspec.UnsetType = msgspec.UNSET
+    """Its first 64 characters, where the feature is configured to keep values."""
+    hash: str | msgspec.UnsetType = msgspec.UNSET
+    """16 hexadecimal digits, where it is not: of a keyed hash, if a key is configured."""
+    count: int
+    error: int
 
 
 class FeatureResult(msgspec.Struct, kw_only=True):
@@ -63,6 +75,11 @@ class FeatureResult(msgspec.Struct, kw_only=True):
     """Below the reference's minimum; null for a category."""
     above_max: int | None
     """Above the reference's maximum; null for a category."""
+    distinct: int | None
+    """Different values of a category: cells in use, and an estimate of those outside the dictionary (relative standard error of that
+    part: 1.6 %). null for a number, and where a part of the window was counted by a version that did not count them."""
+    heavy_hitters: list[HeavyHitter]
+    """At most 10 never-seen values of a category, most frequent first; any other one came in at most `error` rows."""
     cells: Cells
     distances: dict[str, float]
     """By name; empty when the window or the reference has no value; without w1_sigma when the reference has only one."""
@@ -171,10 +188,18 @@ def _feature(compared: Compared, distances: Mapping[str, float], rows: int) -> F
         max=summary.maximum,
         below_min=compared.below_min if is_number else None,
         above_max=compared.above_max if is_number else None,
+        distinct=summary.distinct,
+        heavy_hitters=[_heavy_hitter(one) for one in summary.frequent],
         cells=_cells(compared),
         distances=dict(distances),
         chi2_dof=compared.filled - 1 if distances else None,
     )
+
+
+def _heavy_hitter(frequent: Frequent) -> HeavyHitter:
+    if frequent.text is not None:
+        return HeavyHitter(value=frequent.text, count=frequent.rows, error=frequent.error)
+    return HeavyHitter(hash=frequent.hash_text, count=frequent.rows, error=frequent.error)
 
 
 def _cells(compared: Compared) -> Cells:

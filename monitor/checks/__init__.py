@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from monitor.checks.cardinality import cardinality
 from monitor.checks.drift import drift
 from monitor.checks.health import health
 from monitor.checks.traffic import traffic
@@ -12,4 +13,4 @@ from monitor.findings import Evidence, Measurement
 
 Check = Callable[[Evidence], Iterable[Measurement]]
 
-CHECKS: tuple[Check, ...] = (drift, health, traffic, worst_segments)
+CHECKS: tuple[Check, ...] = (drift, health, cardinality, traffic, worst_segments)

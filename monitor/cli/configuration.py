@@ -34,10 +34,11 @@ models:
       - {{size: 24h, step: 1h}}                 # hopping
     grace: 2m                                 # how much disorder is waited for
     idle_after: 2m                            # silence after which a partition holds nothing back
-    features: {{}}                              # email: {{pii: drop}}, zip: {{kind: category, max_categories: 200}}
+    features: {{}}                              # email: {{pii: drop}}, zip: {{kind: category, max_categories: 200, keep_values: true}}
 rules:                                        # over the defaults; `monitor config show` prints all
   drift.psi: {{above: 0.2, severity: warning, windows: 1}}
   traffic.low: {{below: 1, severity: warning}}
+# privacy: {{hash_key_file: /run/secrets/hash_key}}   # values that the reference does not have are known by hashes made with it
 state: {{dir: ./state, memory: 512MiB, checkpoint: 2s}}
 http: {{bind: "127.0.0.1:9464"}}                # /livez, /readyz, /metrics
 """

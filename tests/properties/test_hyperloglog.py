@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import math
+from fractions import Fraction
 
 import cramjam
 import numpy as np
@@ -84,6 +86,22 @@ def test_the_root_mean_square_error_is_at_most_seventeen_in_a_thousand_and_there
         errors.append(sketch.estimate() / n - 1)
     assert np.sqrt(np.mean(np.square(errors))) <= 0.017
     assert abs(np.mean(errors)) <= 4 * RELATIVE_STANDARD_ERROR / np.sqrt(600)
+
+
+@given(st.sampled_from([0, 50]).flatmap(lambda low: st.lists(st.integers(low, 53), min_size=16, max_size=16)), st.integers(4, 6))
+def test_the_estimate_is_ertls_formula(values: list[int], lg_k: int) -> None:
+    """Equations 13, 14 and 15 of arXiv:1702.01284 as series, registers that are full among them."""
+    m, q = 1 << lg_k, 52
+    registers = [*values, *[0] * (m - 16)]
+    sketch = HyperLogLog.from_wire(bytes(registers), lg_k)
+    if not any(register <= q for register in registers):
+        return
+    counts = [registers.count(k) for k in range(q + 2)]
+    empty, rest = Fraction(counts[0], m), 1 - counts[q + 1] / m
+    sigma = math.inf if empty == 1 else float(empty + sum(empty ** (2**k) * 2 ** (k - 1) for k in range(1, 12)))
+    tau = (1 - rest - sum((1 - rest ** (2.0**-k)) ** 2 * 2.0**-k for k in range(1, 60))) / 3
+    weights = m * sigma + sum(n * 2.0**-k for k, n in enumerate(counts[1 : q + 1], 1)) + m * tau * 2.0**-q
+    assert sketch.estimate() == pytest.approx(m * m / (2 * math.log(2) * weights), rel=1e-9)
 
 
 def test_few_values_are_stored_in_few_bytes_and_many_in_two_kilobytes() -> None:

@@ -12,9 +12,12 @@ import pytest
 
 from monitor.alerts import Alert, iso
 from monitor.findings import Judgement
+from monitor.layout import CategoryFeature, layout_of
 from monitor.pipeline import judge_window
 from monitor.policy import DEFAULT_RULE_SET, DEFAULT_RULES, Rule, RuleSet
-from tests.closed_windows import HOUR_MS, closed, reference_of
+from monitor.reference import Reference
+from monitor.sketches.bounded import key_hash
+from tests.closed_windows import HOUR_MS, closed, profile_of, reference_of
 
 DICE = np.random.default_rng(6)
 REFERENCE = reference_of({"age": DICE.normal(40, 10, 3000).tolist(), "country": ["DE"] * 2000 + ["FR"] * 700 + ["IT"] * 300})
@@ -171,3 +174,20 @@ def test_times_are_rfc_3339_to_the_millisecond(time_ms: int) -> None:
 def test_an_end_beyond_the_calendar_is_its_last_moment() -> None:
     assert iso(1 << 60) == "9999-12-31T23:59:59.999Z"
     assert iso(-(1 << 60)) == "0001-01-01T00:00:00Z"
+
+
+def test_never_seen_values_are_the_reasons_of_their_alert_by_hash() -> None:
+    alert = alerts(judge(NEW))["firing", "health.never_seen"]
+    assert alert["data"]["why"] == [
+        {"bin": f"#{key_hash(name):016x}", "ref": 0.0, "cur": share, "contribution": share}
+        for name, share in (("ES", 0.3), ("PT", 0.2))
+    ]
+
+
+def test_never_seen_values_are_named_where_the_feature_may() -> None:
+    feature = CategoryFeature(name="country", values=("DE",), keep_values=True)
+    reference = Reference.build("credit", "7", profile_of(layout_of([feature]), {"country": ["DE"] * 1000}))
+    window = closed(reference, {"country": ["DE"] * 90 + [f"new {i}" for i in range(7) for _ in range(i + 1)]})
+    alert = alerts(judge_window(window, b"", DEFAULT_RULE_SET))["firing", "health.never_seen"]
+    assert [reason["bin"] for reason in alert["data"]["why"]] == ["new 6", "new 5", "new 4", "new 3", "new 2"]
+    assert alert["data"]["why"][0]["cur"] == 7 / 118

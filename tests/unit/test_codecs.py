@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import json
 from base64 import b64decode
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import cramjam
+import msgspec
 import numpy as np
 import pytest
 
 from monitor import incidents
 from monitor.bootstrap import build_pipeline
-from monitor.ports import Message, PartitionStage, StoredRecord
-from monitor.profiles import Profile
+from monitor.columns import ColumnBatch
+from monitor.ports import Message, StoredRecord
+from monitor.profiles import CODEC_VERSION, Profile
 from monitor.reference import Reference
+from monitor.sketches.bounded import key_hash
 from monitor.stages import partials
 from tests.codec_events import CONFIG, CUT, LAYOUT, N_EVENTS, features, records
+from tests.codec_fixture import NOW_MS, plain, tick
 
 FIXTURES = sorted((Path(__file__).parent.parent / "fixtures").glob("codec_v*.json"))
-NOW_MS = 1 << 60
+VERSION_1 = json.loads((Path(__file__).parent.parent / "fixtures/codec_v1.json").read_text())
 
 
 @pytest.fixture(params=FIXTURES, ids=lambda path: path.stem)
@@ -32,16 +38,19 @@ def same(found: Any, expected: Any) -> bool:
     """Whether everything that was written then is there now; newer fields are not looked at."""
     if isinstance(expected, dict):
         return all(name in found and same(found[name], value) for name, value in expected.items())
-    if isinstance(found, np.ndarray):
-        found = found.tolist()
     return bool(found == expected)
+
+
+def test_every_version_has_a_fixture() -> None:
+    written = [b64decode(json.loads(path.read_text())["profile"])[0] for path in FIXTURES]
+    assert written == list(range(1, CODEC_VERSION + 1))
 
 
 def test_a_profile_decodes_to_what_it_held(written: dict[str, Any]) -> None:
     profile, content = Profile.from_bytes(b64decode(written["profile"]), LAYOUT), written["content"]
     assert profile.n == content["rows"] == N_EVENTS
     for name, summary in content["features"].items():
-        assert same(profile.summary(name)._asdict(), summary)
+        assert same(plain(profile, name), summary)
     assert [[str(a), str(b)] for a, b in profile.sums[0]] == content["sums"]
     assert (profile.inspected, profile.unexpected) == (content["inspected"], content["unexpected"])
 
@@ -70,9 +79,9 @@ def test_a_partition_goes_on_from_stored_rows_to_the_same_windows(written: dict[
     results: list[Message] = []
     for start in range(CUT, N_EVENTS, 30):
         ingest.feed(records()[start : start + 30], NOW_MS)
-        for message in tick(ingest):
+        for message in tick(ingest, {}):
             merge.feed([StoredRecord(merge.next_offset, 0, message.value, message.key)], NOW_MS)
-            results += [m for m in tick(merge) if m.topic == "m.results"]
+            results += [m for m in tick(merge, {}) if m.topic == "m.results"]
     assert results
     known = {result["window"]["start_ms"]: result for result in written["results"]}
     for message in results:
@@ -80,16 +89,6 @@ def test_a_partition_goes_on_from_stored_rows_to_the_same_windows(written: dict[
         expected = known[found["window"]["start_ms"]]
         assert same(found["features"], expected["features"])
         assert same(found, {name: expected[name] for name in ("n", "revision", "reference", "source_offsets", "unexpected")})
-
-
-def tick(stage: PartitionStage) -> list[Message]:
-    checkpoint = stage.checkpoint()
-    if checkpoint is not None:
-        stage.committed(checkpoint)
-    box = stage.outbox(0)
-    if box:
-        stage.emitted(box, 0)
-    return [*box.first, *(m for m in box.then if m.partition == 0)]
 
 
 def stored(rows: list[list[str]]) -> list[tuple[bytes, bytes]]:
@@ -111,3 +110,34 @@ def test_open_incidents_are_known(written: dict[str, Any]) -> None:
     assert resolved
     assert resolved <= fired
     assert after == b""
+
+
+def test_what_version_1_did_not_count_is_unknown_or_within_a_wider_error() -> None:
+    profile = Profile.from_bytes(b64decode(VERSION_1["profile"]), LAYOUT)
+    cities = [features(i).get("city") for i in range(N_EVENTS)]
+    new = Counter(key_hash(str(city)) for city in cities if city not in (None, "ams", "ber", "cdg", "dub", "edi"))
+    outside = profile.outside[0]
+    assert outside.kept == {int(key): n for key, n in VERSION_1["content"]["unseen"][0].items()}
+    assert outside.kept == {key: new[key] for key in sorted(new)[:64]}
+    assert len(new) > 64
+    assert profile.summary("city").distinct is None
+    hitters = outside.hitters
+    assert all(hitters.counts.get(key, 0) <= n <= hitters.counts.get(key, 0) + hitters.error for key, n in new.items())
+    assert profile.summary("flag").distinct == 2
+
+
+def test_a_version_1_profile_of_few_new_values_and_no_others_is_as_good_as_one_of_now() -> None:
+    for column, is_known in ((["ams", "new", "new", "newer"], True), (["ams", "new", "dub"], False)):
+        now = Profile(LAYOUT)
+        n = len(column)
+        now.update(ColumnBatch(n, np.zeros((1, n)), None, [column, [True] * n]))
+        then = Profile.from_bytes(as_version_1(now), LAYOUT)
+        assert (then.to_bytes() == now.to_bytes()) is is_known
+        assert then.summary("city").distinct == (now.summary("city").distinct if is_known else None)
+
+
+def as_version_1(profile: Profile) -> bytes:
+    """Put the kept hashes where version 1 had them."""
+    wire = msgspec.msgpack.decode(bytes(cramjam.zstd.decompress(profile.to_bytes()[1:])), strict=False)
+    wire[6] = [outside.kept for outside in profile.outside]
+    return b"\x01" + bytes(cramjam.zstd.compress(msgspec.msgpack.encode(wire)))

@@ -16,10 +16,12 @@ import pytest
 
 from monitor.errors import InputError
 from monitor.files import ColumnOptions
+from monitor.hash_key import HashKey
 from monitor.layout import CategoryFeature, Feature, NumberFeature
 from monitor.reference import Reference
 from monitor.reference_build import FeatureOptions, build_reference, gather, number_feature
 
+KEY = HashKey("a secret of the tests")
 OPTIONS = ColumnOptions(time="time", prediction="pred", score="score", label="label", id="id", exclude=("note",))
 
 
@@ -229,6 +231,24 @@ def test_beyond_the_bound_of_known_others_values_count_as_never_seen_and_the_rec
     assert made.record.warnings == [
         "column c: 10 values beyond the dictionary; 5 of them are known, the rest count as never seen"
     ]
+
+
+def test_a_reference_is_the_same_for_any_order_of_rows_though_many_values_are_beyond_what_is_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gather, "MAX_OTHER", 5)
+    values = [f"v{i % 300}" for i in range(900)]
+    options = {"c": FeatureOptions(max_categories=10, keep_values=True)}
+    made = [
+        build_reference(write(tmp_path / f"{i}.parquet", c=column), "m", "1", ColumnOptions(), options, hash_key=KEY)
+        for i, column in enumerate((values, values[::-1], sorted(values)))
+    ]
+    assert len({reference.sha256 for reference in made}) == 1
+    assert made[0].profile.summary("c").distinct == pytest.approx(300, rel=4 * 0.01625)
+    feature = feature_of(made[0], "c")
+    assert isinstance(feature, CategoryFeature)
+    assert (feature.hash_key, feature.keep_values) == (KEY.id, True)
+    assert feature.other == tuple(sorted(KEY.hashes(sorted(set(values) - set(feature.values))).tolist())[:5])
 
 
 def test_identifiers_and_free_text_are_left_out_unless_they_are_asked_for(

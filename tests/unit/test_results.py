@@ -8,11 +8,13 @@ import numpy as np
 import orjson
 import pytest
 
+from monitor.layout import CategoryFeature, layout_of
 from monitor.pipeline import judge_window
 from monitor.policy import DEFAULT_RULE_SET
 from monitor.reference import Reference
 from monitor.results import MAX_CELLS, Result
-from tests.closed_windows import ABSENT, HOUR_MS, MISSING, WRONG_TYPE, closed, reference_of
+from monitor.sketches.bounded import key_hash
+from tests.closed_windows import ABSENT, HOUR_MS, MISSING, WRONG_TYPE, closed, profile_of, reference_of
 
 DICE = np.random.default_rng(3)
 AGES = DICE.normal(40, 10, 3000)
@@ -78,6 +80,31 @@ def test_distances_are_of_all_cells_not_of_the_reported_ones() -> None:
     reference = reference_of({"c": [value for value in values for _ in range(50)]})
     moved = [value for value in values[:90] for _ in range(5)] + [values[95]] * 50
     assert result({"c": moved}, reference)["features"]["c"]["distances"]["js"] > 0.2
+
+
+def test_different_values_are_counted_and_new_ones_that_come_often_are_named_by_their_hash() -> None:
+    column = ["DE"] * 5 + ["ES"] * 3 + ["PT"] * 2 + ["SE"] + [MISSING]
+    feature = result({"country": column})["features"]["country"]
+    assert feature["distinct"] == 4
+    hashes = [f"{key_hash(name):016x}" for name in ("ES", "PT", "SE")]
+    assert feature["heavy_hitters"] == [{"hash": h, "count": n, "error": 0} for h, n in zip(hashes, (3, 2, 1), strict=True)]
+    number = result({"age": [40.0]})["features"]["age"]
+    assert (number["distinct"], number["heavy_hitters"]) == (None, [])
+
+
+def test_new_values_are_named_where_the_feature_may_and_only_the_ten_that_surely_came_most() -> None:
+    feature = CategoryFeature(name="country", values=("DE",), keep_values=True)
+    reference = Reference.build("credit", "7", profile_of(layout_of([feature]), {"country": ["DE"] * 100}))
+    rare = [f"x{i}" for i in range(500)]
+    column = [f"y{i}" for i in range(12) for _ in range(100 - i)] + rare
+    DICE.shuffle(column)
+    found = result({"country": column}, reference)["features"]["country"]["heavy_hitters"]
+    assert len({one["value"] for one in found} & {f"y{i}" for i in range(12)}) == len(found) == 10
+    for one in found:
+        exact = column.count(one["value"])
+        assert one["count"] <= exact <= one["count"] + one["error"]
+        assert one["error"] <= len(column) / 65
+        assert "hash" not in one
 
 
 def test_only_breaches_are_findings_and_what_cannot_be_said_is_listed() -> None:
