@@ -83,5 +83,5 @@ def build_rules(config: Config) -> RuleSet:
             changes["below"] = None
         elif "below" in changes:
             changes["above"] = None
-        rules[check] = msgspec.structs.replace(rules[check], **changes)
+        rules[check] = msgspec.structs.replace(rules.get(check, Rule()), **changes)
     return RuleSet({check: Rule(**msgspec.structs.asdict(rule)) for check, rule in rules.items()})

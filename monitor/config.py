@@ -22,7 +22,7 @@ from ruamel.yaml.error import MarkedYAMLError
 from monitor.errors import ConfigError
 from monitor.events import NAME_PATTERN
 from monitor.formats import FORMATS
-from monitor.policy import DEFAULT_RULES, SEVERITIES, Severity
+from monitor.policy import CHECKS, DEFAULT_RULES, SEVERITIES, Severity
 from monitor.windows import WindowSpec, pane_size_ms
 
 ENV_PREFIX = "MONITOR_"
@@ -248,9 +248,14 @@ class Config(_Node):
                 if t not in topics
             ]
         problems += [
-            f"rules.{check}: no such check{_near(check, DEFAULT_RULES)}; checks are {', '.join(DEFAULT_RULES)}"
+            f"rules.{check}: no such check{_near(check, CHECKS)}; checks are {', '.join(CHECKS)}"
             for check in self.rules
-            if check not in DEFAULT_RULES
+            if check not in CHECKS
+        ]
+        problems += [
+            f"rules.{check}: no rule is in force for it by default; give above or below"
+            for check, rule in self.rules.items()
+            if check in CHECKS and check not in DEFAULT_RULES and rule.above is None and rule.below is None
         ]
         if problems:
             raise ValueError("\n".join(problems))
