@@ -84,7 +84,7 @@ class LossyReplay(Replay):
                 before = [record for record in records if record.offset < gap.expected]
                 if before:
                     feed(before, now_ms)
-                stage.skip_to(gap.found, lost=True)
+                stage.skip_to(gap.got, lost=True)
                 feed_over_gaps(records[len(before) :], now_ms)
 
         stage.feed = feed_over_gaps
