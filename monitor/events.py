@@ -39,7 +39,7 @@ class Prediction(msgspec.Struct, kw_only=True, forbid_unknown_fields=False):
     time: int
     """Event time; epoch milliseconds unless the source declares another unit."""
     features: dict[str, FeatureValue]
-    """Inputs by name; null is a missing value, and so is a name left out."""
+    """Inputs by name; null is a missing value, and so is a name left out. For a number, "NaN", "Infinity" and "-Infinity" are what they say."""
     id: str | None = None
     """Prediction id, by which a label finds it later."""
     version: Name = DEFAULT_VERSION

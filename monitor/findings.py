@@ -120,6 +120,20 @@ class Measurement(NamedTuple):
     segment: str = ALL
 
 
+class CheckInfo(NamedTuple):
+    """One line of the table of checks, from which docs/checks.md is made."""
+
+    id: str
+    value: str
+    """What is measured, with its unit."""
+    chance: str
+    """What chance alone explains: which law, exact or approximate; "" where no law applies."""
+    min_n: int
+    """Fewer rows than this are `insufficient`."""
+    known_as: str = ""
+    """What TFDV, Deequ, SageMaker or Evidently call it."""
+
+
 class Finding(NamedTuple):
     """A measurement judged by a rule."""
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from monitor import incidents
 from monitor.alerts import alert_id, alert_record
-from monitor.checks import CHECKS
+from monitor.checks import CHECKS, WHOLE_CHECKS
 from monitor.decision.fixed import decide
 from monitor.distances import DISTANCES, Distance, with_eps
 from monitor.findings import ClosedWindow, Evidence, Judgement, compare, measure, reference_segment
@@ -24,6 +24,7 @@ from monitor.policy import DEFAULT_RULE_SET, RuleSet
 from monitor.ports import PartitionStage
 from monitor.reference import References
 from monitor.results import result_record
+from monitor.segments import ALL
 from monitor.stages.ingest import IngestPartition
 from monitor.stages.merge import MergePartition
 from monitor.stages.settings import Settings
@@ -110,7 +111,7 @@ def judge_window(closed: ClosedWindow, before: bytes, rules: RuleSet) -> Judgeme
         measurement._replace(segment=name)
         for name, of_segment in evidence.items()
         if rules.minds(name)
-        for check in CHECKS
+        for check in (CHECKS + WHOLE_CHECKS if name == ALL else CHECKS)
         for measurement in check(of_segment)
     ]
     findings = decide(closed.model, measured, rules)

@@ -61,13 +61,46 @@ DEFAULT_RULES: Mapping[str, Rule] = {
     "schema.wrong_type": Rule(above=0.001, severity="warning"),
     "schema.missing_feature": Rule(above=0.99, severity="critical"),
     "schema.unexpected_feature": Rule(above=0.0, severity="notice"),
+    "health.constant": Rule(above=0.0, severity="warning"),
+    "health.nan": Rule(above=0.01, severity="warning"),
+    "health.infinite": Rule(above=0.01, severity="warning"),
+    "schema.id_changed": Rule(above=0.0, severity="notice"),
+    "schema.envelope": Rule(above=0.001, severity="notice"),
     "traffic.low": Rule(below=1.0, severity="warning"),
     "segments.drift": Rule(above=0.1, severity="warning"),
     "telemetry.gap": Rule(above=0.0, severity="critical"),
+    "stream.late": Rule(above=0.01, severity="warning"),
+    "stream.future": Rule(above=0.001, severity="warning"),
+    "stream.duplicate_id": Rule(above=0.01, severity="warning"),
+    "stream.clock_skew": Rule(above=60_000.0, severity="warning"),
+    "stream.sample_rate": Rule(above=1.0, severity="notice"),
+    "stream.error_status": Rule(above=0.05, severity="warning"),
 }
 """The rules in force unless others are configured."""
 
-CHECKS: tuple[str, ...] = (*DEFAULT_RULES, *(check for check in distances.CHECKS if check not in DEFAULT_RULES))
+SILENT_CHECKS: tuple[str, ...] = (
+    *(check for check in distances.CHECKS if check not in DEFAULT_RULES),
+    "health.incomplete",
+    "health.below_min",
+    "health.above_max",
+    "health.negative",
+    "health.zeros",
+    "health.boolean_share",
+    "health.top_share",
+    "health.mean",
+    "health.std",
+    "health.sum",
+    "traffic.high",
+    "traffic.rate_low",
+    "traffic.rate_high",
+    "traffic.stop",
+    "stream.out_of_order",
+    "stream.key_skew",
+    "stream.producer_gone",
+)
+"""Measured, and judged where somebody writes a rule: what is bad depends on the model, or another check tells it already."""
+
+CHECKS: tuple[str, ...] = (*DEFAULT_RULES, *SILENT_CHECKS)
 """Ids of all checks. One without a default rule is measured, and judged where somebody writes a rule for it."""
 
 

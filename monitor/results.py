@@ -11,6 +11,7 @@ import orjson
 from monitor.findings import Compared, Evidence, Finding
 from monitor.layout import CategoryFeature
 from monitor.outside import Frequent
+from monitor.stream_result import StreamResult, stream_result
 
 MAX_CELLS = 32
 
@@ -137,7 +138,9 @@ class Result(msgspec.Struct, kw_only=True):
     insufficient: list[str]
     """Checks that had too few rows to say anything, of one feature at least."""
     source_offsets: dict[str, dict[str, list[int]]]
-    """topic → partition → [first, last]"""
+    """topic → partition → [first, last] offset of what the window counts, late and future rows included"""
+    stream: StreamResult | None
+    """null for a segment: these facts are of all rows"""
 
 
 def result_record(evidence: Evidence, findings: Sequence[Finding], policy_sha256: str) -> tuple[bytes, bytes]:
@@ -165,6 +168,7 @@ def result_record(evidence: Evidence, findings: Sequence[Finding], policy_sha256
         findings=[_finding(finding) for finding in mine if finding.verdict == "breach"],
         insufficient=sorted({f.measurement.check for f in mine if f.verdict == "insufficient"}),
         source_offsets=closed.source_offsets,
+        stream=stream_result(closed.profile.stream, closed.partition_rows) if evidence.segment == "all" else None,
     )
     return "|".join(map(str, identity)).encode(), orjson.dumps(msgspec.to_builtins(record), option=orjson.OPT_SORT_KEYS)
 

@@ -222,7 +222,7 @@ class StreamFacts:
         return self.count(f"with_{kind}") - sum(sent.rows for sent in self.names.get(kind, {}).values())
 
     def delay_ms(self, share: float) -> int | None:
-        """Return the inverted-CDF quantile of delay at `share`: the upper end of its cell, at most a quarter away; None without delays."""
+        """Return the inverted-CDF quantile of delay at `share`: the upper end of its cell, at most a quarter of itself away; None without delays."""
         n = int(self.delays.sum())
         least, most = self.least("delay"), self.most("delay")
         if not n or least is None or most is None:

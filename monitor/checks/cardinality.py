@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from monitor.chance import Z
+from monitor.chance import normal_quantile
 from monitor.columns import Float
 from monitor.findings import Compared, Evidence, Measurement
 from monitor.profiles import FeatureSummary
@@ -45,7 +45,7 @@ def _measure(name: str, compared: Compared, distinct_ref: int) -> Measurement:
     distinct = max(window.distinct, 1)
     bounds = expected(window.n, compared.reference, distinct_ref)
     counted = RELATIVE_STANDARD_ERROR * (distinct - int(np.count_nonzero(window.values[:-1])))
-    slack = Z * math.sqrt(bounds.variance + counted**2)
+    slack = normal_quantile() * math.sqrt(bounds.variance + counted**2)
     if distinct > bounds.high:
         value, critical = math.log2(distinct / bounds.high), math.log2(1 + slack / bounds.high)
     else:

@@ -1,88 +1,159 @@
-"""Data health per feature: missing, never seen, out of range, wrong type, absent; and names that nobody expects."""
+"""Data health per feature: missing, never seen, out of range, not finite, wrong type, absent; and names that nobody expects."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from monitor.chance import critical_excess, critical_extremes, excess_p, extremes_p
-from monitor.findings import Compared, Evidence, Measurement
+from monitor.chance import wilson_upper
+from monitor.findings import CheckInfo, Compared, Evidence, Measurement
+from monitor.ratios import MIN_ROWS, excess, ratio, with_excess, with_extremes
 from monitor.segments import ALL
-
-MIN_ROWS = 30
-"""Below, a ratio says nothing."""
 
 HAD_IT_RATIO = 0.1
 """A feature that fewer of the reference's rows had is a sparse one: its absence is nothing new."""
+
+_FISHER = "Fisher's exact test, one-sided"
+
+TABLE = (
+    CheckInfo(
+        "health.missing",
+        "share of rows where the feature is null or absent, less the reference's share",
+        _FISHER,
+        MIN_ROWS,
+        "TFDV FEATURE_TYPE_LOW_FRACTION_PRESENT, Deequ hasCompleteness, SageMaker completeness_check",
+    ),
+    CheckInfo(
+        "health.incomplete",
+        "share of rows where the feature is null or absent, less the upper Wilson bound of the reference's share; above 0: "
+        "the reference's own completeness no longer holds",
+        _FISHER,
+        MIN_ROWS,
+        "Deequ RetainCompleteness",
+    ),
+    CheckInfo(
+        "health.never_seen",
+        "share of values that the reference does not have (categories)",
+        _FISHER,
+        MIN_ROWS,
+        "TFDV ENUM_TYPE_UNEXPECTED_STRING_VALUES, Deequ isContainedIn, SageMaker categorical_values_check",
+    ),
+    CheckInfo(
+        "health.out_of_range",
+        "share of values outside the reference's range (numbers)",
+        "a bound for any distribution: (k + 1)·C(n, k)/C(n + m, k)",
+        MIN_ROWS,
+        "TFDV FLOAT_TYPE_BIG_FLOAT, INT_TYPE_SMALL_INT and kin, Deequ isContainedIn (range), Evidently NumColumnsOutOfRangeValues",
+    ),
+    CheckInfo(
+        "health.below_min",
+        "share of values below the reference's minimum",
+        "exact but for ties: C(n, k)/C(n + m, k)",
+        MIN_ROWS,
+        "TFDV FLOAT_TYPE_SMALL_FLOAT, INT_TYPE_SMALL_INT, Deequ hasMin",
+    ),
+    CheckInfo(
+        "health.above_max",
+        "share of values above the reference's maximum",
+        "exact but for ties: C(n, k)/C(n + m, k)",
+        MIN_ROWS,
+        "TFDV FLOAT_TYPE_BIG_FLOAT, INT_TYPE_BIG_INT, Deequ hasMax",
+    ),
+    CheckInfo("health.nan", "share of rows with NaN, less the reference's share", _FISHER, MIN_ROWS, "TFDV FLOAT_TYPE_HAS_NAN"),
+    CheckInfo(
+        "health.infinite",
+        "share of rows with an infinite value, less the reference's share",
+        _FISHER,
+        MIN_ROWS,
+        "TFDV FLOAT_TYPE_HAS_INF",
+    ),
+    CheckInfo(
+        "schema.wrong_type",
+        "share of rows whose value has another type than the reference's",
+        "",
+        MIN_ROWS,
+        "TFDV INT_TYPE_EXPECTED, STRING_TYPE_NOW_INT, UNEXPECTED_DATA_TYPE and kin, Deequ hasDataType, SageMaker data_type_check",
+    ),
+    CheckInfo(
+        "schema.missing_feature",
+        f"share of events that do not have the feature; 0 where fewer than {HAD_IT_RATIO:.0%} of the reference's rows had it",
+        _FISHER,
+        MIN_ROWS,
+        "TFDV SCHEMA_MISSING_COLUMN, FEATURE_TYPE_NOT_PRESENT, Deequ hasColumn, SageMaker missing_column_check",
+    ),
+    CheckInfo(
+        "schema.unexpected_feature",
+        "share of inspected rows (every 64th offset) with the most frequent name that the reference does not have",
+        "",
+        1,
+        "TFDV SCHEMA_NEW_COLUMN, SageMaker extra_column_check",
+    ),
+)
 
 
 def health(evidence: Evidence) -> Iterator[Measurement]:
     """Yield the ratios of bad values, each with its value in the reference."""
     rows, rows_ref = evidence.n, evidence.n_ref
     for name, compared in evidence.features.items():
+        window, reference = compared.window, compared.reference
         yield _missing(name, compared, rows, rows_ref)
-        yield _ratio("schema.wrong_type", name, compared.window.wrong_type, rows, rows_ref)
+        yield _incomplete(name, compared, rows, rows_ref)
+        yield ratio("schema.wrong_type", name, window.wrong_type, rows, rows_ref)
         yield _absent(name, compared, rows, rows_ref)
-        yield _never_seen(name, compared) if compared.feature_kind == "category" else _out_of_range(name, compared)
+        if compared.feature_kind == "category":
+            yield _never_seen(name, compared)
+        else:
+            yield _out_of_range(name, compared)
+            yield _beyond("health.below_min", name, compared, compared.below_min)
+            yield _beyond("health.above_max", name, compared, compared.above_max)
+            yield excess("health.nan", name, (window.nan, reference.nan), (rows, rows_ref))
+            yield excess("health.infinite", name, (window.infinite, reference.infinite), (rows, rows_ref))
     yield from _unexpected(evidence)
 
 
-def _ratio(check: str, feature: str, bad: int, n: int, n_ref: int) -> Measurement:
-    value = bad / n if n else 0.0
-    return Measurement(check, feature, value, n, n_ref, min_n=MIN_ROWS, evidence={"rows": bad})
-
-
 def _missing(name: str, compared: Compared, rows: int, rows_ref: int) -> Measurement:
-    """Return by how much the missing ratio exceeds the reference's; p: Fisher's exact test, one-sided."""
     missing, missing_ref = compared.window.missing, compared.reference.missing
     ratio_ref = missing_ref / rows_ref if rows_ref else 0.0
-    measured = _ratio("health.missing", name, missing, rows, rows_ref)
+    measured = ratio("health.missing", name, missing, rows, rows_ref)
     facts = {"rows": missing, "missing_ratio": measured.value, "missing_ratio_ref": ratio_ref}
     measured = measured._replace(value=measured.value - ratio_ref, evidence=facts)
-    return _with_excess(measured, missing, missing_ref, ratio_ref)
+    return with_excess(measured, missing, missing_ref, ratio_ref)
 
 
-def _with_excess(measured: Measurement, bad: int, bad_ref: int, ratio_ref: float = 0.0) -> Measurement:
-    """Add the largest value that chance still explains, and beyond it the exact p."""
-    n, m = measured.n, measured.n_ref
-    if not (n and m):
-        return measured
-    enough = critical_excess(n, bad_ref, m)
-    p_value = excess_p(bad, n, bad_ref, m) if bad >= enough else None
-    return measured._replace(critical_value=(enough - 1) / n - ratio_ref, p_value=p_value)
+def _incomplete(name: str, compared: Compared, rows: int, rows_ref: int) -> Measurement:
+    missing, bound = compared.window.missing, wilson_upper(compared.reference.missing, rows_ref)
+    measured = ratio("health.incomplete", name, missing, rows, rows_ref)
+    facts = {"rows": missing, "missing_ratio": measured.value, "missing_ratio_bound": bound}
+    measured = measured._replace(value=measured.value - bound, evidence=facts)
+    return with_excess(measured, missing, compared.reference.missing, bound)
 
 
 def _absent(name: str, compared: Compared, rows: int, rows_ref: int) -> Measurement:
-    """Return the share of events without the feature, where the reference's data had it."""
     had_it = compared.reference.n >= HAD_IT_RATIO * rows_ref > 0
     absent = compared.window.absent if had_it else 0
-    measured = _ratio("schema.missing_feature", name, absent, rows, rows_ref)
-    return _with_excess(measured, absent, compared.reference.missing)
+    return with_excess(ratio("schema.missing_feature", name, absent, rows, rows_ref), absent, compared.reference.missing)
 
 
 def _never_seen(name: str, compared: Compared) -> Measurement:
-    """Return the share of values that the reference does not have."""
-    bad, bad_ref = compared.window.never_seen, compared.reference.never_seen
-    measured = _ratio("health.never_seen", name, bad, compared.window.n, compared.reference.n)
-    return _with_excess(measured, bad, bad_ref)
+    bad = compared.window.never_seen
+    measured = ratio("health.never_seen", name, bad, compared.window.n, compared.reference.n)
+    return with_excess(measured, bad, compared.reference.never_seen)
 
 
 def _out_of_range(name: str, compared: Compared) -> Measurement:
-    """Return the share of values outside the reference's range; p: a bound that holds for any distribution."""
-    n, m, k = compared.window.n, compared.reference.n, compared.below_min + compared.above_max
-    measured = _ratio("health.out_of_range", name, k, n, m)
+    k = compared.below_min + compared.above_max
     facts = {"rows": k, "below_min": compared.below_min, "above_max": compared.above_max}
-    if not (n and m):
-        return measured._replace(evidence=facts)
-    enough = critical_extremes(n, m)
-    p_value = extremes_p(k, n, m) if k else None
-    return measured._replace(critical_value=(enough - 1) / n, p_value=p_value, evidence=facts)
+    measured = ratio("health.out_of_range", name, k, compared.window.n, compared.reference.n)
+    return with_extremes(measured._replace(evidence=facts), k, sides=2)
+
+
+def _beyond(check: str, name: str, compared: Compared, k: int) -> Measurement:
+    return with_extremes(ratio(check, name, k, compared.window.n, compared.reference.n), k, sides=1)
 
 
 def _unexpected(evidence: Evidence) -> Iterator[Measurement]:
-    """Yield the share of inspected rows with the most frequent name that the reference does not have."""
     profile = evidence.closed.profile
     if evidence.closed.reference is None or evidence.segment != ALL:
         return
     names = dict(sorted(profile.unexpected.items()))
-    measured = _ratio("schema.unexpected_feature", "", max(names.values(), default=0), profile.inspected, 0)
+    measured = ratio("schema.unexpected_feature", "", max(names.values(), default=0), profile.inspected)
     yield measured._replace(min_n=1, evidence={"rows_inspected": profile.inspected, "names": names})  # a name seen is a fact

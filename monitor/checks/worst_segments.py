@@ -15,7 +15,6 @@ from monitor.distances.psi import psi, psi_corrected
 from monitor.findings import ClosedWindow, Evidence, Measurement
 from monitor.laws import ChiSquareLaw, sample_of
 from monitor.layout import NumberFeature
-from monitor.segments import ALL
 from monitor.sides import Sides
 
 MIN_ROWS = 100
@@ -42,7 +41,7 @@ def worst_segments(evidence: Evidence) -> Iterator[Measurement]:
     has, and the share of the feature's psi over all rows that is gone without it.
     """
     closed = evidence.closed
-    if evidence.segment != ALL or len(closed.profile.rows) == 1 or closed.reference is None:
+    if len(closed.profile.rows) == 1 or closed.reference is None:
         return
     found, n_compared = _search(closed)
     worst = sorted(found, key=lambda s: (-s.excess, s.segment, s.feature))[:MAX_REPORTED]

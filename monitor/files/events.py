@@ -30,6 +30,7 @@ class _Place(msgspec.Struct):
     partition: int | None = None
     record_timestamp: int | None = None
     record_timestamp_type: int | None = None
+    tick: Any = None
 
 
 class _Row(NamedTuple):
@@ -47,7 +48,7 @@ class _Row(NamedTuple):
 class EventFile:
     """A file as (partition, record) pairs; offsets count from 0 by partition; iterate as often as wanted.
 
-    Native NDJSON lines pass as they are, byte for byte. A row of anything else becomes a native event, its values typed as `layout`
+    Native NDJSON lines pass as they are, byte for byte (a tick without its place). A row of anything else becomes a native event, its values typed as `layout`
     wants them where that loses nothing ("7" → 7 for a number); flat JSON rows keep their types. NaN and infinity become null: JSON
     has neither. model, version: of rows whose columns do not say. A column or key `partition` (absent: 0), `record_timestamp` (epoch ms)
     or `record_timestamp_type` (1: log append time) says where a record lay. `has_record_timestamps` is False when the file has none:
@@ -93,7 +94,8 @@ class EventFile:
         with readable(self.path):
             for line in ndjson.lines(self.path):
                 try:
-                    yield decode(line), line
+                    place = decode(line)
+                    yield place, line if place.tick is None else _without_place(line)
                 except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
                     yield _Place(), line  # not ours to judge: the format rejects it, and it is counted
 
@@ -167,6 +169,12 @@ class EventFile:
         if wanted == "boolean":
             return [v if v is None or isinstance(v, bool) else _boolean(v) for v in values]
         return values
+
+
+def _without_place(line: bytes) -> bytes:
+    """Return a control record as it lay in its partition: it has no other field than `tick`."""
+    fields = msgspec.json.decode(line, type=dict[str, msgspec.Raw])
+    return msgspec.json.encode({"tick": fields["tick"]}) if fields.keys() - set(PLACES) == {"tick"} else line
 
 
 def _is_json(path: Path) -> bool:

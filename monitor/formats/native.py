@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
-from monitor.columns import ColumnBatch, DecodedBatch, Envelope, Float, Int, NoValue
+from monitor.columns import ColumnBatch, DecodedBatch, Envelope, Float, Int, NoValue, Special
 from monitor.event_time import INVALID_MS, JSON_TYPES, TimeUnit, times_ms
 from monitor.events import DEFAULT_VERSION, Rejection, RejectionReason, Tick, is_name
-from monitor.feature_reader import FeatureReader
+from monitor.feature_reader import OUTPUTS, FeatureReader
 from monitor.json_objects import FAILURES, Fields, fields_of, is_object, needs_care, parse_fields, read_tick, typed
 from monitor.layout import Layout
 from monitor.ports import Record
@@ -39,6 +39,10 @@ _OPTIONAL_TYPES: dict[str, Any] = (
 
 MIN_SAMPLE_RATE = 1e-6
 """A smaller rate is taken for a mistake: one logged event in a million."""
+
+_NOT_FINITE = {b'"NaN"': Special.NAN, b'"Infinity"': Special.POS_INF, b'"-Infinity"': Special.NEG_INF}
+"""How protobuf's JSON, Jackson and pydantic write what JSON has no number for."""
+_NOT_FINITE_HINTS = (b'NaN"', b'Infinity"')
 
 _Key = tuple[str, str | int | None]
 _key_of = attrgetter("model", "version")
@@ -209,6 +213,8 @@ class NativeFormat:
         batch = reader.columns(rows, events)
         batch.envelope = _envelope(events)
         batch.tags = [_tag(name, events) for name in layout.tags]
+        if batch.specials is not None:
+            self._mark_not_finite(batch, layout, payloads)
         inspected = np.flatnonzero(offsets % INSPECT_EVERY == 0).tolist()
         batch.inspected = len(inspected)
         batch.unexpected = self._unexpected([payloads[i] for i in inspected], reader.names)
@@ -239,6 +245,22 @@ class NativeFormat:
         raw = event.features if isinstance(event.features, msgspec.Raw) else self._decode_raw(value).features
         assert isinstance(raw, msgspec.Raw)
         return raw
+
+    def _mark_not_finite(self, batch: ColumnBatch, layout: Layout, payloads: Sequence[Any]) -> None:
+        """Tell numbers that are not finite from texts: JSON has none, producers write them in quotes."""
+        assert batch.specials is not None
+        wrong = batch.specials == Special.WRONG_TYPE
+        for at in np.flatnonzero(wrong.any(axis=0)).tolist():
+            value = payloads[at][1]
+            if not any(hint in value for hint in _NOT_FINITE_HINTS):
+                continue
+            fields = dict(fields_of(self._raw_features(payloads[at])))
+            whole = parse_fields(value, self._max_event_bytes)
+            if not isinstance(whole, Rejection):
+                fields |= {name: whole[field] for name, field in OUTPUTS.items() if field in whole}
+            for row in np.flatnonzero(wrong[:, at]).tolist():
+                raw = fields.get(layout.numbers[row][1].name, b"")
+                batch.specials[row, at] = _NOT_FINITE.get(bytes(raw), Special.WRONG_TYPE)
 
     def _unexpected(self, payloads: Sequence[Any], expected: frozenset[str]) -> dict[str, int]:
         """Return rows by name of a feature that is not expected."""

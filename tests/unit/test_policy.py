@@ -2,9 +2,10 @@
 
 import pytest
 
-from monitor.checks import CHECKS
+from monitor.checks import CHECKS, WHOLE_CHECKS
 from monitor.pipeline import gather
-from monitor.policy import DEFAULT_RULE_SET, DEFAULT_RULES, SEVERITIES, Rule, RuleSet
+from monitor.policy import CHECKS as IDS
+from monitor.policy import DEFAULT_RULE_SET, DEFAULT_RULES, SEVERITIES, SILENT_CHECKS, Rule, RuleSet
 from monitor.segments import Key, Segmentation
 from tests.closed_windows import closed, reference_of
 
@@ -29,11 +30,17 @@ def test_features_are_names_or_wildcards(patterns: tuple[str, ...], feature: str
     assert Rule(above=1, segments=patterns).applies("credit", feature, "x") is (applies if patterns else feature == "all")
 
 
-def test_each_check_has_a_default_rule_and_each_rule_a_check() -> None:
+def test_what_is_measured_is_known_to_rules() -> None:
     by_c = Segmentation((Key(name="c"),), (("a",),))
     reference = reference_of({"x": [float(i) for i in range(200)], "c": ["a", "b"] * 100}, segmentations=[by_c])
     evidence = gather(closed(reference, {"x": [1.0] * 200, "c": ["a"] * 200}, inspected=1))
-    assert {m.check for check in CHECKS for m in check(evidence)} == set(DEFAULT_RULES)
+    assert {m.check for check in (*CHECKS, *WHOLE_CHECKS) for m in check(evidence)} <= set(IDS)
+
+
+def test_a_check_has_a_default_rule_or_is_silent() -> None:
+    assert len(IDS) == len(set(IDS))
+    assert set(SILENT_CHECKS).isdisjoint(DEFAULT_RULES)
+    assert set(IDS) == {*DEFAULT_RULES, *SILENT_CHECKS}
 
 
 def test_each_default_rule_has_one_threshold_and_a_known_severity() -> None:

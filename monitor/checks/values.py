@@ -1,0 +1,233 @@
+"""How a feature's values behave next to the reference's: frozen, one value too frequent, zeros, negatives, mean, spread, sum."""
+
+from __future__ import annotations
+
+import math
+import sys
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from monitor.chance import ALPHA, normal_p, normal_quantile
+from monitor.columns import Float
+from monitor.findings import CheckInfo, Compared, Evidence, Measurement
+from monitor.layout import OTHER, CategoryFeature, NumberFeature
+from monitor.ratios import MIN_ROWS, excess, ratio, with_excess, with_extremes
+
+MIN_MOMENT_ROWS = 100
+"""Below, the normal law says too little of a mean or a spread."""
+
+_BELOW_ZERO = math.nextafter(0.0, -math.inf)
+
+TABLE = (
+    CheckInfo(
+        "health.constant",
+        "1 where all values are the same while the reference's vary, else 0",
+        "Σ pⁿ over the reference's cells: an upper bound, its shares p taken as true",
+        MIN_ROWS,
+        "Evidently AllConstantValues; a frozen sensor or a stuck default",
+    ),
+    CheckInfo(
+        "health.top_share",
+        "share of the most common value (of a number: of the fullest fine cell), less the same value's share in the reference",
+        "Fisher's exact test, one-sided, Bonferroni over the cells",
+        MIN_ROWS,
+        "Evidently MostCommonValueShare, TFDV distribution_constraints",
+    ),
+    CheckInfo(
+        "health.zeros",
+        "share of zeros, less the reference's share; where 0 has a cell of its own: the reference's minimum, or 2 % of its rows",
+        "Fisher's exact test, one-sided",
+        MIN_ROWS,
+        "Deequ hasZerosCount",
+    ),
+    CheckInfo(
+        "health.negative",
+        "share of values below zero, of a feature that the reference has none of (upper bound unless `exact`)",
+        "exact but for ties: C(n, k)/C(n + m, k)",
+        MIN_ROWS,
+        "Deequ isNonNegative, SageMaker is_non_negative",
+    ),
+    CheckInfo(
+        "health.boolean_share",
+        "distance between the shares of true (booleans)",
+        "Fisher's exact test, both sides at half of α",
+        MIN_ROWS,
+        "TFDV BOOL_TYPE_*, whylogs condition counts",
+    ),
+    CheckInfo(
+        "health.mean",
+        "distance between the means, in standard deviations of the reference",
+        "normal law with both variances (Welch): approximate, better the larger n",
+        MIN_MOMENT_ROWS,
+        "Deequ hasMean, Evidently MeanInNSigmas",
+    ),
+    CheckInfo(
+        "health.std",
+        "relative distance between the standard deviations",
+        "normal law with the kurtosis of the reference's fine cells: approximate",
+        MIN_MOMENT_ROWS,
+        "Deequ hasStandardDeviation, hasVariance",
+    ),
+    CheckInfo("health.sum", "sum of the values, in the feature's unit", "", 1, "Deequ hasSum"),
+)
+
+
+def values(evidence: Evidence) -> Iterator[Measurement]:
+    """Yield what can be said of each feature that both sides have values of."""
+    for name, compared in evidence.features.items():
+        if not (compared.window.n and compared.reference.n):
+            continue
+        yield from _constant(name, compared)
+        yield _top_share(name, compared)
+        if isinstance(compared.feature, NumberFeature):
+            yield from _zeros(name, compared, compared.feature)
+            yield from _negative(name, compared, compared.feature)
+            yield from _moments(name, compared, compared.feature)
+        elif compared.feature.value_type == "boolean":
+            yield _boolean_share(name, compared, compared.feature)
+
+
+def _constant(name: str, compared: Compared) -> Iterator[Measurement]:
+    """Only of a feature that varies in the reference."""
+    window, reference = compared.window, compared.reference
+    if isinstance(compared.feature, NumberFeature):
+        varies, is_constant = reference.minimum != reference.maximum, window.minimum == window.maximum
+        shares = reference.values / reference.n
+    else:
+        varies = bool(np.count_nonzero(compared.cells[0]) > 1)
+        is_constant = bool(np.count_nonzero(compared.cells[1]) == 1 and not window.values[-1])  # `other` may be many values
+        shares = compared.cells[0] / reference.n
+    if varies:
+        p_value = float(np.sum(shares**window.n))
+        yield Measurement(
+            check="health.constant",
+            feature=name,
+            value=float(is_constant),
+            n=window.n,
+            n_ref=reference.n,
+            critical_value=0.0 if p_value <= ALPHA else 1.0,
+            p_value=p_value if is_constant else None,
+            min_n=MIN_ROWS,
+            evidence={"value": _only_value(compared)} if is_constant else {},
+        )
+
+
+def _only_value(compared: Compared) -> Any:
+    if isinstance(compared.feature, NumberFeature):
+        return compared.window.minimum
+    return _cell_name(compared, int(np.argmax(compared.cells[1])))
+
+
+def _top_share(name: str, compared: Compared) -> Measurement:
+    window, reference = compared.window, compared.reference
+    if isinstance(compared.feature, NumberFeature):
+        now, before = window.values, reference.values
+    else:
+        before, now = compared.cells
+    top = int(np.argmax(now))
+    rows = (window.n, reference.n)
+    cells = int(np.count_nonzero(now + before))
+    measured = excess("health.top_share", name, (int(now[top]), int(before[top])), rows, tests=max(cells, 1))
+    return measured._replace(evidence={**measured.evidence, "value": _cell_name(compared, top)})
+
+
+def _cell_name(compared: Compared, cell: int) -> str | None:
+    """Return a value of the dictionary, `(other)`, the interval of a fine cell, or None for a value never seen."""
+    feature = compared.feature
+    if isinstance(feature, CategoryFeature):
+        has_other = len(compared.cells[0]) > len(feature.values) and (compared.window.values[-1] or compared.reference.values[-1])
+        names = [*feature.values, f"({OTHER})"] if has_other else feature.values
+        return names[cell] if cell < len(names) else None
+    edges = [-math.inf, *feature.edges, math.inf]
+    return f"({edges[cell]:.12g}, {edges[cell + 1]:.12g}]"
+
+
+def _zeros(name: str, compared: Compared, feature: NumberFeature) -> Iterator[Measurement]:
+    at = bisect_left(feature.edges, 0.0)
+    if 0 < at < len(feature.edges) and feature.edges[at] == 0 and feature.edges[at - 1] == _BELOW_ZERO:
+        zeros = (int(compared.window.values[at]), int(compared.reference.values[at]))
+        yield excess("health.zeros", name, zeros, (compared.window.n, compared.reference.n))
+
+
+def _negative(name: str, compared: Compared, feature: NumberFeature) -> Iterator[Measurement]:
+    if feature.minimum < 0:
+        return
+    window = compared.window
+    surely = bisect_right(feature.edges, _BELOW_ZERO)  # cells that end below zero
+    is_exact = surely > 0 and feature.edges[surely - 1] == _BELOW_ZERO
+    has_some = window.minimum is not None and window.minimum < 0
+    k = int(window.values[: surely + (not is_exact)].sum()) if has_some else 0
+    measured = ratio("health.negative", name, k, window.n, compared.reference.n)
+    yield with_extremes(measured._replace(evidence={"rows": k, "exact": is_exact or not has_some}), k, sides=1)
+
+
+def _boolean_share(name: str, compared: Compared, feature: CategoryFeature) -> Measurement:
+    true = feature.values.index("true") if "true" in feature.values else None
+    sides = (compared.window, compared.reference)
+    bad, bad_ref = (int(side.values[true]) if true is not None else side.never_seen for side in sides)
+    n, m = (side.n for side in sides)
+    share, share_ref = bad / n, bad_ref / m
+    is_more = share >= share_ref
+    if not is_more:  # as many too few are an excess of false
+        bad, bad_ref = n - bad, m - bad_ref
+    measured = ratio("health.boolean_share", name, bad, n, m)._replace(value=abs(share - share_ref))
+    measured = with_excess(measured, bad, bad_ref, bad_ref / m, tests=2)
+    return measured._replace(evidence={"share": share, "share_ref": share_ref})
+
+
+def _moments(name: str, compared: Compared, feature: NumberFeature) -> Iterator[Measurement]:
+    """Sum always; mean and spread where the reference varies."""
+    window, reference = compared.window, compared.reference
+    n, m = window.n, reference.n
+    mean, std, mean_ref, std_ref = (float(x or 0.0) for x in (window.mean, window.std, reference.mean, reference.std))
+    if math.isfinite(mean * n):
+        yield Measurement("health.sum", name, mean * n, n, m, min_n=1, evidence={"mean": mean})
+    if not (std_ref > 0 and all(map(math.isfinite, (mean, std, mean_ref, std_ref)))):
+        return
+    yield _mean(name, compared, (mean, std), (mean_ref, std_ref))
+    yield _std(name, compared, feature, std, std_ref)
+
+
+def _mean(name: str, compared: Compared, window: tuple[float, float], reference: tuple[float, float]) -> Measurement:
+    (mean, std), (mean_ref, std_ref) = window, reference
+    n, m = compared.window.n, compared.reference.n
+    shift = _finite((mean - mean_ref) / std_ref)
+    error = _finite(math.hypot(std / std_ref / math.sqrt(n), 1 / math.sqrt(m)))
+    facts = {"mean": mean, "mean_ref": mean_ref, "std_ref": std_ref, "z": shift / error}
+    limit = _finite(normal_quantile(ALPHA / 2) * error)
+    return Measurement(
+        "health.mean", name, abs(shift), n, m, limit, 2 * normal_p(abs(shift) / error), MIN_MOMENT_ROWS, evidence=facts
+    )
+
+
+def _std(name: str, compared: Compared, feature: NumberFeature, std: float, std_ref: float) -> Measurement:
+    n, m = compared.window.n, compared.reference.n
+    value = _finite(abs(std / std_ref - 1))
+    error = math.sqrt((_kurtosis(compared, feature) - 1) / 4 * (1 / n + 1 / m))
+    p_value = 2 * normal_p(value / error) if error else None  # 0: two values, as often each; no law then
+    limit = normal_quantile(ALPHA / 2) * error
+    facts = {"std": std, "std_ref": std_ref}
+    return Measurement("health.std", name, value, n, m, limit, p_value, MIN_MOMENT_ROWS, evidence=facts)
+
+
+def _finite(value: float) -> float:
+    """Return the nearest finite number: JSON has no other."""
+    return min(max(value, -sys.float_info.max), sys.float_info.max)
+
+
+def _kurtosis(compared: Compared, feature: NumberFeature) -> float:
+    """Return the kurtosis (normal: 3) of the reference's rows, each in the middle of its fine cell; at least 1, as of any distribution."""
+    counts = compared.reference.values
+    filled = np.flatnonzero(counts)
+    edges = np.clip([-math.inf, *feature.edges, math.inf], feature.minimum, feature.maximum)
+    middles: Float = np.array([(low + high) / 2 for low, high in pairwise(edges)])[filled]
+    weights = counts[filled] / counts.sum()
+    centred = middles - float(np.sum(weights * middles))
+    variance = float(np.sum(weights * centred**2))
+    if not (variance > 0 and math.isfinite(variance)):
+        return 3.0
+    return max(1.0, float(np.sum(weights * (centred / math.sqrt(variance)) ** 4)))

@@ -1,0 +1,44 @@
+"""Shares of bad rows as measurements, next to what chance alone explains."""
+
+from __future__ import annotations
+
+from monitor.chance import ALPHA, critical_excess, critical_extremes, excess_p, extremes_p
+from monitor.findings import Measurement
+
+MIN_ROWS = 30
+"""Below, a ratio says nothing."""
+
+
+def ratio(check: str, feature: str, bad: int, n: int, n_ref: int = 0) -> Measurement:
+    """Return the share of bad rows."""
+    return Measurement(check, feature, bad / n if n else 0.0, n, n_ref, min_n=MIN_ROWS, evidence={"rows": bad})
+
+
+def with_excess(measured: Measurement, bad: int, bad_ref: int, less: float = 0.0, tests: int = 1) -> Measurement:
+    """Add the largest value that chance still explains, and beyond it the exact p (Fisher's test, one-sided).
+
+    less: what the value is lower than the share by. tests: so many cells were looked at for the largest excess (Bonferroni).
+    """
+    n, m = measured.n, measured.n_ref
+    if not (n and m):
+        return measured
+    enough = critical_excess(n, bad_ref, m, ALPHA / tests)
+    p_value = min(1.0, tests * excess_p(bad, n, bad_ref, m)) if bad >= enough else None
+    return measured._replace(critical_value=(enough - 1) / n - less, p_value=p_value)
+
+
+def excess(check: str, feature: str, bad: tuple[int, int], rows: tuple[int, int], tests: int = 1) -> Measurement:
+    """Return by how much the share of bad rows exceeds the reference's; both pairs are (window, reference)."""
+    share_ref = bad[1] / rows[1] if rows[1] else 0.0
+    measured = ratio(check, feature, bad[0], *rows)
+    facts = {"rows": bad[0], "share": measured.value, "share_ref": share_ref}
+    return with_excess(measured._replace(value=measured.value - share_ref, evidence=facts), *bad, share_ref, tests)
+
+
+def with_extremes(measured: Measurement, k: int, sides: int) -> Measurement:
+    """Add what chance alone puts outside the reference's range, at both ends or at a given one; holds for any distribution."""
+    n, m = measured.n, measured.n_ref
+    if not (n and m):
+        return measured
+    enough = critical_extremes(n, m, sides)
+    return measured._replace(critical_value=(enough - 1) / n, p_value=extremes_p(k, n, m, sides) if k else None)
