@@ -18,7 +18,7 @@ from monitor.ports import Message, PartitionStage, StoredRecord
 from monitor.profiles import CODEC_VERSION, Profile
 from monitor.reference import Reference
 from monitor.stages import merge_rows
-from monitor.stages.rows import Stored, stored_value
+from monitor.stages.rows import Versions
 from tests.codec_events import CONFIG, CUT, LAYOUT, N_EVENTS, features, records
 
 NOW_MS = 1 << 60
@@ -90,10 +90,11 @@ def run() -> dict[str, Any]:
 
 def incidents_of(rows: Store) -> bytes:
     """Return the decision state after the last final window."""
-    header = len(stored_value(0, 0, b""))
-    last = max(key for key in rows if key.startswith(b"window"))
-    state: bytes = merge_rows.load(Stored(0, 0, 0, rows[last][header:]), "window").after["7"]
-    return state
+    versions = Versions(rows.items(), epoch=1).best
+    last = max(key for key in versions if key.startswith(b"window") and key.endswith(b"|0"))
+    final = merge_rows.Row.load(last, {0: versions[last]}, merge_rows.Final)
+    assert final is not None
+    return final.value.after["7"]
 
 
 def pairs(rows: Store) -> list[list[str]]:
@@ -109,7 +110,7 @@ def main() -> None:
     content = {
         "rows": profile.n,
         "features": {feature.name: plain(profile, feature.name) for feature in LAYOUT.features},
-        "sums": [[str(a), str(b)] for a, b in profile.sums],
+        "sums": [[str(a), str(b)] for a, b in profile.sums[0]],
         "inspected": profile.inspected,
         "unexpected": profile.unexpected,
     }

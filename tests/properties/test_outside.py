@@ -159,5 +159,5 @@ def test_a_layout_counts_with_its_own_key_only() -> None:
     with pytest.raises(ValueError, match="was given key ''"):
         profile_of(["x"], Layout(features))
     with pytest.raises(ValueError, match="a layout of hash key"):
-        profile_of(["x"], Layout(features, HashKey("another secret")))
+        profile_of(["x"], Layout(features, hash_key=HashKey("another secret")))
     assert layout(HashKey()).sha256 != layout().sha256

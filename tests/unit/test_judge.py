@@ -11,6 +11,7 @@ from scipy.spatial.distance import jensenshannon
 
 from monitor.chi_square import critical, survival
 from monitor.columns import ColumnBatch, NoValue, specials_of
+from monitor.distances import DISTANCES
 from monitor.findings import ClosedWindow
 from monitor.layout import CategoryFeature, layout_of
 from monitor.pipeline import gather, judge_window
@@ -91,7 +92,8 @@ class TestNumbers:
         assert (number["min"], number["max"], number["mean"]) == (-99.0, 99.0, pytest.approx(0.25))
         assert category["cells"] == {"values": ["a", "b", "c"], "counts": [2, 0, 0], "other": 0, "never_seen": 1}
         assert (category["missing"], category["wrong_type"], category["never_seen"]) == (1, 1, 1)
-        assert set(number["distances"]) == {"psi", "psi_corrected", "js"}
+        assert set(number["distances"]) == {d.name for d in DISTANCES}
+        assert set(category["distances"]) == {d.name for d in DISTANCES if "category" in d.kinds}
 
     def test_without_a_reference_rows_are_counted_and_traffic_is_judged(self) -> None:
         from monitor.layout import Layout

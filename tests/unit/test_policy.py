@@ -58,3 +58,4 @@ def test_the_identity_of_rules_is_their_content() -> None:
     assert turned.sha256 == DEFAULT_RULE_SET.sha256
     other = RuleSet({**DEFAULT_RULES, "drift.psi": Rule(above=0.25)})
     assert other.sha256 != DEFAULT_RULE_SET.sha256
+    assert RuleSet(dict(DEFAULT_RULES), psi_eps=1e-3).sha256 != DEFAULT_RULE_SET.sha256

@@ -8,6 +8,7 @@ import numpy as np
 import orjson
 import pytest
 
+from monitor.distances import DISTANCES
 from monitor.layout import CategoryFeature, layout_of
 from monitor.pipeline import judge_window
 from monitor.policy import DEFAULT_RULE_SET
@@ -53,7 +54,8 @@ def test_a_number_is_what_numpy_says_of_its_rows() -> None:
     edges = np.array(feature["cells"]["edges"])
     assert edges.tolist() == np.quantile(AGES, np.arange(1, 10) / 10, method="inverted_cdf").tolist()
     assert feature["cells"]["counts"] == np.bincount(np.searchsorted(edges, ages), minlength=10).tolist()
-    assert set(feature["distances"]) == {"psi", "psi_corrected", "js"}
+    assert set(feature["distances"]) == {distance.name for distance in DISTANCES}
+    assert feature["chi2_dof"] == 9
 
 
 def test_a_categorys_counts_are_of_its_values_and_a_value_called_other_is_none_of_the_others() -> None:
@@ -132,7 +134,7 @@ def test_an_empty_window_has_a_record_with_nulls() -> None:
     assert record["n"] == 0
     feature = record["features"]["age"]
     assert [feature[name] for name in ("mean", "std", "min", "max", "missing_ratio")] == [None] * 5
-    assert feature["distances"] == {}
+    assert (feature["distances"], feature["chi2_dof"]) == ({}, None)
     assert [f["check"] for f in record["findings"]] == ["traffic.low"]
     assert record["findings"][0]["direction"] == "below"
 
