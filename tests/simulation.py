@@ -57,10 +57,10 @@ class BareFormat:
 
 
 def count_rows(closed: ClosedWindow, before: bytes) -> Judgement:
-    """A judge that says how many rows a window has, and how many windows came before it."""
+    """A judge that says how many rows a window has, how many came too late meanwhile, and how many windows came before it."""
     so_far = int(before or b"0") + 1
     key = f"{closed.model}|{closed.window.start_ms}|{closed.window.size_ms}".encode()
-    value = msgspec.json.encode({"n": closed.profile.n, "window": so_far})
+    value = msgspec.json.encode({"n": closed.profile.n, "late": closed.profile.stream.count("late"), "window": so_far})
     return Judgement(((key, value),), (), str(so_far).encode(), ())
 
 

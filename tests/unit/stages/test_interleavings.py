@@ -66,10 +66,10 @@ class World:
             now_ms=now_ms,
         )
 
-    def expected(self) -> tuple[dict[bytes, int], int]:
-        """Rows per window and late rows, by a plain loop over the logs."""
+    def expected(self) -> tuple[dict[bytes, tuple[int, int]], int]:
+        """Rows per window and late rows while it was current, and all late rows, by a plain loop over the logs."""
         panes: Counter[tuple[str, int]] = Counter()
-        late = 0
+        late: Counter[tuple[str, int]] = Counter()
         for log in self.logs:
             clock = -(10**9)
             for item in log.records:
@@ -78,15 +78,17 @@ class World:
                 if model == "tick":
                     continue
                 if time // 10 * 10 + 10 + GRACE_MS <= clock:
-                    late += 1
+                    late[model, clock // 10 * 10] += 1
                 else:
                     panes[model, time // 10 * 10] += 1
-        windows: Counter[bytes] = Counter()
-        for (model, pane), n in panes.items():
+        windows: dict[bytes, tuple[int, int]] = {}
+        for model, pane in {*panes, *late}:
             for spec in SPECS:
                 for w in spec.windows_of(pane, pane + 1):
-                    windows[f"{model}|{w.start_ms}|{w.size_ms}".encode()] += n
-        return dict(windows), late
+                    key = f"{model}|{w.start_ms}|{w.size_ms}".encode()
+                    n, n_late = windows.get(key, (0, 0))
+                    windows[key] = n + panes[model, pane], n_late + late[model, pane]
+        return windows, late.total()
 
     def wrong(self) -> list[str]:
         """Everything that is not as it must be."""
@@ -96,9 +98,11 @@ class World:
             assert message.key is not None and message.value is not None
             by_key[message.key].add(message.value)
         problems = [f"CHANGED {key!r}" for key, values in by_key.items() if len(values) > 1]
-        counted = {key: msgspec.json.decode(next(iter(values)))["n"] for key, values in by_key.items()}
+        records = {key: msgspec.json.decode(next(iter(values))) for key, values in by_key.items()}
+        counted = {key: (record["n"], record["late"]) for key, record in records.items()}
         problems += [f"MISSING {key!r}" for key in windows if key not in counted]
-        problems += [f"WRONG {key!r} {n} {windows.get(key, 0)}" for key, n in counted.items() if n != windows.get(key, 0)]
+        nothing = (0, 0)
+        problems += [f"WRONG {key!r} {n} {windows.get(key, 0)}" for key, n in counted.items() if n != windows.get(key, nothing)]
         return problems
 
 
