@@ -1,7 +1,7 @@
 """The same stages on a file's events, with no broker: what a live run would have published.
 
-The result and alert records are those of a live run of the same events, byte for byte (`source_offsets` aside), as long as no clock of
-a silent partition had to move in that run.
+The result and alert records are those of a live run of the same records, byte for byte (`source_offsets` aside), as long as no clock of
+a silent partition had to move in that run. Without partitions and record timestamps, what depends on these differs (`stream`).
 """
 
 from __future__ import annotations

@@ -58,10 +58,11 @@ class BareFormat:
 
 
 def count_rows(closed: ClosedWindow, before: bytes) -> Judgement:
-    """A judge that says how many rows a window has, in all and by segment, and how many windows came before it."""
-    so_far = int(before or b"0") + 1
+    """A judge that says a window's rows, in all and by segment, those too late meanwhile, and how many windows came before it."""
+    so_far, profile = int(before or b"0") + 1, closed.profile
     key = f"{closed.model}|{closed.window.start_ms}|{closed.window.size_ms}".encode()
-    value = msgspec.json.encode({"n": closed.profile.n, "segments": closed.profile.rows[1:].tolist(), "window": so_far})
+    facts = {"n": profile.n, "segments": profile.rows[1:].tolist(), "late": profile.stream.count("late"), "window": so_far}
+    value = msgspec.json.encode(facts)
     return Judgement(((key, value),), (), str(so_far).encode(), ())
 
 

@@ -68,7 +68,7 @@ TABLE = (
     CheckInfo(
         "health.std",
         "relative distance between the standard deviations",
-        "normal law with the kurtosis of the reference's fine cells: approximate",
+        "normal law with the kurtosis of the reference's fine cells: approximate, up to a third too careful",
         MIN_MOMENT_ROWS,
         "Deequ hasStandardDeviation, hasVariance",
     ),

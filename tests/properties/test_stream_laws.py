@@ -164,28 +164,33 @@ def test_they_are_what_a_loop_over_the_log_says(log: list[StoredRecord]) -> None
     clock, known = -(1 << 62), set()
     expected: dict[tuple[str, int], dict[str, int]] = {}
 
-    def count(model: str, at: int, name: str) -> None:
+    spans: dict[tuple[str, int], list[int]] = {}
+
+    def count(model: str, at: int, name: str, i: int) -> None:
         pane = expected.setdefault((model, at // PANE_MS * PANE_MS), {})
         pane[name] = pane.get(name, 0) + 1
+        spans.setdefault((model, at // PANE_MS * PANE_MS), [i, before, i])[2] = i
 
     for record in log:
         event = json.loads(record.value or b"")
-        model, time = event["model"], event["time"]
+        model, time, i, before = event["model"], event["time"], record.offset, clock
         if time > record.timestamp + MAX_FUTURE_MS:
             if model in known:
-                count(model, clock, "future")
+                count(model, clock, "future", i)
             continue
         known.add(model)
         clock = max(clock, min(time, record.timestamp))
         if (time // PANE_MS + 1) * PANE_MS <= clock - GRACE_MS:
-            count(model, clock, "late")
+            count(model, clock, "late", i)
             continue
-        count(model, time, "rows")
+        count(model, time, "rows", i)
         if time < clock:
-            count(model, time, "out_of_order")
-    found = {pane: StreamFacts.from_wire(wire) for pane, (wire, *_) in in_one_go(log).items()}
+            count(model, time, "out_of_order", i)
+    sent = in_one_go(log)
+    found = {pane: StreamFacts.from_wire(wire) for pane, (wire, *_) in sent.items()}
     counted = {
         pane: {name: n for name in ("rows", "late", "future", "out_of_order") if (n := facts.count(name))}
         for pane, facts in found.items()
     }
     assert counted == expected
+    assert {pane: [first, before, last] for pane, (_, _, _, first, last, before) in sent.items()} == spans

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from monitor.columns import NoValue, Special
+from monitor.columns import Envelope, NoValue, Special
 from monitor.formats.native import INSPECT_EVERY, MAX_NAME_CHARS, NativeFormat
 from monitor.json_objects import MAX_DEPTH
 from monitor.layout import CategoryFeature, Layout, NumberFeature, layout_of
@@ -284,3 +284,70 @@ def test_long_names_that_nobody_expects_are_cut() -> None:
     form = NativeFormat()
     batch = form.decode([StoredRecord(0, 0, event(features={"x" * 10_000: 1, "x" * 9_999: 1}))])
     assert form.columns(LAYOUT, batch.payloads, batch.offsets).unexpected == {"x" * MAX_NAME_CHARS: 1}
+
+
+def envelope_of(*values: bytes) -> Envelope:
+    form = NativeFormat()
+    batch = form.decode([StoredRecord(i, 5_000, value) for i, value in enumerate(values)])
+    assert not batch.rejections
+    found = form.columns(LAYOUT, batch.payloads, batch.offsets).envelope
+    assert found is not None
+    return found
+
+
+def test_the_envelope_says_what_events_say() -> None:
+    full = {"id": "r-ü", "schema": "s-1", "producer": "host-1", "status": "ok", "sample_rate": 0.25}
+    found = envelope_of(event(**full), event(), event(**full | {"schema": None, "sample_rate": 1}))
+    assert list(found.ids) == ["r-ü".encode()] * 2
+    assert (found.schemas, found.producers, found.statuses) == (
+        ["s-1", None, None],
+        ["host-1", None, "host-1"],
+        ["ok", None, "ok"],
+    )
+    assert (found.sample_rates.tolist(), found.wrong_type) == ([0.25, 1.0], {})
+
+
+def test_events_without_optional_fields_have_none() -> None:
+    found = envelope_of(event(), event(id=None))
+    assert (list(found.ids), found.schemas, found.producers, found.statuses, found.wrong_type) == ([], None, None, None, {})
+    assert found.sample_rates.tolist() == []
+
+
+@pytest.mark.parametrize("name", ["id", "schema", "producer", "status", "sample_rate"])
+@pytest.mark.parametrize("value", [True, ["x"], {"x": 1}, 10**400])
+def test_an_optional_field_of_a_wrong_type_marks_and_does_not_reject(name: str, value: object) -> None:
+    found = envelope_of(event(**{name: value}), event(id="r-1", schema="s-1"))
+    assert found.wrong_type == {name: 1}
+    assert list(found.ids) == [b"r-1"]
+    assert found.schemas == [None, "s-1"]
+
+
+@pytest.mark.parametrize("rate", [0, -0.5, 1.5, 1e-7, 2, "0.5", 1e308])
+def test_a_sample_rate_that_cannot_be_is_marked(rate: object) -> None:
+    found = envelope_of(event(sample_rate=rate), event(sample_rate=0.5))
+    assert (found.sample_rates.tolist(), found.wrong_type) == ([0.5], {"sample_rate": 1})
+
+
+@pytest.mark.parametrize("text", [b'"sample_rate": 1e999', b'"sample_rate": [1e999]'])
+def test_a_number_that_no_double_holds_is_marked(text: bytes) -> None:
+    found = envelope_of(b'{"model": "m", "time": 1000, "features": {}, ' + text + b"}")
+    assert found.wrong_type == {"sample_rate": 1}
+
+
+@pytest.mark.parametrize("is_often", [False, True])
+def test_quoted_numbers_that_are_not_finite_are_what_they_say(is_often: bool) -> None:
+    texts = ["NaN", "Infinity", "-Infinity", "nan", "NaN ", "Inf", 'x "NaN"'] * (20 if is_often else 1)
+    form = NativeFormat()
+    values = [event(features={"age": text, "country": "NaN", "weird name|é": text}, score=text) for text in texts]
+    batch = form.decode([StoredRecord(i, 5_000, value) for i, value in enumerate(values)])
+    expected = {"NaN": Special.NAN, "Infinity": Special.POS_INF, "-Infinity": Special.NEG_INF}
+    for _ in range(2):  # the second time with the reader that takes any type
+        columns = form.columns(LAYOUT, batch.payloads, batch.offsets)
+        assert columns.specials is not None
+        for row in columns.specials.tolist():
+            assert row == [expected.get(text, Special.WRONG_TYPE) for text in texts]
+        profile = Profile(LAYOUT)
+        profile.update(columns)
+        summary = profile.summary("age")
+        assert (summary.nan, summary.infinite, summary.n) == (len(texts) // 7, 2 * len(texts) // 7, 0)
+        assert profile.summary("country").never_seen == len(texts)
