@@ -11,6 +11,8 @@ from monitor.columns import Float, Int
 from monitor.sides import FineSides, Spread
 
 _LARGEST = float(np.finfo(np.float64).max)
+_NARROW = 1e-200
+"""Of a range of 1: rows in a piece that is no wider are at its end."""
 
 
 @lru_cache(maxsize=1)  # w1_sigma follows on the same sides
@@ -104,6 +106,6 @@ def _placed(counts: Int, shares: Float, borders: Float, spread: tuple[Float, Flo
 def _ramp(shares: Float, pieces: _Pieces, at: Float) -> tuple[Float, Float]:
     """Return how much of each cell's share lies below a place, and the slope there; `at`: (..., k, 5), never on a piece's end."""
     start, end, share = pieces.start[..., np.newaxis], pieces.end[..., np.newaxis], shares[..., np.newaxis]
-    width = np.where(end > start, end - start, 1.0)
-    slope = np.where((start < at) & (at < end), share / width, 0.0)
+    is_wide = end - start > _NARROW
+    slope = np.where(is_wide & (start < at) & (at < end), share / np.where(is_wide, end - start, 1.0), 0.0)
     return np.where(at >= end, share, slope * (at - start)), slope
