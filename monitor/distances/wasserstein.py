@@ -7,10 +7,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from monitor.columns import Float
+from monitor.columns import Float, Int
 from monitor.sides import FineSides, Spread
 
 _LARGEST = float(np.finfo(np.float64).max)
+_NARROW = 1e-200
+"""Of a range of 1: rows in a piece that is no wider are at its end."""
 
 
 @lru_cache(maxsize=1)  # w1_sigma follows on the same sides
@@ -19,7 +21,7 @@ def w1(sides: FineSides) -> Float:
 
     F − G is exact at the fine cells' edges; the first and the last cell end at the smallest and the largest value of both sides. Within
     a cell the rows of a side are taken as evenly spread, around a place that makes the side's mean exact. Off by ≤ 0.02 standard
-    deviations of the reference on continuous features, and never by more than Σ cell width × (P + Q) / 2. Cut off at the largest double.
+    deviations of the reference on continuous features, and never by more than Σ cell width × (P + Q). Cut off at the largest double.
     """
     before, after = sides.reference_spread, sides.window_spread
     low = np.minimum(_column(before.minimum), _column(after.minimum))
@@ -27,7 +29,8 @@ def w1(sides: FineSides) -> Float:
     exponent = np.frexp(np.maximum(np.abs(low), np.abs(high)))[1]  # a power of two: no digit is lost, no square overflows
     borders = np.ldexp(np.clip(_ended(sides.edges, low, high), low, high), -exponent)
     p, q = sides.shares
-    first, second = _placed(p, borders, before, exponent), _placed(q, borders, after, exponent)
+    first = _placed(sides.reference, p, borders, _scaled(before, exponent))
+    second = _placed(sides.window, q, borders, _scaled(after, exponent))
     knots = np.sort(np.stack((*first, *second), axis=-1), axis=-1)
     knots = np.concatenate((borders[..., :-1, np.newaxis], knots, borders[..., 1:, np.newaxis]), axis=-1)
     middle, length = (knots[..., 1:] + knots[..., :-1]) / 2, knots[..., 1:] - knots[..., :-1]
@@ -65,13 +68,24 @@ def _ended(edges: Float, low: Float, high: Float) -> Float:
     return np.concatenate((low, np.broadcast_to(edges, shape), high), axis=-1)
 
 
-def _placed(shares: Float, borders: Float, spread: Spread, exponent: Float) -> _Pieces:
+def _scaled(spread: Spread, exponent: Int) -> tuple[Float, Float, Float]:
+    """Return minimum, maximum and mean over 2^exponent, shape (..., 1) each."""
+    minimum, maximum, mean = (np.ldexp(_column(value), -exponent) for value in (spread.minimum, spread.maximum, spread.mean))
+    return minimum, maximum, mean
+
+
+def _placed(counts: Int, shares: Float, borders: Float, spread: tuple[Float, Float, Float]) -> _Pieces:
     """Return where a side's rows lie in each cell: evenly within its own range, narrowed so that all rows together have the side's mean.
 
-    Wide cells with many rows, whose mean is known least, give way first: by λ·share·width², at most to one end.
+    A lone row in the outermost cell is the minimum or the maximum. Wide cells with many rows, whose mean is known least, give way
+    first: by λ·share·width², at most to one end.
     """
-    minimum, maximum, mean = (np.ldexp(_column(v), -exponent) for v in (spread.minimum, spread.maximum, spread.mean))
+    minimum, maximum, mean = spread
     start, end = np.clip(borders[..., :-1], minimum, maximum), np.clip(borders[..., 1:], minimum, maximum)
+    up_to = counts.cumsum(axis=-1)
+    is_lone = counts == 1
+    start = np.where(is_lone & (up_to == up_to[..., -1:]), end, start)
+    end = np.where(is_lone & (up_to == 1), start, end)
     width = end - start
     missing = mean - (shares * (start + end)).sum(axis=-1, keepdims=True) / 2
     weight = shares * width * width
@@ -92,6 +106,6 @@ def _placed(shares: Float, borders: Float, spread: Spread, exponent: Float) -> _
 def _ramp(shares: Float, pieces: _Pieces, at: Float) -> tuple[Float, Float]:
     """Return how much of each cell's share lies below a place, and the slope there; `at`: (..., k, 5), never on a piece's end."""
     start, end, share = pieces.start[..., np.newaxis], pieces.end[..., np.newaxis], shares[..., np.newaxis]
-    width = np.where(end > start, end - start, 1.0)
-    slope = np.where((start < at) & (at < end), share / width, 0.0)
+    is_wide = end - start > _NARROW
+    slope = np.where(is_wide & (start < at) & (at < end), share / np.where(is_wide, end - start, 1.0), 0.0)
     return np.where(at >= end, share, slope * (at - start)), slope

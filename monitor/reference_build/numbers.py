@@ -14,8 +14,6 @@ from monitor.sketches.moments import exact_sums, mean_std, scale_of
 FINE_CELLS = 128
 ATOM_SHARE = 0.02
 """A value that so many rows have gets a cell of its own, so that values between two atoms are seen."""
-TAIL_ROWS = 4
-"""Below the first and above the last 1/128 the shares halve, cell by cell, while one holds so many rows of the reference."""
 TAIL_POWERS = range(-6, 10)
 """Tail cells end at max + spread·2^k, and at the mirror image below the minimum."""
 TAIL_DIGITS = 4
@@ -66,12 +64,12 @@ def _rank(n: int, top: int, bottom: int) -> int:
 
 
 def _tail_ranks(n: int) -> list[int]:
-    """Return the 0-based ranks of the quantiles between the outermost 1/128 and the extremes, both ends.
+    """Return the 0-based ranks of the quantiles between the outermost 1/128 and the extremes: shares that halve down to single rows.
 
-    >>> _tail_ranks(2048)
-    [7, 2039, 3, 2043]
+    >>> _tail_ranks(512)
+    [1, 509, 0, 510]
     """
-    parts = [FINE_CELLS << i for i in range(1, n.bit_length()) if n >= TAIL_ROWS * FINE_CELLS << i]
+    parts = [FINE_CELLS << i for i in range(1, n.bit_length()) if n >= FINE_CELLS << i]
     return [rank for part in parts for rank in (_rank(n, 1, part), _rank(n, part - 1, part))]
 
 

@@ -130,11 +130,26 @@ def test_values_that_the_reference_does_not_have_are_one_reason() -> None:
     assert {reason["bin"] for reason in why} <= {"(never seen)", "FR", "IT", "DE"}
 
 
-@pytest.mark.parametrize("check", ["drift.psi", "drift.js"])
+@pytest.mark.parametrize(
+    "check", ["drift.psi", "drift.psi_eps", "drift.kl", "drift.js", "drift.hellinger", "drift.tv", "drift.chi2"]
+)
 def test_the_contributions_of_few_cells_add_up_to_the_distance(check: str) -> None:
-    data = alerts(judge({**QUIET, "country": ["DE"] * 100 + ["IT"] * 400}))["firing", check]["data"]
+    window = closed(REFERENCE, {**QUIET, "country": ["DE"] * 100 + ["IT"] * 400})
+    data = alerts(judge_window(window, b"", RuleSet({check: Rule(above=0.1)}, psi_eps=0.01)))["firing", check]["data"]
     total = sum(reason["contribution"] for reason in data["why"])
-    assert total == pytest.approx(data["value"] if check == "drift.psi" else data["value"] ** 2, rel=1e-9)
+    assert total == pytest.approx(data["value"] ** (2 if check in {"drift.js", "drift.hellinger"} else 1), rel=1e-9)
+
+
+def test_of_the_largest_difference_the_reason_is_its_cell() -> None:
+    window = closed(REFERENCE, {**QUIET, "country": ["DE"] * 100 + ["IT"] * 400})
+    data = alerts(judge_window(window, b"", RuleSet({"drift.linf": Rule(above=0.1)})))["firing", "drift.linf"]["data"]
+    assert [(reason["bin"], reason["contribution"]) for reason in data["why"]] == [("IT", pytest.approx(0.7))]
+    assert data["value"] == pytest.approx(0.7)
+
+
+def test_a_distance_of_fine_cells_names_no_reason() -> None:
+    fired = alerts(judge_window(closed(REFERENCE, SHIFTED), b"", RuleSet({"drift.ks": Rule(above=0.1)})))
+    assert fired["firing", "drift.ks"]["data"]["why"] == []
 
 
 def test_a_finding_about_the_model_has_no_feature() -> None:

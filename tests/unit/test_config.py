@@ -9,6 +9,7 @@ import pytest
 from monitor.bootstrap import build_rules, build_settings
 from monitor.config import Config, duration_ms, load_config
 from monitor.errors import ConfigError
+from monitor.policy import DEFAULT_RULES, Rule
 from monitor.windows import WindowSpec
 
 BROKEN = [
@@ -46,6 +47,14 @@ BROKEN = [
     ("models: {'a|b': {}}", "1: models.a|b"),
     ("rules: {drift.psy: {above: 1}}", "no such check (did you mean drift.psi?)"),
     ("rules: {drift.psi: {above: 1, below: 0}}", "give above or below, not both"),
+    (
+        "rules: {drift.hellinger: {windows: 2}}",
+        "rules.drift.hellinger: no rule is in force for it by default; give above or below",
+    ),
+    ("rules: {drift.helinger: {above: 0.1}}", "no such check (did you mean drift.hellinger?)"),
+    ("rules: {drift.w1: {above: 0.1}}", "no such check"),
+    ("distances: {psi_eps: 0}", "1: distances.psi_eps: "),
+    ("distances: {psi_epsilon: 1}", "did you mean psi_eps?"),
     ("rules: {drift.psi: {severity: bad}}", "must be 'notice', 'warning' or 'critical'"),
     ("state: {memory: 512}", "512 is not a size"),
     ("http: {bind: localhost}", "1: http.bind: "),
@@ -114,6 +123,17 @@ def test_settings_of_the_stages() -> None:
     assert (model.pane_ms, model.grace_ms) == (3_600_000, 300_000)
     assert settings.sources["predictions"].idle_after_ms == 30_000
     assert settings.retire_after_ms >= 10 * config.kafka.session_timeout
+
+
+def test_a_check_without_a_default_rule_gets_one_from_the_configuration() -> None:
+    rules = build_rules(Config.model_validate({"rules": {"drift.hellinger": {"above": 0.15, "severity": "critical"}}}))
+    assert rules.rules["drift.hellinger"] == Rule(above=0.15, severity="critical")
+    assert set(rules.rules) - {"drift.hellinger"} == set(DEFAULT_RULES)
+
+
+def test_the_share_of_psi_eps_goes_with_the_rules() -> None:
+    assert build_rules(Config()).psi_eps == 1e-4
+    assert build_rules(Config.model_validate({"distances": {"psi_eps": 1e-6}})).psi_eps == 1e-6
 
 
 def test_rules_go_over_the_defaults_field_by_field() -> None:

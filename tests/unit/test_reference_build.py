@@ -95,6 +95,9 @@ def test_counts_and_edges_agree_with_numpy(parquet: Path) -> None:
     assert isinstance(feature, NumberFeature)
     assert feature.reported == tuple(np.quantile(income, np.arange(1, 10) / 10, method="inverted_cdf"))
     assert set(np.quantile(income, np.arange(1, 128) / 128, method="inverted_cdf")) <= set(feature.edges)
+    tails = [1 / part for part in (256, 512, 1024, 2048) if part <= len(income)]
+    assert len(tails) >= 3
+    assert set(np.quantile(income, [*tails, *(1 - share for share in tails)], method="inverted_cdf")) <= set(feature.edges)
 
 
 def test_an_atom_has_a_cell_of_its_own(parquet: Path) -> None:

@@ -1,14 +1,18 @@
 """Distances as measurements."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy.stats import chi2
 
 from monitor.checks.drift import drift
 from monitor.decision.fixed import decide
+from monitor.distances import CHECKS, DISTANCES
 from monitor.findings import Finding
 from monitor.pipeline import gather
-from monitor.policy import DEFAULT_RULE_SET
+from monitor.policy import DEFAULT_RULE_SET, Rule, RuleSet
+from monitor.reference import Reference
 from tests.closed_windows import MISSING, closed, reference_of
 
 DICE = np.random.default_rng(8)
@@ -20,8 +24,48 @@ def judged(values: list[float | None]) -> dict[str, Finding]:
     return {finding.measurement.check: finding for finding in found}
 
 
-def test_each_distance_with_a_law_is_measured_once_per_feature() -> None:
+def measured(columns: dict[str, list[Any]], reference: Reference = REFERENCE) -> list[tuple[str, str]]:
+    return [(m.feature, m.check) for m in drift(gather(closed(reference, columns)))]
+
+
+def test_each_distance_with_a_law_is_measured_once_per_feature_that_it_is_for() -> None:
+    reference = reference_of({"c": ["a", "b"] * 100, "x": [float(i) for i in range(200)]})
+    with_law = [distance for distance in DISTANCES if distance.law]
+    assert measured({"c": ["a"] * 200, "x": [1.0] * 200}, reference) == [
+        (name, distance.check)
+        for name, kind in (("c", "category"), ("x", "number"))
+        for distance in with_law
+        if kind in distance.kinds
+    ]
+    assert ("c", "drift.ks") not in measured({"c": ["a"] * 200}, reference)
+
+
+def test_only_psi_and_js_are_judged_without_a_rule_of_ones_own() -> None:
     assert list(judged(DICE.normal(size=200).tolist())) == ["drift.psi", "drift.js"]
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_each_check_finds_a_shift_of_one_sigma_where_a_rule_is_for_it(check: str) -> None:
+    rules = RuleSet({check: Rule(above=0.01)})
+    shifted = closed(REFERENCE, {"x": DICE.normal(1, 1, size=1000).tolist()})
+    [finding] = decide("credit", drift(gather(shifted)), rules)
+    assert (finding.measurement.check, finding.verdict) == (check, "breach")
+    assert finding.measurement.p_value is not None
+    assert finding.measurement.p_value < 0.001
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_no_check_breaches_in_quiet_windows_whatever_its_threshold(check: str) -> None:
+    rules = RuleSet({check: Rule(above=-1.0)})
+    windows = [closed(REFERENCE, {"x": DICE.normal(size=500).tolist()}) for _ in range(60)]
+    verdicts = [finding.verdict for window in windows for finding in decide("credit", drift(gather(window)), rules)]
+    assert verdicts.count("breach") <= 1  # 0.06 expected
+
+
+def test_cells_are_the_fine_ones_where_they_were_compared() -> None:
+    cells = {m.check: m.evidence["cells"] for m in drift(gather(closed(REFERENCE, {"x": [1.0] * 100})))}
+    [feature] = REFERENCE.layout.features
+    assert (cells["drift.psi"], cells["drift.ks"]) == (10, feature.n_values)
 
 
 def test_a_shift_of_one_sigma_is_a_breach_with_its_p_value() -> None:
