@@ -37,6 +37,10 @@ class ReferenceRecord(msgspec.Struct, kw_only=True, omit_defaults=False):
     time_range_ms: tuple[int, int] | None = None
     """First and last event time, where the data had a time column."""
     warnings: list[str] = []
+    provisional: bool = False
+    """Learnt from live traffic, for want of data from before deployment; it gives way to any other reference."""
+    windows: int | None = None
+    """Windows of traffic that it was learnt from, if it was."""
     sha256: str = ""
     effective_from_ms: int | None = None
     """Event time from which windows are compared with this reference; null until it is published."""
@@ -77,8 +81,9 @@ class Reference:
         labels: dict[str, int] | None = None,
         time_range_ms: tuple[int, int] | None = None,
         warnings: list[str] | None = None,
+        provisional_windows: int | None = None,
     ) -> Reference:
-        """Seal a profile into a reference."""
+        """Seal a profile into a reference; a provisional one if it was learnt from so many windows."""
         record = ReferenceRecord(
             model=model,
             version=version,
@@ -88,6 +93,8 @@ class Reference:
             labels=labels or {},
             time_range_ms=time_range_ms,
             warnings=warnings or [],
+            provisional=provisional_windows is not None,
+            windows=provisional_windows,
         )
         record.sha256 = record_sha256(record)
         return cls(record)
@@ -98,8 +105,9 @@ class Reference:
 
     @property
     def key(self) -> bytes:
-        """Key on the references topic: model|version|effective_from."""
-        return f"{self.model}|{self.version}|{self.effective_from_ms}".encode()
+        """Key on the references topic: model|version|effective_from, and |provisional lest it replace one that is not."""
+        suffix = "|provisional" if self.record.provisional else ""
+        return f"{self.model}|{self.version}|{self.effective_from_ms}{suffix}".encode()
 
     def to_bytes(self) -> bytes:
         """Return the JSON document."""
@@ -131,9 +139,9 @@ class References:
         self._by_sha: dict[str, Reference] = {}
 
     def add(self, reference: Reference) -> None:
-        """Take a reference in; one with the same model, version and `effective_from_ms` replaces it."""
+        """Take a reference in; one with the same model, version, `effective_from_ms` and `provisional` replaces it."""
         known = self._by_version.setdefault((reference.model, reference.version), [])
-        known[:] = [r for r in known if r.effective_from_ms != reference.effective_from_ms]
+        known[:] = [r for r in known if r.key != reference.key]
         known.append(reference)
         known.sort(key=lambda r: r.effective_from_ms)
         self._by_sha[reference.sha256] = reference
@@ -143,12 +151,12 @@ class References:
         self._by_sha.setdefault(reference.sha256, reference)
 
     def at(self, model: str, version: str, start_ms: int) -> Reference | None:
-        """Return the newest reference with `effective_from_ms` ≤ start_ms, or None."""
+        """Return the newest reference with `effective_from_ms` ≤ start_ms, a provisional one only if there is no other; or None."""
         known = self._by_version.get((model, version))
         if not known:
             return None
-        i = bisect_right(known, start_ms, key=lambda r: r.effective_from_ms)
-        return known[i - 1] if i else None
+        known = known[: bisect_right(known, start_ms, key=lambda r: r.effective_from_ms)]
+        return next((r for r in reversed(known) if not r.record.provisional), known[-1] if known else None)
 
     def by_sha256(self, sha256: str) -> Reference | None:
         """Return the reference with that content, whatever its time."""
