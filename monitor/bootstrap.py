@@ -8,10 +8,11 @@ import msgspec
 
 from monitor.config import Config, ModelConfig
 from monitor.formats import FORMATS, Format
+from monitor.learning import Choice
 from monitor.pipeline import Pipeline
 from monitor.policy import DEFAULT_RULES, Rule, RuleSet
 from monitor.reference import Reference, References
-from monitor.stages.settings import ModelSettings, Settings, SourceSettings
+from monitor.stages.settings import LearningSettings, ModelSettings, Settings, SourceSettings
 
 LABEL_FORMATS = ("native-label",)
 """Formats whose sources have no predictions: no window waits for them."""
@@ -61,6 +62,17 @@ def _model(model: ModelConfig) -> ModelSettings:
         grace_ms=model.grace,
         sources=model.sources,
         sha256=model.content_sha256,
+        learning=_learning(model) if model.learning.enabled else None,
+    )
+
+
+def _learning(model: ModelConfig) -> LearningSettings:
+    return LearningSettings(
+        min_rows=model.learning.rows,
+        min_windows=model.learning.windows,
+        keep_texts=model.learning.texts,
+        left_out=frozenset(name for name, feature in model.features.items() if feature.pii == "drop"),
+        choices={name: Choice(feature.kind, feature.max_categories) for name, feature in model.features.items()},
     )
 
 

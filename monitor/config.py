@@ -158,6 +158,15 @@ class FeatureConfig(_Node):
     max_categories: int = Field(200, ge=2, le=10_000, description="size of the dictionary")
 
 
+class LearningConfig(_Node):
+    """How a reference is learnt from live traffic, for a model version that has none. It is provisional: any other replaces it."""
+
+    enabled: bool = Field(True, description="false: rows of a model without a reference are counted, nothing else")
+    rows: int = Field(5_000, ge=1, description="at least so many rows …")
+    windows: int = Field(24, ge=1, description="… of at least so many windows, the shortest ones, those under alarm left out")
+    texts: bool = Field(True, description="false: values of categories are kept as hashes only, and cannot be told apart later")
+
+
 class ModelConfig(_Node):
     """How a model is observed."""
 
@@ -166,6 +175,7 @@ class ModelConfig(_Node):
     idle_after: Duration = Field(120_000, description="silence after which a partition no longer holds windows back")
     late: Annotated[str, _one_of("drop")] = Field("drop", description="late events are dropped and counted")
     features: dict[str, FeatureConfig] = Field({}, description="by name")
+    learning: LearningConfig = Field(LearningConfig(), description="where there is no reference")
     sources: tuple[Name, ...] = Field((), description="topics that the model is bound to; all if empty")
 
     @model_validator(mode="after")

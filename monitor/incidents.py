@@ -89,6 +89,11 @@ def _take(track: _Track, finding: Finding, firing_id: Callable[[Finding], str], 
     return closed
 
 
+def open_severities(after: bytes) -> frozenset[Severity]:
+    """Return the severities of the incidents that are open in the tracks that `step` returned."""
+    return frozenset(track.severity for track in _load(after).values() if track.incident)
+
+
 def _no_longer_measured(key: str, severity: Severity) -> Finding:
     check, _, feature = key.partition("|")
     measurement = Measurement(check, feature, 0.0, 0, 0, evidence={"reason": "no longer measured"})

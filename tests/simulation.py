@@ -55,6 +55,9 @@ class BareFormat:
     def columns(self, layout: Layout, payloads: Sequence[object], offsets: Int) -> ColumnBatch:
         return ColumnBatch(len(payloads), np.zeros((0, len(payloads))), None, [])
 
+    def rows(self, payloads: Sequence[object]) -> list[dict[str, object]]:
+        return [{} for _ in payloads]
+
 
 def count_rows(closed: ClosedWindow, before: bytes) -> Judgement:
     """A judge that says how many rows a window has, and how many windows came before it."""

@@ -35,6 +35,7 @@ models:
     grace: 2m                                 # how much disorder is waited for
     idle_after: 2m                            # silence after which a partition holds nothing back
     features: {{}}                              # email: {{pii: drop}}, zip: {{kind: category, max_categories: 200}}
+    learning: {{rows: 5000, windows: 24}}       # without a reference, one is learnt from so much traffic; enabled: false
 rules:                                        # over the defaults; `monitor config show` prints all
   drift.psi: {{above: 0.2, severity: warning, windows: 1}}
   traffic.low: {{below: 1, severity: warning}}

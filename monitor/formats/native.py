@@ -16,7 +16,7 @@ import numpy as np
 from monitor.columns import ColumnBatch, DecodedBatch, Int, NoValue
 from monitor.event_time import INVALID_MS, JSON_TYPES, TimeUnit, times_ms
 from monitor.events import DEFAULT_VERSION, Rejection, RejectionReason, Tick, is_name
-from monitor.feature_reader import FeatureReader
+from monitor.feature_reader import OUTPUTS, FeatureReader
 from monitor.json_objects import FAILURES, Fields, fields_of, is_object, needs_care, parse_fields, read_tick, typed
 from monitor.layout import Layout
 from monitor.ports import Record
@@ -30,6 +30,9 @@ MAX_NAME_CHARS = 128
 _MAX_READERS = 1_024
 
 _OUTPUT_TYPES: dict[str, Any] = {"prediction": str | int | float | bool, "score": float, "latency_ms": float}
+
+_decode_values = msgspec.json.Decoder(dict[str, Any]).decode
+_decode_value = msgspec.json.Decoder().decode
 
 _Key = tuple[str, str | int | None]
 _key_of = attrgetter("model", "version")
@@ -202,6 +205,19 @@ class NativeFormat:
             self._ahead[_texts(_key_of(events[-1]))] = known
         return batch
 
+    def rows(self, payloads: Sequence[Any]) -> list[dict[str, object]]:
+        """Return events' features and outputs by name as JSON has them; `NoValue.WRONG_TYPE` where a value cannot be read."""
+        rows = []
+        for payload in payloads:
+            row = _values(self._raw_features(payload))
+            for name, field in OUTPUTS.items():
+                row.pop(name, None)
+                value = getattr(payload[0], field)
+                if value is not msgspec.UNSET:
+                    row[name] = value
+            rows.append(row)
+        return rows
+
     def _known_layout(self, layout: Layout, payloads: Sequence[Any]) -> _Known:
         """Return the reader of a layout; the first event that needs it shows the order of names."""
         known = self._known.get(layout.sha256)
@@ -231,6 +247,21 @@ class NativeFormat:
             for name in {name[:MAX_NAME_CHARS] for name in names}:
                 counts[name] = counts.get(name, 0) + 1
         return counts
+
+
+def _values(raw: msgspec.Raw) -> dict[str, Any]:
+    """Return the values of an object that was parsed before."""
+    try:
+        return _decode_values(raw)
+    except FAILURES:
+        return {name: _value(value) for name, value in fields_of(raw).items()}
+
+
+def _value(raw: msgspec.Raw) -> Any:
+    try:
+        return _decode_value(raw)
+    except FAILURES:
+        return NoValue.WRONG_TYPE
 
 
 def _texts(key: _Key) -> tuple[str, str]:

@@ -487,6 +487,7 @@ class IngestPartition:
             chunk=0,
             chunks=1,
             profile=pane.profile.to_bytes(),
+            discovery=pane.discovery_bytes,
         )
 
     def emitted(self, outbox: Outbox, now_ms: int) -> None:
@@ -495,7 +496,8 @@ class IngestPartition:
         assert isinstance(sent, _Sent)
         for key in sent.panes:
             pane = self._panes[key]
-            pane.state, pane.profile, pane.emitted_ms = EMITTED, None, now_ms
+            pane.state, pane.emitted_ms = EMITTED, now_ms
+            pane.forget_rows()
             self._dirty.add(key)
         self._sent_closed, self._sent_ms = sent.watermark, now_ms
 

@@ -20,6 +20,7 @@ from monitor.reference import References
 from monitor.stages import partials
 from monitor.stages.cursor import Cursor, Position
 from monitor.stages.kept import KeptReferences
+from monitor.stages.learning import Found, Learner, Learning, after_window, ended, is_forgotten, merged
 from monitor.stages.merge_rows import (
     Arrived,
     Final,
@@ -44,6 +45,9 @@ MAX_EMPTY_WINDOWS = 24
 
 Judge = Callable[[ClosedWindow, bytes], Judgement]
 """(closed window, decision state before it) → what to publish and the state after it."""
+
+
+AnyRow = Row[list[Arrived]] | Row[Sealed] | Row[Final] | Row[Found] | Row[Learning]
 
 
 class _Meta(msgspec.Struct, kw_only=True):
@@ -95,10 +99,10 @@ class MergePartition:
         self._cursor = Cursor(self._meta.position)
         self._meta_dirty = False
         self._models: dict[str, ModelRows] = {}
-        self._dirty: dict[bytes, Row[list[Arrived]] | Row[Sealed] | Row[Final]] = {}
+        self._dirty: dict[bytes, AnyRow] = {}
         self._leftover: list[bytes] = []
         self._collected: list[bytes] = []
-        self._snapshot: list[tuple[Row[list[Arrived]] | Row[Sealed] | Row[Final], int, int]] = []
+        self._snapshot: list[tuple[AnyRow, int, int]] = []
         self._versions = Versions(rows, epoch)
         self._kept = KeptReferences(references, self._versions.best)
         self._load()
@@ -122,13 +126,18 @@ class MergePartition:
             self._cursor = Cursor(stored.position, best[META].hi)
         for key in list(best):
             kind, *parts = key_parts(key)
-            if kind in ("pane", "sealed"):
+            if kind in ("pane", "sealed", "found"):
                 self._load_pane(key, kind, parts)
+            elif kind == "learning":
+                self._model(parts[0]).take_learning(parts, key, best[key])
             elif kind == "window":
                 self._load_window(key, parts)
         best.clear()
         for name, model in self._models.items():
             self._rebuild_due(name, model)
+            done = model.done_ms(self._settings.model(name).shortest)
+            if done is not None:
+                self._give_up(row for rows in model.pop_found(done).values() for row in rows)
 
     def _load_pane(self, key: bytes, kind: str, parts: list[str]) -> None:
         name, _, start, size = parts[0], parts[1], int(parts[2]), int(parts[3])
@@ -140,7 +149,8 @@ class MergePartition:
         if kind == "pane":
             self._model(name).take_pane(parts, key, stored, self._cursor.hi)
         elif stored.hi <= self._cursor.hi:
-            self._model(name).take_sealed(parts, key, stored)
+            take = self._model(name).take_sealed if kind == "sealed" else self._model(name).take_found
+            take(parts, key, stored)
 
     def _load_window(self, key: bytes, parts: list[str]) -> None:
         name, end, size, step = parts[0], int(parts[1]), int(parts[2]), int(parts[3])
@@ -322,12 +332,13 @@ class MergePartition:
     def _seal(self, name: str, model: ModelRows, start: int, version: str, offset: int) -> None:
         """Merge what the source partitions sent of a pane before `offset` into one row, which nothing changes any more."""
         rows = model.arriving.pop((start, version))
-        self._leftover += [row.key for row in rows.values()]
+        self._give_up(rows.values())
         if version in model.sealed.get(start, {}):
             return  # sealed before a crash; these rows were about to be deleted
         by_reference: dict[str, Profile] = {}
         shares: dict[str, Share] = {}
         lost = 0
+        found: list[bytes] = []
         for place in sorted(rows):
             partial = partials.decode(rows[place].value[-1].data)
             assert isinstance(partial, partials.Partial)
@@ -335,11 +346,22 @@ class MergePartition:
             add_profile(by_reference, partial.reference, profile)
             shares[f"{partial.source}|{partial.partition}"] = share_of(partial)
             lost += partial.lost
+            found.append(partial.discovery)
         profiles = [(sha, by_reference[sha].to_bytes()) for sha in sorted(by_reference, key=self._age)]
         key = row_key("sealed", name, version, start, self._settings.model(name).pane_ms)
         row = Row(key, CLOSED, offset, Sealed(profiles, shares, lost))
         model.sealed.setdefault(start, {})[version] = row
         self._dirty[key] = row
+        learning = model.learning.get(version)
+        if any(found) and not (learning is not None and learning.value.is_done):
+            key = row_key("found", name, version, start, self._settings.model(name).pane_ms)
+            self._dirty[key] = model.found.setdefault(start, {})[version] = Row(key, CLOSED, offset, Found(merged(found)))
+
+    def _give_up(self, rows: Iterable[AnyRow]) -> None:
+        """What these rows hold is in another row from this offset on: they are deleted, and need not be written before that."""
+        for row in rows:
+            self._leftover.append(row.key)
+            self._dirty.pop(row.key, None)
 
     def _age(self, sha256: str) -> tuple[int, str]:
         reference = self._references.by_sha256(sha256)
@@ -372,6 +394,7 @@ class MergePartition:
             state.after[version] = judgement.after
             state.results += judgement.results
             state.alerts += judgement.alerts
+            state.alarmed += [version] if judgement.is_alarmed else []
             for severity in judgement.alert_severities:
                 per_model = self._meta.alerts.setdefault(name, {})
                 per_model[severity] = per_model.get(severity, 0) + 1
@@ -379,12 +402,43 @@ class MergePartition:
             unseen = before.unseen_for.get(version, 0) + 1
             if version not in state.after and unseen <= MAX_EMPTY_WINDOWS:
                 state.after[version], state.unseen_for[version] = after, unseen
+                state.alarmed += [version] if version in before.alarmed else []
         key = window_key(name, window)
         row = Row(key, CLOSED, offset, state)
         finals.append((window, row))
         self._dirty[key] = row
         self._meta.windows[name] = self._meta.windows.get(name, 0) + 1
         self._expect_empty(model, window, row)
+        if window.spec == self._settings.model(name).shortest:
+            others = {v for pane in panes for v in pane if any(sha for sha, _ in pane[v].value.profiles)}
+            self._learn(name, model, window, offset, others)
+
+    def _learn(self, name: str, model: ModelRows, window: Window, offset: int, others: set[str]) -> None:
+        """Let versions without a reference learn from a window that is final, less those under alarm.
+
+        others: versions that have a reference in it.
+        """
+        found = model.pop_found(window.end_ms)
+        self._give_up(row for rows in found.values() for row in rows)
+        alarmed = {version for finals in model.final.values() for version in finals[-1][1].value.alarmed}
+        for version in sorted(found.keys() | (others & model.learning.keys())):
+            row = model.learning.get(version) or self._new_learning(name, version)
+            parts = [] if version in alarmed else [each.value.data for each in found[version]] if version in found else []
+            if version in others:
+                after = ended(row.value, window)
+            else:
+                learner = Learner(name, version, self._settings.model(name), self._settings.reference_lead_ms)
+                after = after_window(learner, row.value, window, parts)
+            if after is not row.value:
+                row.value, row.hi, row.state = after, offset, CLOSED if after.record else OPEN
+                self._dirty[row.key] = row
+
+    def _new_learning(self, name: str, version: str) -> Row[Learning]:
+        key = row_key("learning", name, version)
+        for waiting in (self._leftover, self._collected):
+            waiting[:] = [other for other in waiting if other != key]  # one that was forgotten need not be deleted any more
+        row = self._models[name].learning[version] = Row(key, OPEN, -1, Learning())
+        return row
 
     def _closed_window(self, name: str, version: str, window: Window, sealed: Sequence[Sealed]) -> ClosedWindow:
         """Merge a window's panes under the newest of their references."""
@@ -455,6 +509,7 @@ class MergePartition:
         for name, model in self._models.items():
             collected += self._collect_windows(name, model)
             collected += self._collect_panes(name, model)
+            collected += self._collect_learnings(name, model)
         if collected:
             self._meta_dirty = True
         return collected
@@ -482,6 +537,14 @@ class MergePartition:
             collected += [row.key for row in model.sealed.pop(start).values()]
         return collected
 
+    def _collect_learnings(self, name: str, model: ModelRows) -> list[bytes]:
+        """Forget versions without rows for a long time: without their row they begin anew, as they would with it."""
+        finals = model.final.get(self._settings.model(name).shortest)
+        if not finals:
+            return []
+        gone = [version for version, row in model.learning.items() if is_forgotten(row.value, finals[-1][0])]
+        return [model.learning.pop(version).key for version in gone]
+
     def _needed_from(self, window: Window, row: Row[Final]) -> int:
         return window.start_ms + (window.step_ms if self._is_ripe(row) else 0)
 
@@ -497,7 +560,7 @@ class MergePartition:
         self._snapshot = []
 
     def outbox(self, now_ms: int) -> Outbox:
-        """Results and alerts of durable final windows, in order of end."""
+        """Results and alerts of durable final windows, in order of end; then learnt references."""
         self._now_ms = now_ms
         ready = [
             (window, name, row)
@@ -511,15 +574,22 @@ class MergePartition:
         for _, _, row in ready:
             for topic, records in (("results", row.value.results), ("alerts", row.value.alerts)):
                 messages += [Message(self._settings.topic(topic), key, value) for key, value in records]
-        return Outbox(tuple(messages), (), [row for _, _, row in ready])
+        learnt = [
+            row for model in self._models.values() for row in model.learning.values() if row.value.record and row.is_durable
+        ]
+        messages += [Message(self._settings.topic("references"), *row.value.record) for row in learnt if row.value.record]
+        return Outbox(tuple(messages), (), [*(row for _, _, row in ready), *learnt])
 
     def emitted(self, outbox: Outbox, now_ms: int) -> None:
-        """Results and alerts are on their topics: their bytes need not be kept."""
+        """Everything is on its topic: its bytes need not be kept."""
         rows = outbox.token
         assert isinstance(rows, list)
         for row in rows:
             row.state, row.sent_ms = EMITTED, now_ms
-            row.value.results, row.value.alerts = [], []
+            if isinstance(row.value, Learning):
+                row.value.record = None
+            else:
+                row.value.results, row.value.alerts = [], []
             self._dirty[row.key] = row
 
     # --- telemetry

@@ -10,6 +10,7 @@ import msgspec
 
 from monitor.profiles import Profile
 from monitor.stages import partials
+from monitor.stages.learning import Found, Learning
 from monitor.stages.rows import EMITTED, OPEN, Stored, row_key
 from monitor.windows import Window, WindowSpec
 
@@ -44,24 +45,27 @@ class Final(msgspec.Struct, kw_only=True):
     """A final window: frozen bytes until they are sent, and the decision state after it by version, where the next one starts.
 
     live: versions that had rows in the last window with any. unseen_for: windows since a version had rows. empty: windows in a row
-    without rows.
+    without rows. alarmed: versions with an open incident that is a warning or worse.
     """
 
     after: dict[str, bytes]
     live: list[str]
     unseen_for: dict[str, int] = {}
     empty: int = 0
+    alarmed: list[str] = []
     results: list[tuple[bytes, bytes]] = []
     alerts: list[tuple[bytes, bytes]] = []
 
 
-T = TypeVar("T", list[Arrived], Sealed, Final)
+T = TypeVar("T", list[Arrived], Sealed, Final, Found, Learning)
 
 encode = msgspec.msgpack.Encoder().encode
 _decoders = {
     "pane": msgspec.msgpack.Decoder(list[Arrived]).decode,
     "sealed": msgspec.msgpack.Decoder(Sealed).decode,
     "window": msgspec.msgpack.Decoder(Final).decode,
+    "found": msgspec.msgpack.Decoder(Found).decode,
+    "learning": msgspec.msgpack.Decoder(Learning).decode,
 }
 
 
@@ -89,12 +93,15 @@ class ModelRows:
     arriving: (pane start, version) → source|partition|chunk → partials. sealed: pane start → version → pane.
     final: specification → final windows kept, by end; the last one carries the decision state.
     due: windows that have rows, or may be published empty, and are not final.
+    found: pane start → version → what was discovered, until a window has learnt from it. learning: by version.
     """
 
     arriving: dict[tuple[int, str], dict[str, Row[list[Arrived]]]] = field(default_factory=dict)
     sealed: dict[int, dict[str, Row[Sealed]]] = field(default_factory=dict)
     final: dict[WindowSpec, list[tuple[Window, Row[Final]]]] = field(default_factory=dict)
     due: set[Window] = field(default_factory=set)
+    found: dict[int, dict[str, Row[Found]]] = field(default_factory=dict)
+    learning: dict[str, Row[Learning]] = field(default_factory=dict)
 
     def done_ms(self, spec: WindowSpec) -> int | None:
         """Return the end of the last final window of a specification."""
@@ -112,6 +119,23 @@ class ModelRows:
         """Take in a stored sealed pane."""
         row: Row[Sealed] = Row(key, stored.state, stored.hi, load(stored, "sealed"))
         self.sealed.setdefault(int(parts[2]), {})[parts[1]] = row
+
+    def take_found(self, parts: list[str], key: bytes, stored: Stored) -> None:
+        """Take in what was discovered in a sealed pane."""
+        row: Row[Found] = Row(key, stored.state, stored.hi, load(stored, "found"))
+        self.found.setdefault(int(parts[2]), {})[parts[1]] = row
+
+    def take_learning(self, parts: list[str], key: bytes, stored: Stored) -> None:
+        """Take in a learning; one that is ahead of meta holds the windows to come already, and they do not step it."""
+        self.learning[parts[1]] = Row(key, stored.state, stored.hi, load(stored, "learning"), 0, (stored.state, stored.hi))
+
+    def pop_found(self, before_ms: int) -> dict[str, list[Row[Found]]]:
+        """Remove and return, by version, what was discovered in panes that start before a time."""
+        by_version: dict[str, list[Row[Found]]] = {}
+        for start in sorted(start for start in self.found if start < before_ms):
+            for version, row in self.found.pop(start).items():
+                by_version.setdefault(version, []).append(row)
+        return by_version
 
     def take_window(self, parts: list[str], key: bytes, stored: Stored, now_ms: int) -> None:
         """Take in a stored final window."""

@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 
 from monitor.columns import Int
+from monitor.discovery import Discovery
 from monitor.errors import StateMismatch
 from monitor.formats import Format
 from monitor.layout import Layout
@@ -18,7 +19,7 @@ from monitor.stages.settings import ModelSettings
 from monitor.windows import NEVER_MS
 
 NO_FEATURES = Layout()
-"""Of a model without a reference: rows are counted, nothing else."""
+"""Of a model without a reference: rows are counted; what they look like is in the pane's discovery."""
 
 
 class _Stored(msgspec.Struct, array_like=True):
@@ -31,6 +32,7 @@ class _Stored(msgspec.Struct, array_like=True):
     clock_before: int
     lost: int
     profile: bytes
+    discovery: bytes = b""
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -45,7 +47,7 @@ class Pane:
     """
 
     __slots__ = (
-        "clock_before", "durable", "emitted_ms", "end_ms", "first", "hi", "key", "last", "lost", "model", "profile",
+        "clock_before", "discovery", "durable", "emitted_ms", "end_ms", "first", "hi", "key", "last", "lost", "model", "profile",
         "reference", "settings", "start_ms", "state", "version", "waiting", "waiting_offsets",
     )  # fmt: skip
 
@@ -58,6 +60,7 @@ class Pane:
         self.settings = settings
         self.reference = reference
         self.profile: Profile | None = Profile(reference.layout if reference else NO_FEATURES)
+        self.discovery = Discovery() if reference is None and settings.learning is not None else None
         self.state = OPEN
         self.hi = self.first = self.last = -1
         self.clock_before = NEVER_MS
@@ -92,15 +95,39 @@ class Pane:
         if n:
             offsets = np.array(self.waiting_offsets, np.int64)
             self.profile.update(wire.columns(self.profile.layout, self.waiting, offsets))
+            self._discover(wire)
             self.hi = self.last = int(offsets[-1])
             self.waiting, self.waiting_offsets = [], []
         return n
 
+    def _discover(self, wire: Format) -> None:
+        learning = self.settings.learning
+        if self.discovery is not None and learning is not None:
+            self.discovery.update(wire.rows(self.waiting), keep_texts=learning.keep_texts, left_out=learning.left_out)
+
+    def forget_rows(self) -> None:
+        """The pane was sent: what it holds is not needed any more."""
+        self.profile = self.discovery = None
+
+    @property
+    def discovery_bytes(self) -> bytes:
+        """Of a pane without a reference, what its rows look like; else none."""
+        return b"" if self.discovery is None else self.discovery.to_bytes()
+
     def to_bytes(self) -> bytes:
         """Return the row's payload."""
-        profile = b"" if self.profile is None or self.state == EMITTED else self.profile.to_bytes()
+        is_sent = self.profile is None or self.state == EMITTED
         return _encode(
-            _Stored(self.reference_sha256, self.settings.sha256, self.first, self.last, self.clock_before, self.lost, profile)
+            _Stored(
+                reference=self.reference_sha256,
+                settings=self.settings.sha256,
+                first=self.first,
+                last=self.last,
+                clock_before=self.clock_before,
+                lost=self.lost,
+                profile=b"" if self.profile is None or is_sent else self.profile.to_bytes(),
+                discovery=b"" if is_sent else self.discovery_bytes,
+            )
         )
 
 
@@ -126,9 +153,11 @@ def load_pane(
     pane = Pane(model, version, start_ms, settings, reference)
     pane.hi, pane.first, pane.last, pane.clock_before, pane.lost = hi, row.first, row.last, row.clock_before, row.lost
     if state == EMITTED:
-        pane.state, pane.profile, pane.durable = EMITTED, None, (EMITTED, hi)
+        pane.state, pane.durable = EMITTED, (EMITTED, hi)
+        pane.forget_rows()
     else:
         pane.profile = Profile.from_bytes(row.profile, reference.layout if reference else NO_FEATURES)
+        pane.discovery = Discovery.from_bytes(row.discovery) if row.discovery and settings.learning is not None else None
     return pane
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 
 import numpy as np
@@ -74,7 +75,7 @@ def test_counts_by_type_are_those_of_a_plain_loop(data: list[Row]) -> None:
     for name in {name for row in data for name in row}:
         column = [row[name] for row in data if name in row]
         feature = found.features[name]
-        is_number = [type(v) in (int, float) and abs(v) < 2**1023 * 1.99999 for v in column]  # type: ignore[operator, arg-type]
+        is_number = [type(v) in (int, float) and abs(v) <= sys.float_info.max for v in column]  # type: ignore[operator, arg-type]
         strings = Counter(v for v in column if isinstance(v, str))
         assert feature.n == len(column)
         assert feature.numbers.n == sum(is_number)
