@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 import msgspec
 
-from monitor.config import Config, ModelConfig
+from monitor.config import Config, ModelConfig, trail_ms
 from monitor.formats import FORMATS, Format
 from monitor.learning import Choice
 from monitor.pipeline import Pipeline
 from monitor.policy import DEFAULT_RULES, Rule, RuleSet
 from monitor.reference import Reference, References
-from monitor.stages.settings import LearningSettings, ModelSettings, Settings, SourceSettings
+from monitor.stages.settings import LearningSettings, ModelSettings, Settings, SourceSettings, Trail
 
 LABEL_FORMATS = ("native-label",)
 """Formats whose sources have no predictions: no window waits for them."""
@@ -57,12 +57,14 @@ PRODUCER_TIMEOUT_MS = 15_000
 
 
 def _model(model: ModelConfig) -> ModelSettings:
+    trail = trail_ms(model.reference)
     return ModelSettings(
         specs=tuple(sorted(window.spec for window in model.windows)),
         grace_ms=model.grace,
         sources=model.sources,
         sha256=model.content_sha256,
         learning=_learning(model) if model.learning.enabled else None,
+        trail=Trail(*trail) if trail is not None else None,
     )
 
 

@@ -72,6 +72,26 @@ def _near(word: str, words: Any) -> str:
     return f" (did you mean {found[0]}?)" if found else ""
 
 
+def trail_ms(text: str) -> tuple[int, int] | None:
+    """Return (span, every), milliseconds, of the earlier traffic that windows are compared with; None for the reference's own counts.
+
+    >>> trail_ms("trailing(7d)"), trail_ms("hour_of_week(4)"), trail_ms("own")
+    ((604800000, 0), (2419200000, 604800000), None)
+    """
+    if text == "own":
+        return None
+    if found := re.fullmatch(r"trailing\((.+)\)", text):
+        return duration_ms(found[1]), 0
+    if found := re.fullmatch(r"hour_of_week\(([1-9]\d?)\)", text):
+        return int(found[1]) * 7 * _UNITS_MS["d"], 7 * _UNITS_MS["d"]
+    raise ValueError(f"{text!r} is not known; allowed: own, trailing(7d) or of another span, hour_of_week(4) or of other weeks")
+
+
+def _trail(text: str) -> str:
+    trail_ms(text)
+    return text
+
+
 Duration = Annotated[int, BeforeValidator(duration_ms)]
 Size = Annotated[int, BeforeValidator(size_bytes)]
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
@@ -175,6 +195,9 @@ class ModelConfig(_Node):
     idle_after: Duration = Field(120_000, description="silence after which a partition no longer holds windows back")
     late: Annotated[str, _one_of("drop")] = Field("drop", description="late events are dropped and counted")
     features: dict[str, FeatureConfig] = Field({}, description="by name")
+    reference: Annotated[str, AfterValidator(_trail)] = Field(
+        "own", description="own: the reference's counts; trailing(7d), hour_of_week(4): those of earlier windows, on its cells"
+    )
     learning: LearningConfig = Field(LearningConfig(), description="where there is no reference")
     sources: tuple[Name, ...] = Field((), description="topics that the model is bound to; all if empty")
 
@@ -184,6 +207,9 @@ class ModelConfig(_Node):
         if len(set(specs)) < len(specs):
             raise ValueError("two windows are the same")
         pane = pane_size_ms(specs)
+        trail = trail_ms(self.reference)
+        if trail is not None and trail[0] > MAX_PANES_PER_WINDOW * pane:
+            raise ValueError(f"reference: {self.reference} is longer than {MAX_PANES_PER_WINDOW} panes of {pane} ms")
         if max(spec.size_ms for spec in specs) > MAX_PANES_PER_WINDOW * pane:
             raise ValueError(f"sizes and steps have only {pane} ms in common: more than {MAX_PANES_PER_WINDOW} panes a window")
         return self

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import copy
 import hashlib
 from bisect import bisect_right
 from functools import cached_property
@@ -49,8 +50,12 @@ class ReferenceRecord(msgspec.Struct, kw_only=True, omit_defaults=False):
 class Reference:
     """A reference, decoded: its layout and its profile.
 
+    panes: how many panes of earlier traffic its counts are of; None for its own.
+
     Raises InputError when the content does not match its sha256.
     """
+
+    panes: int | None = None
 
     def __init__(self, record: ReferenceRecord) -> None:
         expected = record_sha256(record)
@@ -102,6 +107,12 @@ class Reference:
     def effective_from(self, time_ms: int | None) -> Reference:
         """Return the same reference, valid from an event time (None: from always)."""
         return Reference(msgspec.structs.replace(self.record, effective_from_ms=time_ms))
+
+    def counted(self, profile: Profile, panes: int) -> Reference:
+        """Return the same reference with the counts of so many panes in place of its own. The range stays the reference's."""
+        other = copy.copy(self)
+        other.__dict__["profile"], other.panes = profile, panes
+        return other
 
     @property
     def key(self) -> bytes:

@@ -38,6 +38,7 @@ from monitor.stages.merge_rows import (
 from monitor.stages.panes import windows_changed
 from monitor.stages.rows import CLOSED, EMITTED, META, OPEN, Versions, key_parts, row_key
 from monitor.stages.settings import Settings
+from monitor.stages.trail import Kept, counted_on, is_needed, trailing
 from monitor.windows import NEVER_MS, Window
 
 MAX_EMPTY_WINDOWS = 24
@@ -47,7 +48,7 @@ Judge = Callable[[ClosedWindow, bytes], Judgement]
 """(closed window, decision state before it) → what to publish and the state after it."""
 
 
-AnyRow = Row[list[Arrived]] | Row[Sealed] | Row[Final] | Row[Found] | Row[Learning]
+AnyRow = Row[list[Arrived]] | Row[Sealed] | Row[Final] | Row[Found] | Row[Learning] | Row[Kept]
 
 
 class _Meta(msgspec.Struct, kw_only=True):
@@ -128,6 +129,8 @@ class MergePartition:
             kind, *parts = key_parts(key)
             if kind in ("pane", "sealed", "found"):
                 self._load_pane(key, kind, parts)
+            elif kind == "kept":
+                self._load_kept(key, parts)
             elif kind == "learning":
                 self._model(parts[0]).take_learning(parts, key, best[key])
             elif kind == "window":
@@ -151,6 +154,13 @@ class MergePartition:
         elif stored.hi <= self._cursor.hi:
             take = self._model(name).take_sealed if kind == "sealed" else self._model(name).take_found
             take(parts, key, stored)
+
+    def _load_kept(self, key: bytes, parts: list[str]) -> None:
+        """Take in what later windows are compared with; the next window gives up what is too old."""
+        self._check_pane(parts[0], int(parts[3]))
+        stored = self._versions.best[key]
+        if stored.hi <= self._cursor.hi:
+            self._model(parts[0]).take_kept(parts, key, stored)
 
     def _load_window(self, key: bytes, parts: list[str]) -> None:
         name, end, size, step = parts[0], int(parts[1]), int(parts[2]), int(parts[3])
@@ -410,17 +420,17 @@ class MergePartition:
         self._meta.windows[name] = self._meta.windows.get(name, 0) + 1
         self._expect_empty(model, window, row)
         if window.spec == self._settings.model(name).shortest:
-            others = {v for pane in panes for v in pane if any(sha for sha, _ in pane[v].value.profiles)}
-            self._learn(name, model, window, offset, others)
+            alarmed = {version for finals in model.final.values() for version in finals[-1][1].value.alarmed}
+            self._learn(name, model, window, offset, alarmed)
+            if self._settings.model(name).trail is not None or model.kept:
+                self._keep(name, model, window, offset, alarmed)
 
-    def _learn(self, name: str, model: ModelRows, window: Window, offset: int, others: set[str]) -> None:
-        """Let versions without a reference learn from a window that is final, less those under alarm.
-
-        others: versions that have a reference in it.
-        """
+    def _learn(self, name: str, model: ModelRows, window: Window, offset: int, alarmed: set[str]) -> None:
+        """Let versions without a reference learn from a window that is final, less those under alarm."""
+        panes = [model.sealed[start] for start in model.sealed if window.start_ms <= start < window.end_ms]
+        others = {v for pane in panes for v in pane if any(sha for sha, _ in pane[v].value.profiles)}
         found = model.pop_found(window.end_ms)
         self._give_up(row for rows in found.values() for row in rows)
-        alarmed = {version for finals in model.final.values() for version in finals[-1][1].value.alarmed}
         for version in sorted(found.keys() | (others & model.learning.keys())):
             row = model.learning.get(version) or self._new_learning(name, version)
             parts = [] if version in alarmed else [each.value.data for each in found[version]] if version in found else []
@@ -432,6 +442,20 @@ class MergePartition:
             if after is not row.value:
                 row.value, row.hi, row.state = after, offset, CLOSED if after.record else OPEN
                 self._dirty[row.key] = row
+
+    def _keep(self, name: str, model: ModelRows, window: Window, offset: int, alarmed: set[str]) -> None:
+        """Keep the panes with which a window ends, less those under alarm, and give up those that no later window needs."""
+        settings = self._settings.model(name)
+        for start in [s for s in model.kept if not is_needed(s, settings, window)]:
+            self._give_up(model.kept.pop(start).values())
+        for start in sorted(s for s in model.sealed if window.end_ms - window.step_ms <= s < window.end_ms):
+            if not is_needed(start, settings, window):
+                continue
+            for version, pane in model.sealed[start].items():
+                profiles = [(sha, data) for sha, data in pane.value.profiles if sha]
+                if profiles and version not in alarmed:
+                    key = row_key("kept", name, version, start, settings.pane_ms)
+                    self._dirty[key] = model.kept.setdefault(start, {})[version] = Row(key, CLOSED, offset, Kept(profiles))
 
     def _new_learning(self, name: str, version: str) -> Row[Learning]:
         key = row_key("learning", name, version)
@@ -455,6 +479,11 @@ class MergePartition:
         else:
             reference = self._references.by_sha256(judged) if judged else None
             profile = by_reference.pop(judged)
+        trail = self._settings.model(name).trail
+        if reference is not None and trail is not None:
+            kept = self._models[name].kept
+            earlier = (kept[start].get(version) for start in trailing(trail, window, sorted(kept)))
+            reference = counted_on(reference, [row.value.profiles for row in earlier if row is not None])
         return ClosedWindow(
             model=name,
             version=version,

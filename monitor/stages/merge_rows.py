@@ -12,6 +12,7 @@ from monitor.profiles import Profile
 from monitor.stages import partials
 from monitor.stages.learning import Found, Learning
 from monitor.stages.rows import EMITTED, OPEN, Stored, row_key
+from monitor.stages.trail import Kept
 from monitor.windows import Window, WindowSpec
 
 
@@ -57,7 +58,7 @@ class Final(msgspec.Struct, kw_only=True):
     alerts: list[tuple[bytes, bytes]] = []
 
 
-T = TypeVar("T", list[Arrived], Sealed, Final, Found, Learning)
+T = TypeVar("T", list[Arrived], Sealed, Final, Found, Learning, Kept)
 
 encode = msgspec.msgpack.Encoder().encode
 _decoders = {
@@ -65,6 +66,7 @@ _decoders = {
     "sealed": msgspec.msgpack.Decoder(Sealed).decode,
     "window": msgspec.msgpack.Decoder(Final).decode,
     "found": msgspec.msgpack.Decoder(Found).decode,
+    "kept": msgspec.msgpack.Decoder(Kept).decode,
     "learning": msgspec.msgpack.Decoder(Learning).decode,
 }
 
@@ -94,6 +96,7 @@ class ModelRows:
     final: specification → final windows kept, by end; the last one carries the decision state.
     due: windows that have rows, or may be published empty, and are not final.
     found: pane start → version → what was discovered, until a window has learnt from it. learning: by version.
+    kept: pane start → version → what later windows are compared with.
     """
 
     arriving: dict[tuple[int, str], dict[str, Row[list[Arrived]]]] = field(default_factory=dict)
@@ -102,6 +105,7 @@ class ModelRows:
     due: set[Window] = field(default_factory=set)
     found: dict[int, dict[str, Row[Found]]] = field(default_factory=dict)
     learning: dict[str, Row[Learning]] = field(default_factory=dict)
+    kept: dict[int, dict[str, Row[Kept]]] = field(default_factory=dict)
 
     def done_ms(self, spec: WindowSpec) -> int | None:
         """Return the end of the last final window of a specification."""
@@ -124,6 +128,10 @@ class ModelRows:
         """Take in what was discovered in a sealed pane."""
         row: Row[Found] = Row(key, stored.state, stored.hi, load(stored, "found"))
         self.found.setdefault(int(parts[2]), {})[parts[1]] = row
+
+    def take_kept(self, parts: list[str], key: bytes, stored: Stored) -> None:
+        """Take in a pane that later windows are compared with."""
+        self.kept.setdefault(int(parts[2]), {})[parts[1]] = Row(key, stored.state, stored.hi, load(stored, "kept"))
 
     def take_learning(self, parts: list[str], key: bytes, stored: Stored) -> None:
         """Take in a learning; one that is ahead of meta holds the windows to come already, and they do not step it."""

@@ -31,12 +31,20 @@ class LearningSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class Trail:
+    """Earlier traffic that windows are compared with: of the last `span_ms`, with `every_ms` only what lies that far apart."""
+
+    span_ms: int
+    every_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class ModelSettings:
     """How a model's events are grouped.
 
     specs: at least one window specification. grace_ms: how much disorder is waited for. sha256: of what changes content.
     sources: topics of predictions that the model is bound to; empty means all of them.
-    learning: None where no reference is to be learnt.
+    learning: None where no reference is to be learnt. trail: None where windows are compared with the reference's own counts.
     """
 
     specs: tuple[WindowSpec, ...]
@@ -44,6 +52,7 @@ class ModelSettings:
     sources: tuple[str, ...] = ()
     sha256: str = ""
     learning: LearningSettings | None = None
+    trail: Trail | None = None
     pane_ms: int = field(init=False)
 
     def __post_init__(self) -> None:
