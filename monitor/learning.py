@@ -58,8 +58,8 @@ def learn(
     """Return a provisional reference of the rows of a discovery; None when no feature is left, or there are no rows.
 
     A feature is of the type that most of its rows have, the others count as of a wrong type. Numbers become numeric features, but codes
-    as in a file (cells.FEW_VALUES) categories. A string that the discovery holds no text of is in `other`. Left out, with a warning in
-    the record: more different strings than a discovery keeps, identifiers, and features without a value.
+    as in a file (cells.FEW_VALUES) categories. A string that the discovery holds no text of is in `other`. Left out, named in
+    the record and warned of: more different strings than a discovery keeps, identifiers, and features without a value.
 
     Counts, minimum, maximum, and missing, absent and wrong-typed rows are exact on the learnt layout. With few enough different values
     the layout is the one that a file of the same rows would get. Otherwise an edge stands for a quantile at the nearest end of a cell,
@@ -67,6 +67,7 @@ def learn(
     the latter.
     """
     features: list[Feature] = []
+    left_out: list[str] = []
     warnings = (
         ["more features came than are kept; those with the smallest hashes were learnt"] if discovery.has_more_names else []
     )
@@ -75,6 +76,7 @@ def learn(
             features.append(_feature(name, found, (choices or {}).get(name, Choice())))
         except _LeftOut as why:
             warnings.append(f"feature {name}: {why}, left out")
+            left_out.append(name)
             continue
         if isinstance(features[-1], NumberFeature) and not _is_known(found):
             warnings.append(f"feature {name}: cells are {relative_width(found.numbers.shift):.2g} of a value wide")
@@ -92,6 +94,7 @@ def learn(
         time_range_ms=(learnt.start_ms, learnt.end_ms - 1),
         warnings=sorted(warnings),
         provisional_windows=learnt.windows,
+        left_out=left_out,
     )
 
 

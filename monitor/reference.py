@@ -42,6 +42,8 @@ class ReferenceRecord(msgspec.Struct, kw_only=True, omit_defaults=False):
     """Learnt from live traffic, for want of data from before deployment; it gives way to any other reference."""
     windows: int | None = None
     """Windows of traffic that it was learnt from, if it was."""
+    left_out: list[str] = []
+    """Features that were seen and are none of the reference's, such as identifiers: no window is to blame for them."""
     sha256: str = ""
     effective_from_ms: int | None = None
     """Event time from which windows are compared with this reference; null until it is published."""
@@ -87,6 +89,7 @@ class Reference:
         time_range_ms: tuple[int, int] | None = None,
         warnings: list[str] | None = None,
         provisional_windows: int | None = None,
+        left_out: list[str] | None = None,
     ) -> Reference:
         """Seal a profile into a reference; a provisional one if it was learnt from so many windows."""
         record = ReferenceRecord(
@@ -100,6 +103,7 @@ class Reference:
             warnings=warnings or [],
             provisional=provisional_windows is not None,
             windows=provisional_windows,
+            left_out=left_out or [],
         )
         record.sha256 = record_sha256(record)
         return cls(record)

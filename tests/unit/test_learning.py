@@ -188,6 +188,7 @@ class TestCategories:
         reference = learnt(rows)
         assert [f.name for f in reference.layout.features] == ["x"]
         (warning,) = reference.record.warnings
+        assert reference.record.left_out == ["id"]
         assert warning.startswith("feature id: about ") and warning.endswith("an identifier or free text, left out")
 
 
