@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import sys
 from collections import Counter
 
@@ -168,3 +169,13 @@ class TestPrivacy:
 def test_bytes_of_another_version_are_refused() -> None:
     with pytest.raises(UnknownCodec, match="codec version 9"):
         Discovery.from_bytes(b"\x09" + Discovery().to_bytes()[1:])
+
+
+def test_bytes_of_version_1_can_be_read() -> None:
+    stored = (
+        "ASi1L/1gCgANBQDSxxwmkCsdyB061xl55El8RlPiEtqXeXT3t44i4dqM1n0oTJNnZgC1lAID/8KqvHzIarGUaBvwtnEP5234SdEE"
+        "6/YhJoh9giE6FCSWY3f9Zlau2Gocsf0zwSf1vYVVaT8hqDKpYlqs/Za5nPeFFoqH4SbwUYFIEgBgXGgmgEtgXNCUi6e2Q5ujAqgQ"
+        "fqDczZKkppWYPY7awqj1LBpAQzAQBg=="
+    )
+    expected = discovery_of([{"x": 1.5, "c": "a", "@score": 0.25}, {"x": -2, "c": None}, {"x": 0, "f": True}])
+    assert Discovery.from_bytes(base64.b64decode(stored)).to_bytes() == expected.to_bytes()
