@@ -6,14 +6,15 @@ from collections.abc import Sequence
 
 import msgspec
 
-from monitor.config import Config, ModelConfig
+from monitor.config import Config, ModelConfig, trail_ms
 from monitor.errors import ConfigError
 from monitor.formats import FORMATS, Format
 from monitor.hash_key import MIN_CHARACTERS, NO_KEY, HashKey
+from monitor.learning import Choice
 from monitor.pipeline import Pipeline
 from monitor.policy import DEFAULT_RULES, Rule, RuleSet
 from monitor.reference import Reference, References
-from monitor.stages.settings import ModelSettings, Settings, SourceSettings
+from monitor.stages.settings import LearningSettings, ModelSettings, Settings, SourceSettings, Trail
 
 LABEL_FORMATS = ("native-label",)
 """Formats whose sources have no predictions: no window waits for them."""
@@ -76,11 +77,26 @@ PRODUCER_TIMEOUT_MS = 15_000
 
 
 def _model(model: ModelConfig) -> ModelSettings:
+    trail = trail_ms(model.reference)
     return ModelSettings(
         specs=tuple(sorted(window.spec for window in model.windows)),
         grace_ms=model.grace,
         sources=model.sources,
         sha256=model.content_sha256,
+        learning=_learning(model) if model.learning.enabled else None,
+        trail=Trail(*trail) if trail is not None else None,
+    )
+
+
+def _learning(model: ModelConfig) -> LearningSettings:
+    return LearningSettings(
+        min_rows=model.learning.rows,
+        min_windows=model.learning.windows,
+        keep_texts=model.learning.texts,
+        left_out=frozenset(name for name, feature in model.features.items() if feature.pii == "drop"),
+        choices={
+            name: Choice(feature.kind, feature.max_categories, feature.keep_values) for name, feature in model.features.items()
+        },
     )
 
 

@@ -74,6 +74,26 @@ def _near(word: str, words: Any) -> str:
     return f" (did you mean {found[0]}?)" if found else ""
 
 
+def trail_ms(text: str) -> tuple[int, int] | None:
+    """Return (span, every), milliseconds, of the earlier traffic that windows are compared with; None for the reference's own counts.
+
+    >>> trail_ms("trailing(7d)"), trail_ms("hour_of_week(4)"), trail_ms("own")
+    ((604800000, 0), (2419200000, 604800000), None)
+    """
+    if text == "own":
+        return None
+    if found := re.fullmatch(r"trailing\((.+)\)", text):
+        return duration_ms(found[1]), 0
+    if found := re.fullmatch(r"hour_of_week\(([1-9]\d?)\)", text):
+        return int(found[1]) * 7 * _UNITS_MS["d"], 7 * _UNITS_MS["d"]
+    raise ValueError(f"{text!r} is not known; allowed: own, trailing(7d) or of another span, hour_of_week(4) or of other weeks")
+
+
+def _trail(text: str) -> str:
+    trail_ms(text)
+    return text
+
+
 Duration = Annotated[int, BeforeValidator(duration_ms)]
 Size = Annotated[int, BeforeValidator(size_bytes)]
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
@@ -159,7 +179,7 @@ class FeatureConfig(_Node):
     kind: Literal["number", "category"] | None = Field(None, description="number or category")
     max_categories: int = Field(200, ge=2, le=10_000, description="size of the dictionary")
     keep_values: bool = Field(
-        False, description="name new values in results and alerts, not only their hashes; from `reference build` on"
+        False, description="name new values in results and alerts, not only their hashes; from `reference build`, or learning, on"
     )
 
 
@@ -210,6 +230,15 @@ class SegmentConfig(_Node):
         return tuple(parse_key(text) for text in self.by)
 
 
+class LearningConfig(_Node):
+    """How a reference is learnt from live traffic, for a model version that has none. It is provisional: any other replaces it."""
+
+    enabled: bool = Field(True, description="false: rows of a model without a reference are counted, nothing else")
+    rows: int = Field(5_000, ge=1, description="at least so many rows …")
+    windows: int = Field(24, ge=1, description="… of at least so many windows, the shortest ones, those under alarm left out")
+    texts: bool = Field(True, description="false: values of categories are kept as hashes only, and cannot be told apart later")
+
+
 class ModelConfig(_Node):
     """How a model is observed."""
 
@@ -222,6 +251,10 @@ class ModelConfig(_Node):
         (), description="how rows are split; fixed by the reference that is built with it"
     )
     max_segments: int = Field(50, ge=2, le=1_000, description="rows of a profile, all and (other) among them")
+    reference: Annotated[str, AfterValidator(_trail)] = Field(
+        "own", description="own: the reference's counts; trailing(7d), hour_of_week(4): those of earlier windows, on its cells"
+    )
+    learning: LearningConfig = Field(LearningConfig(), description="where there is no reference")
     sources: tuple[Name, ...] = Field((), description="topics that the model is bound to; all if empty")
 
     @model_validator(mode="after")
@@ -232,6 +265,9 @@ class ModelConfig(_Node):
         if len({s.keys for s in self.segments}) < len(self.segments):
             raise ValueError("segments: two are by the same keys")
         pane = pane_size_ms(specs)
+        trail = trail_ms(self.reference)
+        if trail is not None and trail[0] > MAX_PANES_PER_WINDOW * pane:
+            raise ValueError(f"reference: {self.reference} is longer than {MAX_PANES_PER_WINDOW} panes of {pane} ms")
         if max(spec.size_ms for spec in specs) > MAX_PANES_PER_WINDOW * pane:
             raise ValueError(f"sizes and steps have only {pane} ms in common: more than {MAX_PANES_PER_WINDOW} panes a window")
         return self

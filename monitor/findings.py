@@ -52,6 +52,8 @@ class Judgement(NamedTuple):
     """State for the next window of the same model version and specification; b"" is none."""
     alert_severities: tuple[str, ...]
     """Of the alerts that fire, in order."""
+    is_alarmed: bool = False
+    """Whether an incident that is a warning or worse is open after the window."""
 
 
 class Compared(NamedTuple):

@@ -91,6 +91,11 @@ def _take(track: _Track, finding: Finding, firing_id: Callable[[Finding], str], 
     return closed
 
 
+def open_severities(after: bytes) -> frozenset[Severity]:
+    """Return the severities of the incidents that are open in the tracks that `step` returned."""
+    return frozenset(track.severity for track in _load(after).values() if track.incident)
+
+
 def _key(measurement: Measurement) -> str:
     """Return what tells tracks apart: check, segment and feature; names may hold any character."""
     return orjson.dumps([measurement.check, measurement.segment, measurement.feature]).decode()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -97,6 +98,11 @@ class Outside:
     def _take_texts(self, texts: dict[int, str]) -> None:
         known = self.texts | texts
         self.texts = {key: known[key] for key in self.hitters.counts if key in known}
+
+    def know(self, hashes: Sequence[int]) -> None:
+        """Take in values that the reference has beyond its dictionary."""
+        if self.registers is not None:
+            self.registers.add(np.array(hashes, np.uint64))
 
     def forget_order(self) -> None:
         """Drop what depends on the order of the rows: a file's has no meaning."""

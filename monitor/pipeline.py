@@ -128,6 +128,7 @@ def judge_window(closed: ClosedWindow, before: bytes, rules: RuleSet) -> Judgeme
         alerts=tuple(alert_record(evidence, t, policy) for t in transitions),
         after=after,
         alert_severities=tuple(t.finding.severity for t in transitions if t.status == "firing"),
+        is_alarmed=bool(incidents.open_severities(after) - {"notice"}),
     )
 
 

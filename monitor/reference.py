@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import copy
 import hashlib
 from bisect import bisect_right
 from functools import cached_property
@@ -41,6 +42,12 @@ class ReferenceRecord(msgspec.Struct, kw_only=True, omit_defaults=False):
     time_range_ms: tuple[int, int] | None = None
     """First and last event time, where the data had a time column."""
     warnings: list[str] = []
+    provisional: bool = False
+    """Learnt from live traffic, for want of data from before deployment; it gives way to any other reference."""
+    windows: int | None = None
+    """Windows of traffic that it was learnt from, if it was."""
+    left_out: list[str] = []
+    """Features that were seen and are none of the reference's, such as identifiers: no window is to blame for them."""
     sha256: str = ""
     effective_from_ms: int | None = None
     """Event time from which windows are compared with this reference; null until it is published."""
@@ -50,8 +57,11 @@ class Reference:
     """A reference, decoded: its layout and its profile.
 
     hash_key: what values outside the dictionaries are hashed with; needed where values are counted, not where they are only read.
+    panes: how many panes of earlier traffic its counts are of; None for its own.
     Raises InputError when the content does not match its sha256.
     """
+
+    panes: int | None = None
 
     def __init__(self, record: ReferenceRecord, hash_key: HashKey = NO_KEY) -> None:
         expected = record_sha256(record)
@@ -82,8 +92,10 @@ class Reference:
         labels: dict[str, int] | None = None,
         time_range_ms: tuple[int, int] | None = None,
         warnings: list[str] | None = None,
+        provisional_windows: int | None = None,
+        left_out: list[str] | None = None,
     ) -> Reference:
-        """Seal a profile into a reference."""
+        """Seal a profile into a reference; a provisional one if it was learnt from so many windows."""
         record = ReferenceRecord(
             model=model,
             version=version,
@@ -94,6 +106,9 @@ class Reference:
             labels=labels or {},
             time_range_ms=time_range_ms,
             warnings=warnings or [],
+            provisional=provisional_windows is not None,
+            windows=provisional_windows,
+            left_out=left_out or [],
         )
         record.sha256 = record_sha256(record)
         return cls(record, profile.layout.hash_key)
@@ -112,10 +127,17 @@ class Reference:
             )
         return self if self.layout.hash_key == hash_key else Reference(self.record, hash_key)
 
+    def counted(self, profile: Profile, panes: int) -> Reference:
+        """Return the same reference with the counts of so many panes in place of its own. The range stays the reference's."""
+        other = copy.copy(self)
+        other.__dict__["profile"], other.panes = profile, panes
+        return other
+
     @property
     def key(self) -> bytes:
-        """Key on the references topic: model|version|effective_from."""
-        return f"{self.model}|{self.version}|{self.effective_from_ms}".encode()
+        """Key on the references topic: model|version|effective_from, and |provisional lest it replace one that is not."""
+        suffix = "|provisional" if self.record.provisional else ""
+        return f"{self.model}|{self.version}|{self.effective_from_ms}{suffix}".encode()
 
     def to_bytes(self) -> bytes:
         """Return the JSON document."""
@@ -142,7 +164,7 @@ def record_sha256(record: ReferenceRecord) -> str:
     return hashlib.sha256(msgspec.json.encode(content)).hexdigest()
 
 
-_SINCE_FORMAT_1 = ("segments",)
+_SINCE_FORMAT_1 = ("segments", "provisional", "windows", "left_out")
 """Fields that the first records did not have."""
 
 
@@ -161,15 +183,20 @@ class References:
         self._by_version: dict[tuple[str, str], list[Reference]] = {}
         self._by_sha: dict[str, Reference] = {}
 
+    @property
+    def hash_key(self) -> HashKey:
+        """What values of references that are learnt are hashed with."""
+        return self._hash_key or NO_KEY
+
     def add(self, reference: Reference) -> None:
-        """Take a reference in; one with the same model, version and `effective_from_ms` replaces it.
+        """Take a reference in; one with the same model, version and `effective_from_ms` and `provisional` replaces it.
 
         Raises ConfigError when it was built with another hash key.
         """
         if self._hash_key is not None:
             reference = reference.with_key(self._hash_key)
         known = self._by_version.setdefault((reference.model, reference.version), [])
-        known[:] = [r for r in known if r.effective_from_ms != reference.effective_from_ms]
+        known[:] = [r for r in known if r.key != reference.key]
         known.append(reference)
         known.sort(key=lambda r: r.effective_from_ms)
         self._by_sha[reference.sha256] = reference
@@ -184,12 +211,12 @@ class References:
         self._by_sha.setdefault(reference.sha256, reference)
 
     def at(self, model: str, version: str, start_ms: int) -> Reference | None:
-        """Return the newest reference with `effective_from_ms` ≤ start_ms, or None."""
+        """Return the newest reference with `effective_from_ms` ≤ start_ms, a provisional one only if there is no other; or None."""
         known = self._by_version.get((model, version))
         if not known:
             return None
-        i = bisect_right(known, start_ms, key=lambda r: r.effective_from_ms)
-        return known[i - 1] if i else None
+        known = known[: bisect_right(known, start_ms, key=lambda r: r.effective_from_ms)]
+        return next((r for r in reversed(known) if not r.record.provisional), known[-1] if known else None)
 
     def by_sha256(self, sha256: str) -> Reference | None:
         """Return the reference with that content, whatever its time."""

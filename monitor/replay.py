@@ -1,13 +1,16 @@
 """The same stages on a file's events, with no broker: what a live run would have published.
 
 The result and alert records are those of a live run of the same records, byte for byte (`source_offsets` aside), as long as no clock of
-a silent partition had to move in that run. Without partitions and record timestamps, what depends on these differs (`stream`).
+a silent partition had to move in that run. Without partitions and record timestamps, what depends on these differs (`stream`). A
+reference that is learnt on the way applies from its event time on, as it does live where no partition is more than the lead ahead of the
+slowest one when the last window that it is learnt from ends; in a backfill, which is faster than its references travel, later windows may
+still have none.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from monitor.formats import Format
@@ -26,11 +29,13 @@ _LATER_MS = 1 << 61
 class ReplayOutcome:
     """What a replay published, as (key, value), and what became of every record.
 
+    references: those that were learnt.
     counted + late + rejected + dropped + ticks + labels = produced. open_rows: rows in windows that did not close.
     """
 
     results: list[tuple[bytes, bytes]] = field(default_factory=list)
     alerts: list[tuple[bytes, bytes]] = field(default_factory=list)
+    references: list[tuple[bytes, bytes]] = field(default_factory=list)
     dead_letters: list[Message] = field(default_factory=list)
     produced: int = 0
     counted: int = 0
@@ -77,7 +82,20 @@ class Replay:
         self._outcome = ReplayOutcome()
 
     def run(self, events: Iterable[tuple[int, StoredRecord]], *, end_of_input: bool = False) -> ReplayOutcome:
-        """Replay (partition, record) pairs, offsets rising by partition; `end_of_input` closes the windows that are still open."""
+        """Replay (partition, record) pairs, offsets rising by partition; `end_of_input` closes the windows that are still open.
+
+        Where a reference is learnt, the events are read once more, with that reference known from the start: it applies from its
+        event time on, and what comes before is not changed by it. So the events must be iterable twice; raises TypeError if not.
+        """
+        if isinstance(events, Iterator):
+            raise TypeError("an iterator of events can be read only once; give a list, or an object that makes iterators")
+        outcome = self._run_once(events, end_of_input=end_of_input)
+        for _, value in outcome.references:
+            self._references.add(Reference.from_bytes(value))
+        return self._run_once(events, end_of_input=end_of_input) if outcome.references else outcome
+
+    def _run_once(self, events: Iterable[tuple[int, StoredRecord]], *, end_of_input: bool) -> ReplayOutcome:
+        self._partitions, self._waiting, self._partials, self._outcome = {}, {}, [], ReplayOutcome()
         for partition, record in events:
             waiting = self._waiting.setdefault(partition, [])
             waiting.append(record)
@@ -127,7 +145,7 @@ class Replay:
                 self._partials.append(StoredRecord(len(self._partials), 0, message.value, message.key))
             else:
                 assert message.key is not None and message.value is not None
-                kind = "results" if message.topic == self._settings.topic("results") else "alerts"
+                kind = message.topic.removeprefix(self._settings.topic(""))
                 getattr(self._outcome, kind).append((message.key, message.value))
         stage.emitted(outbox, 0)
 

@@ -127,6 +127,8 @@ class Result(msgspec.Struct, kw_only=True):
     """Source offsets that retention took before they were read; > 0: the window is incomplete."""
     reference: str | None
     """sha256 of the reference; null without one."""
+    reference_panes: int | None
+    """Panes of earlier traffic whose counts stand in for the reference's own, with `reference: trailing(…)`; null for its own."""
     policy: str
     """sha256 of the rules in force."""
     inspected: int
@@ -159,6 +161,7 @@ def result_record(evidence: Evidence, findings: Sequence[Finding], policy_sha256
         rows_other_layout=closed.rows_other_layout,
         lost_offsets=closed.lost_offsets,
         reference=closed.reference.sha256 if closed.reference else None,
+        reference_panes=closed.reference.panes if closed.reference else None,
         policy=policy_sha256,
         inspected=closed.profile.inspected,
         unexpected=closed.profile.unexpected,

@@ -56,6 +56,9 @@ class BareFormat:
     def columns(self, layout: Layout, payloads: Sequence[object], offsets: Int) -> ColumnBatch:
         return ColumnBatch(len(payloads), np.zeros((0, len(payloads))), None, [], tags=[payloads] if layout.tags else [])
 
+    def rows(self, payloads: Sequence[object]) -> list[dict[str, object]]:
+        return [{} for _ in payloads]
+
 
 def count_rows(closed: ClosedWindow, before: bytes) -> Judgement:
     """A judge that says a window's rows, in all and by segment, those too late meanwhile, and how many windows came before it."""

@@ -154,6 +154,7 @@ def _unexpected(evidence: Evidence) -> Iterator[Measurement]:
     profile = evidence.closed.profile
     if evidence.closed.reference is None or evidence.segment != ALL:
         return
-    names = dict(sorted(profile.unexpected.items()))
+    left_out = evidence.closed.reference.record.left_out
+    names = {name: rows for name, rows in sorted(profile.unexpected.items()) if name not in left_out}
     measured = ratio("schema.unexpected_feature", "", max(names.values(), default=0), profile.inspected)
     yield measured._replace(min_n=1, evidence={"rows_inspected": profile.inspected, "names": names})  # a name seen is a fact

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -16,11 +17,14 @@ from monitor.config import load_config
 from monitor.errors import InputError
 from monitor.policy import SEVERITIES
 from monitor.ports import StoredRecord
+from monitor.reference import Reference
 
 
 def replay(
     events: Annotated[Path, typer.Option(help="Events: CSV, CSV.gz, Parquet, NDJSON rows, or native NDJSON events.")],
-    reference: Annotated[list[Path], typer.Option(help="A reference file; repeatable.")],
+    reference: Annotated[
+        list[Path] | None, typer.Option(help="A reference file; repeatable. Where there is none, one is learnt from the events.")
+    ] = None,
     results: Annotated[Path, typer.Option(help="Where result records go.")] = Path("results.ndjson"),
     alerts: Annotated[Path, typer.Option(help="Where alert records go.")] = Path("alerts.ndjson"),
     config: ConfigPath = DEFAULT_CONFIG,
@@ -47,7 +51,7 @@ def replay(
     from monitor.replay import Replay  # noqa: PLC0415
 
     found = load_config(config)
-    references = [read_reference(path) for path in reference]
+    references = [read_reference(path) for path in reference or ()]
     source = topic or found.sources[0].topic
     pipeline = build_pipeline(found, references)
     if source not in pipeline.formats:
@@ -87,7 +91,7 @@ def replay(
         hash_key=build_hash_key(found),
         future_guard=rows.has_record_timestamps,
     )
-    outcome = engine.run(_with_progress(rows), end_of_input=end_of_input)
+    outcome = engine.run(_WithProgress(rows), end_of_input=end_of_input)
     for path, records in ((results, outcome.results), (alerts, outcome.alerts)):
         path.write_bytes(b"".join(value + b"\n" for _, value in records))
     say(
@@ -96,6 +100,11 @@ def replay(
         + "".join(f", {n:,} {reason}" for reason, n in sorted(outcome.rejected.items()))
         + (f", {outcome.dropped:,} dropped" if outcome.dropped else "")
     )
+    for value in (Reference.from_bytes(value).record for _, value in outcome.references):
+        say(
+            f"learnt a provisional reference of {value.model} {value.version} from {value.rows:,} rows in {value.windows} windows: "
+            f"{len(value.features)} features" + (f", {len(value.warnings)} warnings" if value.warnings else "")
+        )
     if labels is not None:
         say(f"{_count_labels(labels):,} labels (counted; they are joined in a later version)")
     if outcome.open_panes:
@@ -107,18 +116,24 @@ def replay(
             raise typer.Exit(1)
 
 
-def _with_progress(rows: Iterable[tuple[int, StoredRecord]]) -> Iterator[tuple[int, StoredRecord]]:
-    if not sys.stderr.isatty():
-        yield from rows
-        return
-    with Progress(
-        SpinnerColumn(), TextColumn("{task.completed:,.0f} records"), TimeElapsedColumn(), console=ERR, transient=True
-    ) as progress:
-        task = progress.add_task("records", total=None)
-        for n, row in enumerate(rows):
-            if n % 1_000 == 0:
-                progress.update(task, completed=n)
-            yield row
+@dataclass(frozen=True, slots=True)
+class _WithProgress:
+    """Rows that show how far they have been read, each time anew."""
+
+    rows: Iterable[tuple[int, StoredRecord]]
+
+    def __iter__(self) -> Iterator[tuple[int, StoredRecord]]:
+        if not sys.stderr.isatty():
+            yield from self.rows
+            return
+        with Progress(
+            SpinnerColumn(), TextColumn("{task.completed:,.0f} records"), TimeElapsedColumn(), console=ERR, transient=True
+        ) as progress:
+            task = progress.add_task("records", total=None)
+            for n, row in enumerate(self.rows):
+                if n % 1_000 == 0:
+                    progress.update(task, completed=n)
+                yield row
 
 
 def _count_labels(path: Path) -> int:

@@ -14,7 +14,7 @@ from monitor.ports import Record
 
 
 class Format(Protocol):
-    """How a source's records are read. Neither method raises, whatever the bytes; both are functions of the records alone."""
+    """How a source's records are read. No method raises, whatever the bytes; all are functions of the records alone."""
 
     def decode(self, records: Sequence[Record]) -> DecodedBatch:
         """Sort records into predictions, labels, ticks and rejections."""
@@ -22,6 +22,13 @@ class Format(Protocol):
 
     def columns(self, layout: Layout, payloads: Sequence[object], offsets: Int) -> ColumnBatch:
         """Turn payloads of accepted predictions into columns of a layout."""
+        ...
+
+    def rows(self, payloads: Sequence[object]) -> list[dict[str, object]]:
+        """Return the values of accepted predictions by name as JSON has them, outputs under their names in a layout.
+
+        A value that is of no JSON type is a wrong one.
+        """
         ...
 
 

@@ -44,6 +44,9 @@ _NOT_FINITE = {b'"NaN"': Special.NAN, b'"Infinity"': Special.POS_INF, b'"-Infini
 """How protobuf's JSON, Jackson and pydantic write what JSON has no number for."""
 _NOT_FINITE_HINTS = (b'NaN"', b'Infinity"')
 
+_decode_values = msgspec.json.Decoder(dict[str, Any]).decode
+_decode_value = msgspec.json.Decoder().decode
+
 _Key = tuple[str, str | int | None]
 _key_of = attrgetter("model", "version")
 
@@ -225,6 +228,27 @@ class NativeFormat:
             self._ahead[_texts(_key_of(events[-1]))] = known
         return batch
 
+    def rows(self, payloads: Sequence[Any]) -> list[dict[str, object]]:
+        """Return events' features and outputs by name as JSON has them; `NoValue.WRONG_TYPE` where a value cannot be read."""
+        rows = []
+        for payload in payloads:
+            row = _values(self._raw_features(payload))
+            for name, field in OUTPUTS.items():
+                row.pop(name, None)
+                value = getattr(payload[0], field)
+                if value is NoValue.WRONG_TYPE:
+                    value = self._quoted(payload, field)
+                if value is not msgspec.UNSET:
+                    row[name] = value
+            rows.append(row)
+        return rows
+
+    def _quoted(self, payload: tuple[Event, bytes], field: str) -> object:
+        """Return an output that is a number but not finite, as the text that stands for it; else that it is of a wrong type."""
+        whole = parse_fields(payload[1], self._max_event_bytes)
+        raw = b"" if isinstance(whole, Rejection) else bytes(whole.get(field, b""))
+        return _decode_value(raw) if raw in _NOT_FINITE else NoValue.WRONG_TYPE
+
     def _known_layout(self, layout: Layout, payloads: Sequence[Any]) -> _Known:
         """Return the reader of a layout; the first event that needs it shows the order of names."""
         known = self._known.get(layout.sha256)
@@ -270,6 +294,21 @@ class NativeFormat:
             for name in {name[:MAX_NAME_CHARS] for name in names}:
                 counts[name] = counts.get(name, 0) + 1
         return counts
+
+
+def _values(raw: msgspec.Raw) -> dict[str, Any]:
+    """Return the values of an object that was parsed before."""
+    try:
+        return _decode_values(raw)
+    except FAILURES:
+        return {name: _value(value) for name, value in fields_of(raw).items()}
+
+
+def _value(raw: msgspec.Raw) -> Any:
+    try:
+        return _decode_value(raw)
+    except FAILURES:
+        return NoValue.WRONG_TYPE
 
 
 def _texts(key: _Key) -> tuple[str, str]:

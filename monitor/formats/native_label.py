@@ -73,3 +73,7 @@ class NativeLabelFormat:
     def columns(self, layout: Layout, payloads: Sequence[object], offsets: Int) -> ColumnBatch:
         """Never called with rows: there are no predictions here."""
         return ColumnBatch(0, np.zeros((len(layout.numbers), 0)), None, [[] for _ in layout.categories])
+
+    def rows(self, payloads: Sequence[object]) -> list[dict[str, object]]:
+        """Never called with rows, likewise."""
+        return []

@@ -12,21 +12,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from msgspec import UNSET, structs
 
+from monitor.cells import FEW_VALUES, IDENTIFIER_ROWS, IDENTIFIER_SHARE, MAX_CATEGORIES, ROWS_PER_VALUE
 from monitor.columns import Float
 from monitor.errors import InputError
 from monitor.hash_key import HashKey
 from monitor.layout import CategoryFeature, Feature, ValueType, canonical
 from monitor.reference_build.numbers import number_feature
 
-FEW_VALUES = 20
-"""Whole numbers with at most so many different values are codes or flags …"""
-ROWS_PER_VALUE = 10
-"""… if a value has at least so many rows on average; else the file is too small to tell."""
 MAX_DISTINCT = 1_000_000
 MAX_TEXT = 64 << 20
 """More different values, or characters in them, than this: an identifier or free text."""
-IDENTIFIER_SHARE, IDENTIFIER_ROWS = 0.9, 1_000
-"""Likewise where more than this share of the rows have a value of their own, of more rows than this."""
 MAX_OTHER = 10_000
 
 
@@ -35,7 +30,7 @@ class FeatureOptions:
     """What the user says of a feature, over what is inferred."""
 
     kind: Literal["number", "category"] | None = None
-    max_categories: int = 200
+    max_categories: int = MAX_CATEGORIES
     pii: Literal["none", "drop"] = "none"
     keep_values: bool = False
 

@@ -2,91 +2,35 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import numpy as np
 
+from monitor.cells import ATOM_SHARE, Shape, fine_ranks, number_layout, rank
 from monitor.layout import NumberFeature
 from monitor.reference_build.spool import SORT_BYTES, Spool
 from monitor.sketches.moments import exact_sums, mean_std, scale_of
-
-FINE_CELLS = 128
-ATOM_SHARE = 0.02
-"""A value that so many rows have gets a cell of its own, so that values between two atoms are seen."""
-TAIL_POWERS = range(-6, 10)
-"""Tail cells end at max + spread·2^k, and at the mirror image below the minimum."""
-TAIL_DIGITS = 4
-"""Significant digits of that step: where a tail cell ends is a matter of scale, and digits are most of a reference's bytes."""
 
 
 def number_feature(name: str, spool: Path, sort_bytes: int = SORT_BYTES) -> NumberFeature:
     """Return the layout of a feature from its n ≥ 1 finite values, a file of float64 in any order.
 
-    Edges are the inverted-CDF quantiles at i/128, at i/10 and at 2^−8, 2^−9 … from both ends (values of the reference), a singleton
-    cell for every atom, both ends of the range (`nextafter(min, −∞)` and max, so that `below_min` and `above_max` are exact), and
-    16 tail cells a side that end at max + s·2^(−6…9) and min − s·2^(−6…9); s is the interquartile range, or where that is 0 the
-    standard deviation, |max|, or 1.
+    Edges are the inverted-CDF quantiles at cells.fine_ranks and at i/10 (values of the reference), a singleton cell for every atom, both
+    ends of the range and tails (cells.number_layout).
 
     `reported` are the deciles, duplicates removed; where one is the maximum, the last reported cell holds no row of the reference.
     """
     values = Spool(spool, sort_bytes)
     n = values.n
-    ranks = [0, n - 1, _rank(n, 1, 4), _rank(n, 3, 4), *(_rank(n, i, FINE_CELLS) for i in range(1, FINE_CELLS)), *_tail_ranks(n)]
+    ranks = [0, n - 1, rank(n, 1, 4), rank(n, 3, 4), *fine_ranks(n)]
     fine = values.at(ranks)
-    deciles = values.at([_rank(n, i, 10) for i in range(1, 10)])
+    deciles = values.at([rank(n, i, 10) for i in range(1, 10)])
     low, high, first_quartile, third_quartile = fine[:4].tolist()
     mean, std = _moments(values, low, high)
-    spread = (third_quartile - first_quartile) or std or abs(high) or 1.0
     candidates = np.unique(np.concatenate((fine, deciles)))
     atoms = candidates[values.counts_of(candidates) >= ATOM_SHARE * n]
-    edges = {*candidates.tolist(), *(math.nextafter(edge, -math.inf) for edge in (low, *atoms.tolist()))}
-    edges |= {edge for k in TAIL_POWERS for edge in _tails(low, high, spread * 2.0**k)}
-    centre, exponent = scale_of(mean, std)
-    return NumberFeature(
-        name=name,
-        edges=tuple(sorted(edge + 0.0 for edge in edges if math.isfinite(edge))),
-        reported=tuple(sorted(set(deciles.tolist()))),
-        minimum=low,
-        maximum=high,
-        centre=centre,
-        exponent=exponent,
-    )
-
-
-def _rank(n: int, top: int, bottom: int) -> int:
-    """Return the 0-based rank of the inverted-CDF quantile top/bottom: the first value with at least that share at or below it.
-
-    >>> _rank(10, 1, 10), _rank(11, 1, 10), _rank(1, 9, 10)
-    (0, 1, 0)
-    """
-    return max(0, -(-top * n // bottom) - 1)
-
-
-def _tail_ranks(n: int) -> list[int]:
-    """Return the 0-based ranks of the quantiles between the outermost 1/128 and the extremes: shares that halve down to single rows.
-
-    >>> _tail_ranks(512)
-    [1, 509, 0, 510]
-    """
-    parts = [FINE_CELLS << i for i in range(1, n.bit_length()) if n >= FINE_CELLS << i]
-    return [rank for part in parts for rank in (_rank(n, 1, part), _rank(n, part - 1, part))]
-
-
-def _tails(low: float, high: float, step: float) -> tuple[float, ...]:
-    """Return the tail edges a step beyond both ends, those that can be told from them; decimals that matter to the step only.
-
-    >>> _tails(0.1, 33.81, 0.0300459)
-    (0.06995, 33.84005)
-    """
-    if not math.isfinite(step) or step == 0:
-        return ()
-    digits = TAIL_DIGITS - 1 - math.floor(math.log10(step))
-    try:
-        below, above = round(low - step, digits), round(high + step, digits)
-    except OverflowError:  # rounded beyond the largest double
-        return ()
-    return tuple(edge for edge, is_beyond in ((below, below < low), (above, above > high)) if is_beyond)
+    shape = Shape(low, high, third_quartile - first_quartile, mean, std)
+    return number_layout(name, shape, candidates.tolist(), deciles.tolist(), atoms.tolist())
 
 
 def _moments(values: Spool, low: float, high: float) -> tuple[float, float]:

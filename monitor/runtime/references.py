@@ -14,8 +14,9 @@ from monitor.config import Config
 from monitor.errors import ConfigError, InputError
 from monitor.reference import Reference, References
 from monitor.runtime.broker import TIMEOUT_S, producer, read_to_end, reader
+from monitor.stages.settings import REFERENCE_LEAD_MS
 
-LEAD_S = 60.0
+LEAD_S = REFERENCE_LEAD_MS / 1_000
 """How far ahead of the events a reference should be published: a worker that has not read the topic's end for half of it pauses."""
 ASK_END_S = 2.0
 

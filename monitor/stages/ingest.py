@@ -363,7 +363,7 @@ class IngestPartition:
         pane = self._panes.get(key)
         if pane is None:
             reference = self._references.at(model, version, start_ms)
-            pane = self._panes[key] = Pane(model, version, start_ms, settings, reference)
+            pane = self._panes[key] = Pane(model, version, start_ms, settings, reference, self._references.hash_key)
             pane.lost, self._meta.lost_pending = self._meta.lost_pending, 0
             if reference is not None:
                 self._kept.use(reference)
@@ -533,6 +533,7 @@ class IngestPartition:
                 chunk=chunk,
                 chunks=len(pane.his),
                 profile=pane.profile.block_bytes(chunk),
+                discovery=b"" if chunk else pane.discovered,
             )
 
     def emitted(self, outbox: Outbox, now_ms: int) -> None:
@@ -541,7 +542,8 @@ class IngestPartition:
         assert isinstance(sent, _Sent)
         for key in sent.panes:
             pane = self._panes[key]
-            pane.state, pane.profile, pane.emitted_ms = EMITTED, None, now_ms
+            pane.state, pane.emitted_ms = EMITTED, now_ms
+            pane.forget_rows()
             self._touch(pane)
         self._sent_closed, self._sent_ms = sent.watermark, now_ms
 

@@ -20,6 +20,7 @@ from monitor.reference import References
 from monitor.stages import codec_1, partials
 from monitor.stages.cursor import Cursor, Position
 from monitor.stages.kept import KeptReferences
+from monitor.stages.learning import Found, Learner, Learning, after_window, ended, is_forgotten, merged
 from monitor.stages.merge_rows import (
     Arrived,
     Final,
@@ -39,6 +40,7 @@ from monitor.stages.merge_rows import (
 from monitor.stages.panes import windows_changed
 from monitor.stages.rows import CLOSED, CODEC_VERSION, EMITTED, META, OPEN, Stored, Versions, key_parts, row_key
 from monitor.stages.settings import Settings
+from monitor.stages.trail import Kept, counted_on, is_needed, trailing
 from monitor.windows import NEVER_MS, Window
 
 MAX_EMPTY_WINDOWS = 24
@@ -46,6 +48,9 @@ MAX_EMPTY_WINDOWS = 24
 
 Judge = Callable[[ClosedWindow, bytes], Judgement]
 """(closed window, decision state before it) → what to publish and the state after it."""
+
+
+AnyRow = Row[Sealed] | Row[Final] | Row[Found] | Row[Learning] | Row[Kept]
 
 
 class _Meta(msgspec.Struct, kw_only=True):
@@ -98,10 +103,10 @@ class MergePartition:
         self._meta_dirty = False
         self._models: dict[str, ModelRows] = {}
         self._arrived: dict[bytes, Arrived] = {}
-        self._dirty: dict[bytes, Row[Sealed] | Row[Final]] = {}
+        self._dirty: dict[bytes, AnyRow] = {}
         self._leftover: list[bytes] = []
         self._collected: list[bytes] = []
-        self._snapshot: list[tuple[Row[Sealed] | Row[Final], int, int]] = []
+        self._snapshot: list[tuple[AnyRow, int, int]] = []
         self._versions = Versions(rows, epoch)
         self._kept = KeptReferences(references, self._versions.best)
         self._load()
@@ -142,14 +147,24 @@ class MergePartition:
         best.clear()
         for name, model in self._models.items():
             self._rebuild_due(name, model)
+            self._give_up_learnt(name, model)
+
+    def _give_up_learnt(self, name: str, model: ModelRows) -> None:
+        """Give up what windows before meta's offset have learnt from: it was about to be deleted."""
+        self._give_up(model.pop_outdated())
+        done = model.done_ms(self._settings.model(name).shortest)
+        if done is not None:
+            self._give_up(row for rows in model.pop_found(done).values() for row in rows)
 
     def _is_collected(self, kind: str, parts: list[str]) -> bool:
         """Whether a row belongs to what has been collected: a paused owner wrote it again."""
         if kind == "window":
             name, end, size, step = parts[:4]
             return int(end) <= self._meta.gc_windows.get(f"{name}|{size}|{step}", NEVER_MS)
-        name, _, start, size = parts[:4]
-        return int(start) + int(size) <= self._meta.gc_panes.get(name, NEVER_MS)
+        if kind in ("partial", "sealed", "found"):
+            name, _, start, size = parts[:4]
+            return int(start) + int(size) <= self._meta.gc_panes.get(name, NEVER_MS)
+        return False  # what is kept, and learnings, outlive their panes
 
     def _load_partial(self, key: bytes, stored: Stored) -> None:
         partial = partials.decode(stored.payload)
@@ -162,19 +177,14 @@ class MergePartition:
 
     def _load_row(self, key: bytes, pieces: Mapping[int, Stored]) -> None:
         kind, name, *parts = key_parts(key)
-        row: Row[Sealed] | Row[Final] | None
-        if kind == "sealed":
+        if kind in ("sealed", "found", "kept"):
             self._check_pane(name, int(parts[2]))
-            row = pane = Row.load(key, pieces, Sealed)
-            if pane is not None:
-                self._model(name).sealed.setdefault(int(parts[1]), {})[parts[0]] = pane
-        else:
-            row = final = Row.load(key, pieces, Final)
-            if final is not None:
-                final.sent_ms = self._now_ms
-                window = Window(*map(int, parts))
-                self._model(name).final.setdefault(window.spec, []).append((window, final))
-        if row is not None and pieces[0].codec != CODEC_VERSION:
+        row = self._model(name).load(key, pieces)
+        if row is None:
+            return
+        if isinstance(row.value, Final):
+            row.sent_ms = self._now_ms
+        if pieces[0].codec != CODEC_VERSION:
             self._dirty[key] = row
 
     def _check_pane(self, model: str, size_ms: int) -> None:
@@ -353,6 +363,7 @@ class MergePartition:
         by_reference: dict[str, Profile] = {}
         shares: dict[str, Share] = {}
         lost = 0
+        found: list[bytes] = []
         for place in sorted(places):
             for arrived in newest(places[place]):
                 partial = arrived.partial
@@ -360,11 +371,23 @@ class MergePartition:
                 if not partial.chunk:
                     shares[place] = share_of(partial)
                     lost += partial.lost
+                    found.append(partial.discovery)
         profiles = [(sha, by_reference[sha].to_bytes()) for sha in sorted(by_reference, key=self._age)]
         key = row_key("sealed", name, version, start, self._settings.model(name).pane_ms)
         row = Row(key, CLOSED, offset, Sealed(profiles, shares, lost))
         model.sealed.setdefault(start, {})[version] = row
         self._dirty[key] = row
+        learning = model.learning.get(version)
+        if any(found) and not (learning is not None and learning.value.is_done):
+            key = row_key("found", name, version, start, self._settings.model(name).pane_ms)
+            data = merged(found, self._references.hash_key)
+            self._dirty[key] = model.found.setdefault(start, {})[version] = Row(key, CLOSED, offset, Found(data))
+
+    def _give_up(self, rows: Iterable[AnyRow]) -> None:
+        """What these rows hold is not needed from this offset on: they are deleted if they were written, and else never are."""
+        for row in rows:
+            self._leftover += row.keys
+            self._dirty.pop(row.key, None)
 
     def _merged(self, by_reference: dict[str, Profile], sha256: str) -> Profile:
         """Return the profile that everything of one reference is added to."""
@@ -403,6 +426,7 @@ class MergePartition:
             state.after[version] = judgement.after
             state.results += judgement.results
             state.alerts += judgement.alerts
+            state.alarmed += [version] if judgement.is_alarmed else []
             for severity in judgement.alert_severities:
                 per_model = self._meta.alerts.setdefault(name, {})
                 per_model[severity] = per_model.get(severity, 0) + 1
@@ -410,12 +434,55 @@ class MergePartition:
             unseen = before.unseen_for.get(version, 0) + 1
             if version not in state.after and unseen <= MAX_EMPTY_WINDOWS:
                 state.after[version], state.unseen_for[version] = after, unseen
+                state.alarmed += [version] if version in before.alarmed else []
         key = window_key(name, window)
         row = Row(key, CLOSED, offset, state)
         finals.append((window, row))
         self._dirty[key] = row
         self._meta.windows[name] = self._meta.windows.get(name, 0) + 1
         self._expect_empty(model, window, row)
+        if window.spec == self._settings.model(name).shortest:
+            alarmed = {version for finals in model.final.values() for version in finals[-1][1].value.alarmed}
+            self._learn(name, model, window, offset, alarmed)
+            if self._settings.model(name).trail is not None or model.kept:
+                self._keep(name, model, window, offset, alarmed)
+
+    def _learn(self, name: str, model: ModelRows, window: Window, offset: int, alarmed: set[str]) -> None:
+        """Let versions without a reference learn from a window that is final, less those under alarm."""
+        panes = [model.sealed[start] for start in model.sealed if window.start_ms <= start < window.end_ms]
+        others = {v for pane in panes for v in pane if any(sha for sha, _ in pane[v].value.profiles)}
+        found = model.pop_found(window.end_ms)
+        self._give_up(row for rows in found.values() for row in rows)
+        settings, lead_ms = self._settings.model(name), self._settings.reference_lead_ms
+        for version in sorted(found.keys() | (others & model.learning.keys())):
+            known = model.learning.get(version)
+            before = known.value if known else Learning()
+            parts = [] if version in alarmed else [each.value.data for each in found.get(version, ())]
+            if version in others:
+                after = ended(before, window)
+            else:
+                learner = Learner(name, version, settings, lead_ms, self._references.hash_key)
+                after = after_window(learner, before, window, parts)
+            if after is before:
+                continue
+            self._give_up([known] if known else [])
+            key = row_key("learning", name, version, window.end_ms)
+            row = model.learning[version] = Row(key, CLOSED if after.record else OPEN, offset, after)
+            self._dirty[key] = row
+
+    def _keep(self, name: str, model: ModelRows, window: Window, offset: int, alarmed: set[str]) -> None:
+        """Keep the panes with which a window ends, less those under alarm, and give up those that no later window needs."""
+        settings = self._settings.model(name)
+        for start in [s for s in model.kept if not is_needed(s, settings, window)]:
+            self._give_up(model.kept.pop(start).values())
+        for start in sorted(s for s in model.sealed if window.end_ms - window.step_ms <= s < window.end_ms):
+            if not is_needed(start, settings, window):
+                continue
+            for version, pane in model.sealed[start].items():
+                profiles = [(sha, data) for sha, data in pane.value.profiles if sha]
+                if profiles and version not in alarmed:
+                    key = row_key("kept", name, version, start, settings.pane_ms)
+                    self._dirty[key] = model.kept.setdefault(start, {})[version] = Row(key, CLOSED, offset, Kept(profiles))
 
     def _closed_window(self, name: str, version: str, window: Window, sealed: Sequence[Sealed]) -> ClosedWindow:
         """Merge a window's panes under the newest of their references."""
@@ -436,6 +503,11 @@ class MergePartition:
             profile = by_reference.pop(judged)
         for other in by_reference.values():
             profile.stream.merge(other.stream)  # whatever their layout, they are rows of this window
+        trail = self._settings.model(name).trail
+        if reference is not None and trail is not None:
+            kept = self._models[name].kept
+            earlier = (kept[start].get(version) for start in trailing(trail, window, sorted(kept)))
+            reference = counted_on(reference, [row.value.profiles for row in earlier if row is not None])
         return ClosedWindow(
             model=name,
             version=version,
@@ -492,6 +564,7 @@ class MergePartition:
         for name, model in self._models.items():
             collected += self._collect_windows(name, model)
             collected += self._collect_panes(name, model)
+            collected += self._collect_learnings(name, model)
         if collected:
             self._meta_dirty = True
         return collected
@@ -519,6 +592,14 @@ class MergePartition:
             collected += [key for row in model.sealed.pop(start).values() for key in row.keys]
         return collected
 
+    def _collect_learnings(self, name: str, model: ModelRows) -> list[bytes]:
+        """Forget versions without rows for a long time: without their row they begin anew, as they would with it."""
+        finals = model.final.get(self._settings.model(name).shortest)
+        if not finals:
+            return []
+        gone = [version for version, row in model.learning.items() if is_forgotten(row.value, finals[-1][0])]
+        return [key for version in gone for key in model.learning.pop(version).keys]
+
     def _needed_from(self, window: Window, row: Row[Final]) -> int:
         return window.start_ms + (window.step_ms if self._is_ripe(row) else 0)
 
@@ -534,7 +615,7 @@ class MergePartition:
         self._snapshot = []
 
     def outbox(self, now_ms: int) -> Outbox:
-        """Results and alerts of durable final windows, in order of end."""
+        """Results and alerts of durable final windows, in order of end; then learnt references."""
         self._now_ms = now_ms
         ready = [
             (window, name, row)
@@ -548,15 +629,22 @@ class MergePartition:
         for _, _, row in ready:
             for topic, records in (("results", row.value.results), ("alerts", row.value.alerts)):
                 messages += [Message(self._settings.topic(topic), key, value) for key, value in records]
-        return Outbox(tuple(messages), (), [row for _, _, row in ready])
+        learnt = [
+            row for model in self._models.values() for row in model.learning.values() if row.value.record and row.is_durable
+        ]
+        messages += [Message(self._settings.topic("references"), *row.value.record) for row in learnt if row.value.record]
+        return Outbox(tuple(messages), (), [*(row for _, _, row in ready), *learnt])
 
     def emitted(self, outbox: Outbox, now_ms: int) -> None:
-        """Results and alerts are on their topics: their bytes need not be kept."""
+        """Everything is on its topic: its bytes need not be kept."""
         rows = outbox.token
         assert isinstance(rows, list)
         for row in rows:
             row.state, row.sent_ms = EMITTED, now_ms
-            row.value.results, row.value.alerts = [], []
+            if isinstance(row.value, Learning):
+                row.value.record = None
+            else:
+                row.value.results, row.value.alerts = [], []
             self._dirty[row.key] = row
 
     # --- telemetry

@@ -1,4 +1,4 @@
-"""The rows of stage 2: partials as they arrive, sealed panes, final windows; and a model's rows by what they are for."""
+"""The rows of stage 2: partials as they arrive, sealed panes, final windows, what is learnt; and a model's rows by what they are for."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ import cramjam
 import msgspec
 
 from monitor.stages import partials
-from monitor.stages.rows import EMITTED, Stored, row_key
+from monitor.stages.learning import Found, Learning
+from monitor.stages.rows import EMITTED, Stored, key_parts, row_key
+from monitor.stages.trail import Kept
 from monitor.windows import Window, WindowSpec
 
 
@@ -36,13 +38,14 @@ class Final(msgspec.Struct, kw_only=True):
     """A final window: frozen bytes until they are sent, and the decision state after it by version, where the next one starts.
 
     live: versions that had rows in the last window with any. unseen_for: windows since a version had rows. empty: windows in a row
-    without rows.
+    without rows. alarmed: versions with an open incident that is a warning or worse.
     """
 
     after: dict[str, bytes]
     live: list[str]
     unseen_for: dict[str, int] = {}
     empty: int = 0
+    alarmed: list[str] = []
     results: list[tuple[bytes, bytes]] = []
     alerts: list[tuple[bytes, bytes]] = []
 
@@ -60,12 +63,12 @@ class Arrived:
 Arrivals = dict[int, dict[int, Arrived]]
 """hi → chunk → block: what one source partition has sent of a pane."""
 
-T = TypeVar("T", Sealed, Final)
+T = TypeVar("T", Sealed, Final, Found, Learning, Kept)
 
 
 @dataclass(slots=True)
 class Row(Generic[T]):
-    """A sealed pane or a final window: `hi` is the offset of `partials` that made it what it is.
+    """What is stored in pieces: `hi` is the offset of `partials` that made it what it is.
 
     durable: (state, hi) of the last durable version. n_pieces: rows that hold it in the store.
     """
@@ -116,12 +119,41 @@ class ModelRows:
     arriving: (pane start, version) → source|partition → what has arrived. sealed: pane start → version → pane.
     final: specification → final windows kept, by end; the last one carries the decision state.
     due: windows that have rows, or may be published empty, and are not final.
+    found: pane start → version → what was discovered, until a window has learnt from it. learning: by version.
+    kept: pane start → version → what later windows are compared with. outdated: rows of learnings that others have replaced.
     """
 
     arriving: dict[tuple[int, str], dict[str, Arrivals]] = field(default_factory=dict)
     sealed: dict[int, dict[str, Row[Sealed]]] = field(default_factory=dict)
     final: dict[WindowSpec, list[tuple[Window, Row[Final]]]] = field(default_factory=dict)
     due: set[Window] = field(default_factory=set)
+    found: dict[int, dict[str, Row[Found]]] = field(default_factory=dict)
+    learning: dict[str, Row[Learning]] = field(default_factory=dict)
+    kept: dict[int, dict[str, Row[Kept]]] = field(default_factory=dict)
+    outdated: list[Row[Learning]] = field(default_factory=list)
+
+    def load(self, key: bytes, pieces: Mapping[int, Stored]) -> Row[Any] | None:
+        """Take in a row from the store, in any order of final windows; None when its first piece is not there."""
+        kind, _, *parts = key_parts(key)
+        row: Row[Any] | None = Row.load(key, pieces, _KINDS[kind])
+        if row is None:
+            return None
+        if kind == "window":
+            window = Window(*map(int, parts))
+            self.final.setdefault(window.spec, []).append((window, row))
+        elif kind == "learning":
+            self._load_learning(parts[0], row)
+        else:
+            by_start: dict[str, dict[int, dict[str, Row[Any]]]] = {"sealed": self.sealed, "found": self.found, "kept": self.kept}
+            by_start[kind].setdefault(int(parts[1]), {})[parts[0]] = row
+        return row
+
+    def _load_learning(self, version: str, row: Row[Learning]) -> None:
+        """Keep the learning that has seen most."""
+        known = self.learning.setdefault(version, row)
+        if known is not row:
+            older, self.learning[version] = sorted((known, row), key=lambda each: each.value.seen_ms)
+            self.outdated.append(older)
 
     def done_ms(self, spec: WindowSpec) -> int | None:
         """Return the end of the last final window of a specification."""
@@ -133,11 +165,25 @@ class ModelRows:
         places = self.arriving.setdefault((partial.start_ms, partial.version), {})
         return places.setdefault(place_of(partial), {})
 
+    def pop_outdated(self) -> list[Row[Learning]]:
+        """Remove and return learnings that others have replaced."""
+        outdated, self.outdated = self.outdated, []
+        return outdated
+
+    def pop_found(self, before_ms: int) -> dict[str, list[Row[Found]]]:
+        """Remove and return, by version, what was discovered in panes that start before a time."""
+        by_version: dict[str, list[Row[Found]]] = {}
+        for start in sorted(start for start in self.found if start < before_ms):
+            for version, row in self.found.pop(start).items():
+                by_version.setdefault(version, []).append(row)
+        return by_version
+
 
 PIECE_BYTES = 512 << 10
 _N_PIECES = struct.Struct(">H")
 _encode = msgspec.msgpack.Encoder().encode
-_DECODE: dict[type, Callable[[bytes], Any]] = {kind: msgspec.msgpack.Decoder(kind).decode for kind in (Sealed, Final)}
+_KINDS: dict[str, type] = {"sealed": Sealed, "window": Final, "found": Found, "learning": Learning, "kept": Kept}
+_DECODE: dict[type, Callable[[bytes], Any]] = {kind: msgspec.msgpack.Decoder(kind).decode for kind in _KINDS.values()}
 
 
 def in_pieces(data: bytes) -> list[bytes]:
@@ -147,7 +193,7 @@ def in_pieces(data: bytes) -> list[bytes]:
 
 
 def piece_key(key: bytes, piece: int) -> bytes:
-    """Return the key of one of the rows that hold a sealed pane or a final window."""
+    """Return the key of one of the rows that hold what `key` is of."""
     return key + f"|{piece}".encode()
 
 

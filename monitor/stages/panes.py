@@ -9,8 +9,10 @@ import msgspec
 import numpy as np
 
 from monitor.columns import Bool, Int
+from monitor.discovery import Discovery
 from monitor.errors import StateMismatch
 from monitor.formats import Format
+from monitor.hash_key import HashKey
 from monitor.layout import Layout
 from monitor.profiles import Profile
 from monitor.reference import Reference, References
@@ -19,7 +21,7 @@ from monitor.stages.settings import ModelSettings
 from monitor.windows import NEVER_MS
 
 NO_FEATURES = Layout()
-"""Of a model without a reference: rows are counted, nothing else."""
+"""Of a model without a reference: rows are counted; what they look like is in the pane's discovery."""
 
 
 class _Stored(msgspec.Struct, array_like=True):
@@ -32,6 +34,7 @@ class _Stored(msgspec.Struct, array_like=True):
     clock_before: int
     lost: int
     profile: bytes
+    discovery: bytes = b""
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -44,14 +47,17 @@ class Pane:
     his: by block, the last offset folded: equal, but for a crash that left some rows ahead of others. `first` and `last` are the rows'
     own offsets; waiting rows are beyond. clock_before: the partition's clock before `first`. lost: offsets that retention took while it
     was open. durable: (state, hi) of the last durable version. dirty: blocks that the store has not as they are here.
+    discovery: what the rows of a pane without a reference look like, where one is to be learnt; stored and sent with the first block.
     """
 
     __slots__ = (
-        "clock_before", "dirty", "durable", "emitted_ms", "end_ms", "first", "his", "key", "last", "lost", "marks", "model",
-        "outsiders", "profile", "reference", "settings", "start_ms", "state", "version", "waiting",
+        "clock_before", "dirty", "discovery", "durable", "emitted_ms", "end_ms", "first", "his", "key", "last", "lost", "marks",
+        "model", "outsiders", "profile", "reference", "settings", "start_ms", "state", "version", "waiting",
     )  # fmt: skip
 
-    def __init__(self, model: str, version: str, start_ms: int, settings: ModelSettings, reference: Reference | None) -> None:
+    def __init__(
+        self, model: str, version: str, start_ms: int, settings: ModelSettings, reference: Reference | None, hash_key: HashKey
+    ) -> None:
         self.key = pane_key(model, version, start_ms, settings)
         self.model = model
         self.version = version
@@ -61,6 +67,7 @@ class Pane:
         self.reference = reference
         layout = reference.layout if reference else NO_FEATURES
         self.profile: Profile | None = Profile(layout)
+        self.discovery = Discovery(hash_key) if reference is None and settings.learning is not None else None
         self.state = OPEN
         self.first = self.last = -1
         self.his = [-1] * len(layout.blocks)
@@ -133,6 +140,7 @@ class Pane:
                 self.profile.update(batch, blocks)
                 if blocks is None or 0 in blocks:
                     self.profile.stream.add_rows(batch.envelope, *clocks)
+                    self._discover(wire, self.waiting[begin:end])
             reached = int(marks[0, -1])
         for offsets, is_late, by_ms in self.outsiders:
             self.profile.stream.add_late(by_ms[is_late].tolist())
@@ -144,6 +152,20 @@ class Pane:
         self.last = max(self.last, reached)
         self.waiting, self.marks, self.outsiders = [], [], []
         return n
+
+    def _discover(self, wire: Format, payloads: list[object]) -> None:
+        learning = self.settings.learning
+        if self.discovery is not None and learning is not None:
+            self.discovery.update(wire.rows(payloads), keep_texts=learning.keep_texts, left_out=learning.left_out)
+
+    def forget_rows(self) -> None:
+        """The pane was sent: what it holds is not needed any more."""
+        self.profile = self.discovery = None
+
+    @property
+    def discovered(self) -> bytes:
+        """What the rows of a pane without a reference look like; nothing where there are none: what is not in a window says nothing."""
+        return self.discovery.to_bytes() if self.discovery is not None and self.discovery.rows else b""
 
     def _pieces(self, offsets: Int) -> Iterator[tuple[int, int, list[int] | None]]:
         """Yield ranges of waiting rows with the blocks that do not hold them yet; None: none does, as is usual."""
@@ -166,7 +188,8 @@ class Pane:
         facts = (self.reference_sha256, self.settings.sha256, self.first, self.last, self.clock_before, self.lost)
         rows = []
         for block in blocks:
-            payload = _encode(_Stored(*facts, profile.block_bytes(block) if profile else b""))
+            discovery = b"" if block or self.discovery is None else self.discovery.to_bytes()
+            payload = _encode(_Stored(*facts, profile.block_bytes(block) if profile else b"", discovery))
             rows.append((block_key(self.key, block), self.state, self.his[block], payload))
         self.dirty.clear()
         return rows
@@ -201,15 +224,18 @@ def load_pane(
     reference = references.by_sha256(sha256) if sha256 else None
     if sha256 and reference is None:
         raise StateMismatch(f"the reference {sha256[:12]} of a pane is not in the state")
-    pane = Pane(model, version, start_ms, settings, reference)
+    pane = Pane(model, version, start_ms, settings, reference, references.hash_key)
     assert pane.profile is not None
     head = rows.get(0)
     if head is not None:
         pane.first, pane.last, pane.clock_before, pane.lost = head.first, head.last, head.clock_before, head.lost
         if blocks[0].state == EMITTED:
             pane.his = [blocks[0].hi] * len(pane.his)
-            pane.state, pane.profile, pane.durable = EMITTED, None, (EMITTED, blocks[0].hi)
+            pane.state, pane.durable = EMITTED, (EMITTED, blocks[0].hi)
+            pane.forget_rows()
             return pane
+        if pane.discovery is not None:  # else it was not to be learnt from when the pane was opened
+            pane.discovery = Discovery.from_bytes(head.discovery, references.hash_key) if head.discovery else None
     if reference is not None and not reference.layout.can_count:
         raise StateMismatch(
             f"a window of {model} {version} is open under the reference {sha256[:12]}, which was built with another hash key; "

@@ -15,6 +15,7 @@ class Partial(msgspec.Struct, array_like=True, tag="p", frozen=True):
     hi: last source offset folded in. first, last: offsets of the first and the last row.
     clock_before_ms: the partition's running maximum of event time before `first`. n: rows. lost: offsets that retention took.
     reference: sha256 of the reference whose layout the profile has, "" without one. chunk, chunks: which segment range this is.
+    discovery: of a pane without a reference, what its rows look like.
     """
 
     source: str
@@ -35,6 +36,7 @@ class Partial(msgspec.Struct, array_like=True, tag="p", frozen=True):
     chunk: int
     chunks: int
     profile: bytes
+    discovery: bytes = b""
 
 
 class Watermark(msgspec.Struct, array_like=True, tag="w", frozen=True):

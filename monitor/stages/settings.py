@@ -6,9 +6,36 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from monitor.learning import Choice
 from monitor.windows import WindowSpec, pane_size_ms
 
 MINUTE_MS = 60_000
+
+REFERENCE_LEAD_MS = MINUTE_MS
+"""How far ahead of the events a reference is published: within that time, every worker has read it."""
+
+
+@dataclass(frozen=True, slots=True)
+class LearningSettings:
+    """How a reference is learnt for a model version that has none.
+
+    min_rows, min_windows: at least so many, windows with rows of the shortest specification. keep_texts: values of categories may
+    stand in a reference as they are, not only as hashes. left_out: features of which nothing is kept. choices: by feature.
+    """
+
+    min_rows: int = 5_000
+    min_windows: int = 24
+    keep_texts: bool = True
+    left_out: frozenset[str] = frozenset()
+    choices: Mapping[str, Choice] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Trail:
+    """Earlier traffic that windows are compared with: of the last `span_ms`, with `every_ms` only what lies that far apart."""
+
+    span_ms: int
+    every_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,16 +44,24 @@ class ModelSettings:
 
     specs: at least one window specification. grace_ms: how much disorder is waited for. sha256: of what changes content.
     sources: topics of predictions that the model is bound to; empty means all of them.
+    learning: None where no reference is to be learnt. trail: None where windows are compared with the reference's own counts.
     """
 
     specs: tuple[WindowSpec, ...]
     grace_ms: int = 2 * MINUTE_MS
     sources: tuple[str, ...] = ()
     sha256: str = ""
+    learning: LearningSettings | None = None
+    trail: Trail | None = None
     pane_ms: int = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "pane_ms", pane_size_ms(self.specs))
+
+    @property
+    def shortest(self) -> WindowSpec:
+        """The specification by whose windows a reference is learnt."""
+        return min(self.specs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +96,7 @@ class Settings:
     partials_partitions: int = 8
     retire_after_ms: int = 5 * MINUTE_MS
     watermark_every_ms: int = 5_000
+    reference_lead_ms: int = REFERENCE_LEAD_MS
 
     def model(self, name: str) -> ModelSettings:
         """Return a model's own settings, or the defaults."""

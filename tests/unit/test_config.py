@@ -9,8 +9,12 @@ import pytest
 from monitor.bootstrap import build_rules, build_settings
 from monitor.config import Config, duration_ms, load_config
 from monitor.errors import ConfigError
+from monitor.learning import Choice
 from monitor.policy import DEFAULT_RULES, Rule
+from monitor.stages.settings import Trail
 from monitor.windows import WindowSpec
+
+HOUR_MS = 3_600_000
 
 BROKEN = [
     ("kafak: {}", "1: kafak: unknown key (did you mean kafka?)"),
@@ -140,3 +144,29 @@ def test_rules_go_over_the_defaults_field_by_field() -> None:
     rules = build_rules(Config.model_validate({"rules": {"drift.psi": {"windows": 3}, "traffic.low": {"below": 100}}})).rules
     assert (rules["drift.psi"].above, rules["drift.psi"].windows, rules["drift.psi"].severity) == (0.2, 3, "warning")
     assert (rules["traffic.low"].below, rules["traffic.low"].above) == (100, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "trail"),
+    [("own", None), ("trailing(36h)", Trail(36 * HOUR_MS)), ("hour_of_week(2)", Trail(336 * HOUR_MS, 168 * HOUR_MS))],
+)
+def test_what_windows_are_compared_with(text: str, trail: Trail | None) -> None:
+    assert build_settings(Config.model_validate({"models": {"m": {"reference": text}}})).model("m").trail == trail
+
+
+@pytest.mark.parametrize("text", ["trailing", "trailing(7)", "hour_of_week(0)", "own(1d)", "trailing(20000h)"])
+def test_an_unknown_or_endless_comparison_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"allowed: own|not a duration|longer than 10000 panes"):
+        Config.model_validate({"models": {"m": {"reference": text}}})
+
+
+def test_what_is_learnt_of_a_feature_follows_its_configuration() -> None:
+    features = {"mail": {"pii": "drop"}, "zip": {"kind": "category", "max_categories": 9}}
+    model = {"features": features, "learning": {"rows": 7, "windows": 2, "texts": False}}
+    learning = build_settings(Config.model_validate({"models": {"m": model}})).model("m").learning
+    assert learning is not None
+    assert (learning.min_rows, learning.min_windows, learning.keep_texts) == (7, 2, False)
+    assert learning.left_out == {"mail"}
+    assert learning.choices["zip"] == Choice("category", 9)
+    off = build_settings(Config.model_validate({"models": {"m": {"learning": {"enabled": False}}}}))
+    assert off.model("m").learning is None

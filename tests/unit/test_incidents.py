@@ -4,7 +4,7 @@ import pytest
 
 from monitor.errors import UnknownCodec
 from monitor.findings import Finding, Measurement
-from monitor.incidents import Transition, step
+from monitor.incidents import Transition, open_severities, step
 
 VERDICTS = {"b": "breach", ".": "ok", "?": "insufficient"}
 
@@ -104,3 +104,12 @@ def test_the_state_is_compact() -> None:
 def test_a_state_of_an_unknown_version_is_refused() -> None:
     with pytest.raises(UnknownCodec, match="decision state has codec version 9"):
         one(b"\x09\x80", [], 0)
+
+
+def test_the_severities_of_open_incidents_are_known() -> None:
+    _, state = one(b"", [finding("b", windows=2), finding("b", feature="y")], 0)
+    assert open_severities(state) == {"warning"}
+    _, state = one(state, [finding("b", windows=2), finding(".", feature="y")], 1)
+    assert open_severities(state) == {"warning"}
+    _, state = one(state, [finding(".")], 2)
+    assert open_severities(state) == open_severities(b"") == frozenset()

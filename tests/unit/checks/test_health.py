@@ -11,6 +11,7 @@ from monitor.decision.fixed import decide
 from monitor.findings import ClosedWindow, Finding, Measurement
 from monitor.pipeline import gather
 from monitor.policy import DEFAULT_RULE_SET
+from monitor.reference import Reference
 from tests.closed_windows import ABSENT, MISSING, WRONG_TYPE, closed, reference_of
 
 X = [float(i) for i in range(1000)]
@@ -162,3 +163,9 @@ def test_without_an_inspected_row_nothing_is_said_of_names() -> None:
 
 def test_without_a_reference_nothing_is_expected() -> None:
     assert measured(closed(None, {}, inspected=5, unexpected={"zip": 5})) == {}
+
+
+def test_a_name_that_the_reference_left_out_is_not_unexpected() -> None:
+    knowing = Reference.build("credit", "7", REFERENCE.profile, left_out=["id"])
+    window = closed(knowing, rows(40), inspected=2, unexpected={"id": 2, "zip": 1})
+    assert measured(window)["schema.unexpected_feature", ""].evidence["names"] == {"zip": 1}

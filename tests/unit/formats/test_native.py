@@ -13,7 +13,7 @@ from monitor.json_objects import MAX_DEPTH
 from monitor.layout import CategoryFeature, Layout, NumberFeature, layout_of
 from monitor.ports import StoredRecord
 from monitor.profiles import Profile
-from monitor.reference import PREDICTION, SCORE
+from monitor.reference import LATENCY, PREDICTION, SCORE
 
 
 def number(name: str) -> NumberFeature:
@@ -351,3 +351,33 @@ def test_quoted_numbers_that_are_not_finite_are_what_they_say(is_often: bool) ->
         summary = profile.summary("age")
         assert (summary.nan, summary.infinite, summary.n) == (len(texts) // 7, 2 * len(texts) // 7, 0)
         assert profile.summary("country").never_seen == len(texts)
+
+
+class TestRows:
+    """What a discovery is told of an event."""
+
+    def rows(self, *values: bytes) -> list[dict[str, object]]:
+        wire = NativeFormat()
+        return wire.rows(wire.decode([StoredRecord(i, 5_000, value) for i, value in enumerate(values)]).payloads)
+
+    def test_values_are_as_json_has_them_and_outputs_stand_under_their_names(self) -> None:
+        features = {"a": 1, "b": 1.5, "c": "x", "d": True, "e": None, "f": [1], "g": {"h": 2}}
+        assert self.rows(event(features=features, score=0.25, prediction="yes", latency_ms=None)) == [
+            features | {SCORE: 0.25, PREDICTION: "yes", LATENCY: None}
+        ]
+
+    def test_a_value_that_cannot_be_read_costs_only_itself(self) -> None:
+        raw = event(features={"a": 7, "b": 2}).replace(b": 7", b": 1e999")
+        assert self.rows(raw) == [{"a": NoValue.WRONG_TYPE, "b": 2}]
+
+    def test_an_output_of_a_wrong_type_is_one(self) -> None:
+        assert self.rows(event(score="high")) == [{SCORE: NoValue.WRONG_TYPE}]
+
+    def test_features_cannot_pose_as_outputs(self) -> None:
+        assert self.rows(event(features={SCORE: 1, "a": 2})) == [{"a": 2}]
+
+    def test_events_that_were_read_with_a_layout_show_everything_too(self) -> None:
+        wire = NativeFormat()
+        records = [StoredRecord(i, 5_000, event(features={"age": 1.5, "more": "x"})) for i in range(2)]
+        wire.columns(LAYOUT, wire.decode(records).payloads, np.arange(2))
+        assert wire.rows(wire.decode(records).payloads) == [{"age": 1.5, "more": "x"}] * 2
