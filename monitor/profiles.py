@@ -14,7 +14,7 @@ import numpy as np
 
 from monitor.columns import ColumnBatch, Float, Int, Special
 from monitor.errors import StateMismatch, UnknownCodec
-from monitor.layout import Layout, NumberFeature, canonical
+from monitor.layout import CategoryFeature, Layout, NumberFeature, canonical
 from monitor.sketches import bounded, varint
 from monitor.sketches.moments import exact_sums_by_row, mean_std
 
@@ -35,6 +35,7 @@ class FeatureSummary(NamedTuple):
     infinite: int
     wrong_type: int
     never_seen: int
+    """Categories that the reference does not have; fractional values of a number that was whole in the reference."""
     values: Int
     """Counts of the value cells, shape (n_values,)."""
     mean: float | None
@@ -99,6 +100,8 @@ class Profile:
         if not self.layout.features:
             return
         self.counts[0] += self.layout.count_numbers(batch)
+        for cell, rows in self.layout.fractional(batch):
+            self.counts[0, cell] += np.count_nonzero(rows)
         self._update_numbers(batch)
         if self.layout.categories:
             cells = self.layout.category_cells(batch)
@@ -158,7 +161,9 @@ class Profile:
 
         values = counts[self.layout.value_slice(position)]
         never_seen = special(Special.NEVER_SEEN)
-        n = int(values.sum()) + never_seen
+        n = int(values.sum())
+        if isinstance(feature, CategoryFeature):
+            n += never_seen  # of a number they lie in value cells too
         mean = std = low = high = None
         if isinstance(feature, NumberFeature) and n:
             row = next(r for r, (p, _) in enumerate(self.layout.numbers) if p == position)

@@ -191,7 +191,12 @@ class NativeFormat:
                 row if type(row) is reader.struct else reader.read(self._raw_features(payload))
                 for row, payload in zip(rows, payloads, strict=True)
             ]
-        batch = reader.columns(rows, events)
+        batch = reader.columns(
+            rows,
+            events,
+            times_ms=lambda: times_ms([event.time for event in events], self._time_unit),
+            records=lambda: [value for _, value in payloads],
+        )
         inspected = np.flatnonzero(offsets % INSPECT_EVERY == 0).tolist()
         batch.inspected = len(inspected)
         batch.unexpected = self._unexpected([payloads[i] for i in inspected], reader.names)

@@ -215,7 +215,7 @@ def test_whatever_the_bytes_every_record_is_accounted_for_and_nothing_raises(mak
             assert is_json(log[offset])
         for offset, why in batch.rejections:
             if why.reason == RejectionReason.MALFORMED_JSON:
-                assert not is_json(log[offset])
+                assert not is_json(log[offset]) or has_lone_surrogate(log[offset])
 
 
 def is_json(value: bytes | None) -> bool:
@@ -225,6 +225,15 @@ def is_json(value: bytes | None) -> bool:
     except ValueError:
         return False
     return True
+
+
+def has_lone_surrogate(value: bytes | None) -> bool:
+    """Whether an escape stands for half a character: some parsers refuse it, Python's does not."""
+    try:
+        json.dumps(json.loads(value or b""), ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
 def refuse(constant: str) -> None:
