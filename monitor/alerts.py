@@ -14,7 +14,7 @@ import orjson
 from monitor.distances import DISTANCES
 from monitor.findings import Compared, Evidence, Finding
 from monitor.incidents import Transition
-from monitor.layout import OTHER, NumberFeature
+from monitor.layout import OTHER, NumberFeature, ViewName
 
 MAX_REASONS = 5
 NEVER_SEEN = "never seen"
@@ -67,6 +67,8 @@ class AlertData(msgspec.Struct, kw_only=True):
     check: str
     feature: str | None
     """null: the model as a whole."""
+    view: ViewName | None
+    """What is counted of the feature (the length of a text, for one); null: its value itself."""
     value: float
     threshold: float
     """The rule's."""
@@ -108,7 +110,7 @@ class Alert(msgspec.Struct, kw_only=True):
     time: str
     """The window's end."""
     subject: str
-    """feature/{name}, or model"""
+    """feature/{name}, feature/{name}#{view}, or model"""
     datacontenttype: Literal["application/json"] = "application/json"
     data: AlertData
 
@@ -157,6 +159,7 @@ def alert_record(evidence: Evidence, transition: Transition, policy_sha256: str)
 def _data(evidence: Evidence, transition: Transition, policy_sha256: str) -> AlertData:
     closed, finding = evidence.closed, transition.finding
     measurement, reference = finding.measurement, evidence.closed.reference
+    feature, view = evidence.source_view(measurement.feature)
     return AlertData(
         status=transition.status,
         severity=finding.severity,
@@ -164,7 +167,8 @@ def _data(evidence: Evidence, transition: Transition, policy_sha256: str) -> Ale
         version=closed.version,
         segment=closed.segment,
         check=measurement.check,
-        feature=measurement.feature or None,
+        feature=feature,
+        view=view,
         value=measurement.value,
         threshold=finding.threshold,
         critical_value=measurement.critical_value,

@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from monitor.columns import Int
-from monitor.layout import CategoryFeature, Feature, NumberFeature
+from monitor.layout import CategoryFeature, Feature, NumberFeature, ViewName, source_of
 from monitor.profiles import FeatureSummary, Profile
 from monitor.reference import Reference
 from monitor.windows import Window
@@ -74,6 +74,11 @@ class Evidence(NamedTuple):
     features: Mapping[str, Compared]
     distances: Mapping[str, Mapping[str, float]]
     """feature → distance → value; without entry when either side is empty."""
+
+    def source_view(self, feature: str) -> tuple[str | None, ViewName | None]:
+        """Return the event's name of a measured feature and the view that was measured; (None, None) for the model as a whole."""
+        compared = self.features.get(feature)
+        return (feature or None, None) if compared is None else (source_of(compared.feature), compared.feature.view)
 
 
 class Measurement(NamedTuple):

@@ -12,7 +12,7 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Literal, get_args
 
 import msgspec
 import numpy as np
@@ -32,6 +32,9 @@ ValueType = Literal["string", "number", "boolean"]
 FeatureKind = Literal["integer", "real", "boolean", "category", "identifier", "text", "timestamp", "list"]
 """What a feature is to its user."""
 
+AskedKind = Literal[FeatureKind, "number"]
+"""What a user may call a feature; `number`: integer or real, as its values are."""
+
 ViewName = Literal["length", "alphabet", "unseen_ratio", "age_s"]
 """What is counted of a value of a richer kind (views.py)."""
 
@@ -47,6 +50,16 @@ def view_name(source: str, view: ViewName) -> str:
     'comment#length'
     """
     return f"{source}{VIEW_SEPARATOR}{view}"
+
+
+def without_view(name: str) -> str:
+    """Return a feature's name in an event, of its name in a layout.
+
+    >>> without_view("comment#length"), without_view("a#b"), without_view("age")
+    ('comment', 'a#b', 'age')
+    """
+    source, separator, view = name.rpartition(VIEW_SEPARATOR)
+    return source if separator and view in get_args(ViewName) else name
 
 
 class SourceView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

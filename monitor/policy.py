@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 import msgspec
 
 from monitor import findings
+from monitor.layout import without_view
 
 Severity = findings.Severity
 SEVERITIES: tuple[Severity, ...] = ("notice", "warning", "critical")
@@ -18,7 +19,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     """When a check's value is bad.
 
     above, below: the threshold; one of them. windows: so many breaches in a row open an incident, so many quiet windows close it.
-    features, models: names or wildcards that it is for; empty means all.
+    features, models: names or wildcards that it is for; empty means all. A feature's name is for all its views.
     """
 
     above: float | None = None
@@ -39,7 +40,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
         return (
             self.enabled
             and (not self.models or _matches(model, self.models))
-            and (not self.features or _matches(feature, self.features))
+            and (not self.features or _matches(feature, self.features) or _matches(without_view(feature), self.features))
         )
 
 

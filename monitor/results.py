@@ -9,7 +9,7 @@ import msgspec
 import orjson
 
 from monitor.findings import Compared, Evidence, Finding
-from monitor.layout import CategoryFeature
+from monitor.layout import CategoryFeature, FeatureKind, ViewName, kind_of, source_of
 
 MAX_CELLS = 32
 
@@ -41,6 +41,12 @@ class FeatureResult(msgspec.Struct, kw_only=True):
     """One feature in a window. Counts are of rows."""
 
     kind: Literal["number", "category"]
+    feature: str
+    """Its name in the event."""
+    feature_kind: FeatureKind
+    """What it is there; this is one of its views where that is more than a number or a category."""
+    view: ViewName | None
+    """What is counted of it: the length of a text, for one; null: the value itself."""
     n: int
     """Rows with a value; finite ones for a number."""
     n_ref: int
@@ -74,6 +80,8 @@ class FindingResult(msgspec.Struct, kw_only=True):
     check: str
     feature: str | None
     """null: the model as a whole."""
+    view: ViewName | None
+    """What is counted of the feature, null: its value itself; the key in `features` is then feature#view."""
     segment: str
     verdict: Literal["breach"] = "breach"
     severity: Literal["notice", "warning", "critical"]
@@ -140,7 +148,7 @@ def result_record(evidence: Evidence, findings: Sequence[Finding], policy_sha256
             name: _feature(compared, evidence.distances.get(name, {}), closed.profile.n)
             for name, compared in evidence.features.items()
         },
-        findings=[_finding(finding, closed.segment) for finding in findings if finding.verdict == "breach"],
+        findings=[_finding(finding, evidence) for finding in findings if finding.verdict == "breach"],
         insufficient=sorted({f.measurement.check for f in findings if f.verdict == "insufficient"}),
         source_offsets=closed.source_offsets,
     )
@@ -151,6 +159,9 @@ def _feature(compared: Compared, distances: Mapping[str, float], rows: int) -> F
     summary, is_number = compared.window, compared.feature_kind == "number"
     return FeatureResult(
         kind=compared.feature_kind,
+        feature=source_of(compared.feature),
+        feature_kind=kind_of(compared.feature),
+        view=compared.feature.view,
         n=summary.n,
         n_ref=compared.reference.n,
         missing=summary.missing,
@@ -185,12 +196,14 @@ def _cells(compared: Compared) -> Cells:
     )
 
 
-def _finding(finding: Finding, segment: str) -> FindingResult:
+def _finding(finding: Finding, evidence: Evidence) -> FindingResult:
     measurement = finding.measurement
+    feature, view = evidence.source_view(measurement.feature)
     return FindingResult(
         check=measurement.check,
-        feature=measurement.feature or None,
-        segment=segment,
+        feature=feature,
+        view=view,
+        segment=evidence.closed.segment,
         severity=finding.severity,
         value=measurement.value,
         direction="below" if finding.is_below else "above",

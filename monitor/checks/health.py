@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from monitor.chance import critical_excess, critical_extremes, excess_p, extremes_p
 from monitor.findings import Compared, Evidence, Measurement
+from monitor.layout import NumberFeature
 
 MIN_ROWS = 30
 """Below, a ratio says nothing."""
@@ -15,14 +16,21 @@ HAD_IT_RATIO = 0.1
 
 
 def health(evidence: Evidence) -> Iterator[Measurement]:
-    """Yield the ratios of bad values, each with its value in the reference."""
+    """Yield the ratios of bad values, each with its value in the reference.
+
+    What is missing, absent or of a wrong type is told once per feature of the event: by its primary view.
+    """
     rows = evidence.closed.profile.n
     for name, compared in evidence.features.items():
         rows_ref = evidence.closed.reference.profile.n if evidence.closed.reference else 0
-        yield _missing(name, compared, rows, rows_ref)
-        yield _ratio("schema.wrong_type", name, compared.window.wrong_type, rows, rows_ref)
-        yield _absent(name, compared, rows, rows_ref)
-        yield _never_seen(name, compared) if compared.feature_kind == "category" else _out_of_range(name, compared)
+        if not compared.feature.is_secondary:
+            yield _missing(name, compared, rows, rows_ref)
+            yield _ratio("schema.wrong_type", name, compared.window.wrong_type, rows, rows_ref)
+            yield _absent(name, compared, rows, rows_ref)
+        if isinstance(compared.feature, NumberFeature):
+            yield _out_of_range(name, compared)
+        if not isinstance(compared.feature, NumberFeature) or compared.feature.is_integral:
+            yield _never_seen(name, compared)
     yield from _unexpected(evidence)
 
 
@@ -32,13 +40,22 @@ def _ratio(check: str, feature: str, bad: int, n: int, n_ref: int) -> Measuremen
 
 
 def _missing(name: str, compared: Compared, rows: int, rows_ref: int) -> Measurement:
-    """Return by how much the missing ratio exceeds the reference's; p: Fisher's exact test, one-sided."""
+    """Return by how much the missing ratio exceeds the reference's; p: Fisher's exact test, one-sided.
+
+    What the reference allows (`max_missing_ratio`) is no more critical than what chance explains.
+    """
     missing, missing_ref = compared.window.missing, compared.reference.missing
     ratio_ref = missing_ref / rows_ref if rows_ref else 0.0
     measured = _ratio("health.missing", name, missing, rows, rows_ref)
     facts = {"rows": missing, "missing_ratio": measured.value, "missing_ratio_ref": ratio_ref}
     measured = measured._replace(value=measured.value - ratio_ref, evidence=facts)
-    return _with_excess(measured, missing, missing_ref, ratio_ref)
+    measured = _with_excess(measured, missing, missing_ref, ratio_ref)
+    allowed = compared.feature.max_missing_ratio
+    if allowed is None or measured.critical_value is None:
+        return measured
+    return measured._replace(
+        critical_value=max(measured.critical_value, allowed - ratio_ref), evidence=facts | {"max_missing_ratio": allowed}
+    )
 
 
 def _with_excess(measured: Measurement, bad: int, bad_ref: int, ratio_ref: float = 0.0) -> Measurement:
@@ -60,7 +77,7 @@ def _absent(name: str, compared: Compared, rows: int, rows_ref: int) -> Measurem
 
 
 def _never_seen(name: str, compared: Compared) -> Measurement:
-    """Return the share of values that the reference does not have."""
+    """Return the share of values that the reference does not have; of an integer, of fractional values."""
     bad, bad_ref = compared.window.never_seen, compared.reference.never_seen
     measured = _ratio("health.never_seen", name, bad, compared.window.n, compared.reference.n)
     return _with_excess(measured, bad, bad_ref)

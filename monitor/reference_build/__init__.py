@@ -20,13 +20,13 @@ from monitor.events import DEFAULT_VERSION
 from monitor.files import ColumnOptions, Columns, Table, open_table, times_ms
 from monitor.files.rows import LIST, NO_VALUES, TIMESTAMP
 from monitor.files.tables import near, role
-from monitor.layout import Feature, FeatureKind, Layout, TimestampUnit, ValueType, canonical, layout_of, source_of
+from monitor.layout import AskedKind, Feature, FeatureKind, Layout, TimestampUnit, ValueType, canonical, layout_of, source_of
 from monitor.profiles import Profile
 from monitor.reference import CONFIDENCE, LATENCY, PREDICTION, SCORE, Reference, class_of
 from monitor.reference_build.bounds import most_missing
 from monitor.reference_build.gather import Categories, Gathered, Given, Numbers
 from monitor.reference_build.groups import filled, views_of
-from monitor.reference_build.kinds import NUMBERS, AskedKind, FeatureOptions, Inferred, LeftOut, check_kind
+from monitor.reference_build.kinds import NOTHING_SAID, NUMBERS, FeatureOptions, Inferred, LeftOut, check_kind
 from monitor.reference_build.numbers import number_feature
 from monitor.reference_build.rows import column_batch
 
@@ -74,7 +74,10 @@ def build_reference(  # noqa: PLR0913 - what a user gives on one command line
 
 @dataclass(frozen=True, slots=True)
 class InferredFeature:
-    """What a reference would take a feature for, and why. minimum, maximum: of a number; unit: of a timestamp's numbers."""
+    """What a reference would take a feature for, and why. minimum, maximum: of a number; unit: of a timestamp's numbers.
+
+    options: what the user said of it.
+    """
 
     kind: FeatureKind
     why: str
@@ -82,6 +85,7 @@ class InferredFeature:
     minimum: float | None = None
     maximum: float | None = None
     unit: TimestampUnit | None = None
+    options: FeatureOptions = NOTHING_SAID
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +229,7 @@ class _Build:
             self.gathered[name] = Categories(_VALUE_TYPES[found], is_text=is_text, has_time=has_time)
 
     def _options_of(self, name: str) -> FeatureOptions:
-        return self.options.get(name) or self.options.get(self.table.features[name]) or FeatureOptions()
+        return self.options.get(name) or self.options.get(self.table.features[name]) or NOTHING_SAID
 
     def _take_times(self, batch: Columns) -> None:
         try:
@@ -262,11 +266,11 @@ class _Build:
         found = {}
         for name, gathered, (kind, why) in self._inferred():
             low = high = None
+            options = self._options_of(name)
             if isinstance(gathered, Numbers) and kind in ("integer", "real"):
-                options, facts = self._options_of(name), gathered.facts
-                low = min(facts.low, facts.low if options.minimum is None else options.minimum)
-                high = max(facts.high, facts.high if options.maximum is None else options.maximum)
-            found[name] = InferredFeature(kind, why, self._max_missing_ratio(name), low, high, self._unit(name, gathered, kind))
+                low, high = gathered.range(options)
+            bound, unit = self._max_missing_ratio(name), self._unit(name, gathered, kind)
+            found[name] = InferredFeature(kind, why, bound, low, high, unit, options)
         return found
 
     def layout(self, folder: Path) -> Layout:

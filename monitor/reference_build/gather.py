@@ -206,6 +206,14 @@ class Numbers:
         made = number_feature(name, self._spool, minimum=options.minimum, maximum=options.maximum)
         return structs.replace(made, is_integral=kind == "integer")
 
+    def range(self, options: FeatureOptions) -> tuple[float, float]:
+        """Return the range of the values, and of what is configured."""
+        low, high = float(self.facts.low), float(self.facts.high)
+        return (
+            low if options.minimum is None else min(low, options.minimum),
+            high if options.maximum is None else max(high, options.maximum),
+        )
+
     def unit(self, place: str) -> TimestampUnit:
         """Return in which unit the median is a time of the years 2000 to 2100. Raises InputError, naming the place, where it is in none."""
         median = Spool(self._spool).at([self.facts.n // 2]).tolist()[0]

@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 import pyarrow.compute as pc
 
 from monitor.errors import InputError
-from monitor.layout import FeatureKind, TimestampUnit
+from monitor.layout import AskedKind, FeatureKind, TimestampUnit
 
 FEW_VALUES = 20
 """Whole numbers with at most so many different values are codes or flags …"""
@@ -27,9 +27,6 @@ _ISO = (
     r"^\d{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])"
     r"(?:[T ](?:[01]\d|2[0-3]):[0-5]\d(?::[0-5]\d(?:[.,]\d{1,9})?)?(?:Z|[+-]\d{2}(?::?\d{2})?)?)?$"
 )
-
-AskedKind = FeatureKind | Literal["number"]
-"""`number`: integer or real, as the values are."""
 
 NUMBERS: tuple[AskedKind, ...] = ("number", "integer", "real")
 
@@ -62,6 +59,9 @@ class FeatureOptions:
     minimum: float | None = None
     maximum: float | None = None
     unit: TimestampUnit | None = None
+
+
+NOTHING_SAID = FeatureOptions()
 
 
 class Inferred(NamedTuple):

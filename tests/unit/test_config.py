@@ -39,7 +39,10 @@ BROKEN = [
     ("models: {m: {late: revise}}", "'revise' is not known; allowed: drop"),
     ("models: {m: {segments: [country]}}", "models.m.segments: unknown key"),
     ("models: {m: {sources: [other]}}", "other is not one of the sources: predictions"),
-    ("models: {m: {features: {a: {kind: text}}}}", "must be 'number' or 'category'"),
+    (
+        "models: {m: {features: {a: {kind: txt}}}}",
+        "must be 'integer', 'real', 'boolean', 'category', 'identifier', 'text', 'timestamp', 'list' or 'number'",
+    ),
     ("models: {'a|b': {}}", "1: models.a|b"),
     ("rules: {drift.psy: {above: 1}}", "no such check (did you mean drift.psi?)"),
     ("rules: {drift.psi: {above: 1, below: 0}}", "give above or below, not both"),
