@@ -110,7 +110,7 @@ def _reader(
     path: Path, kinds: Mapping[str, str], seen: _Seen, *, native: bool = False
 ) -> Callable[[Sequence[str]], Iterator[Columns]]:
     def read(keys: Sequence[str]) -> Iterator[Columns]:
-        types = {key: _arrow_type(kinds[key], seen.get(key, {float: 1})) for key in keys}
+        types = {key: _arrow_type(kinds[key], {float: 1} if native and key == _CONFIDENCE else seen[key]) for key in keys}
         for batch in _batches(path, native):
             yield _columns(batch, types, _event_value if native else _row_value)
 

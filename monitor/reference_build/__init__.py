@@ -209,8 +209,9 @@ class _Build:
         if _is_number(name):
             if found != "number":
                 raise InputError(f"{place} holds {found} values; it must hold numbers to be {_use(name)}")
-            asked = "real"
-        elif asked is not None:
+            self.gathered[name] = Numbers(spool, "real", "an output")
+            return
+        if asked is not None:
             check_kind(place, asked, found)
         if asked == "timestamp" and not has_time:
             raise InputError(f"{place}: a timestamp is counted by its age, which needs the events' times: --time-column")

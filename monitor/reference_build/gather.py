@@ -149,11 +149,12 @@ class NumberFacts(NamedTuple):
 class Numbers:
     """Finite values in a temporary file; and the counts of whole numbers for as long as there are few.
 
-    asked: what the user says that the column is; None where it may be codes.
+    asked: what the column is said to be, and said: by whom; None where it may be codes.
     """
 
-    def __init__(self, spool: Path, asked: str | None) -> None:
+    def __init__(self, spool: Path, asked: str | None, said: str = "as configured") -> None:
         self._spool = spool
+        self._said = said
         self._asked = asked
         self._codes: Counter[float] | None = Counter() if asked is None else None
         self.facts = NumberFacts(0, True, np.inf, -np.inf)
@@ -186,9 +187,9 @@ class Numbers:
         if not n:
             raise LeftOut("no values")
         if self._asked == "timestamp":
-            return Inferred("timestamp", "numbers, as configured")
+            return Inferred("timestamp", self._said)
         if self._asked in ("integer", "real"):
-            return Inferred("integer" if self._asked == "integer" else "real", "as configured")
+            return Inferred("integer" if self._asked == "integer" else "real", self._said)
         if self._codes is not None and ROWS_PER_VALUE * len(self._codes) <= n:
             return Inferred("category", f"{len(self._codes)} different whole numbers in {n:,} rows")
         return Inferred("integer", f"all {n:,} values are whole") if is_whole else Inferred("real", "not all values are whole")
