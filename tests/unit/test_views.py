@@ -286,7 +286,7 @@ def test_a_list_that_is_deep_or_long_is_one_of_its_length() -> None:
     assert row({"list": []})["list#length"] == 0
 
 
-@pytest.mark.parametrize("half", ["\ud800", "\udc00", "a\udfffb", "\ud800\u0041"])
+@pytest.mark.parametrize("half", ["\ud800", "a\udfffb", "\ud800\u0041"])
 @pytest.mark.parametrize("name", GOOD)
 def test_half_a_character_is_no_json_and_rejects_its_own_record_only(name: str, half: str) -> None:
     form = NativeFormat()
