@@ -31,9 +31,11 @@ from monitor.reference_build.rows import event_times_ms, source_values
 from monitor.views import TOKEN_BITS, category_view, number_view, token_hash, tokens, vocabulary_bytes
 
 MAX_TOKENS = 5_000
-MIN_TEXTS = 20
-"""A token is known if so many texts have it. The share of the others is then nearly the same among new texts as among these (Good–Turing:
-5 % apart where frequencies follow Zipf's law; with a minimum of 1 none of these texts would have an unseen token, and many new ones)."""
+MIN_TEXTS = 5
+"""A token that fewer texts have is not in the vocabulary: it may be a person's name."""
+MAX_EDGE_SHARE = 0.005
+"""Of all tokens, at most this share is in exactly as many texts as it takes to be known. By so much, and no more, is the share of unseen
+tokens expected to be higher among new texts of the same sort than among these (Good, Biometrika 40 (1953), 237: leave one out)."""
 
 
 def views_of(
@@ -144,7 +146,13 @@ def _count_tokens(rows: _Counts, values: Sequence[object]) -> None:
 
 
 def _vocabulary(rows: _Counts) -> bytes:
-    """Return the tokens that most rows have, ties by hash."""
-    known = np.flatnonzero(rows >= MIN_TEXTS)
-    order = np.lexsort((known, -rows[known].astype(np.int64)))
-    return vocabulary_bytes(known[order[:MAX_TOKENS]].tolist())
+    """Return the tokens that at least k texts have: the smallest k ≥ `MIN_TEXTS` that `MAX_TOKENS` and `MAX_EDGE_SHARE` allow."""
+    texts, n_tokens = np.unique(rows[rows > 0].astype(np.int64), return_counts=True)
+    at_least = np.cumsum(n_tokens[::-1])[::-1]
+    many = texts[at_least > MAX_TOKENS]
+    k = max(MIN_TEXTS, int(many[-1]) + 1 if len(many) else 0)
+    edge = dict(zip(texts.tolist(), (texts * n_tokens).tolist(), strict=True))
+    limit = MAX_EDGE_SHARE * sum(edge.values())
+    while edge.get(k, 0) > limit:
+        k += 1
+    return vocabulary_bytes(np.flatnonzero(rows >= k).tolist())
