@@ -21,7 +21,28 @@ FORMAT = 1
 PREDICTION = "@prediction"
 SCORE = "@score"
 LATENCY = "@latency_ms"
-"""Names under which a layout holds outputs; a feature cannot begin with @."""
+CONFIDENCE = "@confidence"
+"""Names under which a layout holds outputs, besides `class_score_name`; a feature cannot begin with @."""
+
+_CLASS_SCORE = "@score["
+
+
+def class_score_name(label: str) -> str:
+    """Return the name under which a layout holds the score of one class.
+
+    >>> class_score_name("default")
+    '@score[default]'
+    """
+    return f"{_CLASS_SCORE}{label}]"
+
+
+def class_of(name: str) -> str | None:
+    """Return the class that a name in a layout is the score of, or None.
+
+    >>> class_of("@score[default]"), class_of("@score")
+    ('default', None)
+    """
+    return name[len(_CLASS_SCORE) : -1] if name.startswith(_CLASS_SCORE) else None
 
 
 class ReferenceRecord(msgspec.Struct, kw_only=True, omit_defaults=False):

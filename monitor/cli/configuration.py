@@ -34,7 +34,8 @@ models:
       - {{size: 24h, step: 1h}}                 # hopping
     grace: 2m                                 # how much disorder is waited for
     idle_after: 2m                            # silence after which a partition holds nothing back
-    features: {{}}                              # email: {{pii: drop}}, zip: {{kind: category, max_categories: 200, keep_values: true}}
+    features: {{}}                              # zip: {{kind: category, pii: hash}}; `monitor reference infer` proposes all
+    segments: []                              # country, [country, channel], age >= 60, tags.region: profiled apart, fixed by the reference
 rules:                                        # over the defaults; `monitor config show` prints all
   drift.psi: {{above: 0.2, severity: warning, windows: 1}}
   traffic.low: {{below: 1, severity: warning}}

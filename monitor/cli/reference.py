@@ -1,11 +1,13 @@
-"""`monitor reference build|publish|show|effective`."""
+"""`monitor reference infer|build|publish|show`."""
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -15,8 +17,11 @@ from monitor.cli.console import DEFAULT_CONFIG, ERR, ConfigPath, data, say
 from monitor.config import Config, load_config
 from monitor.errors import InputError
 from monitor.files import ColumnOptions
-from monitor.layout import NumberFeature
+from monitor.layout import NumberFeature, kind_of
 from monitor.reference import Reference
+
+if TYPE_CHECKING:
+    from monitor.reference_build import FeatureOptions
 
 reference = typer.Typer(help="Record a model's state before deployment.", no_args_is_help=True)
 
@@ -26,6 +31,44 @@ Column = Annotated[str | None, typer.Option(help="Name of the column.", show_def
 def optional_config(path: Path) -> Config:
     """Return the configuration, or the defaults where the default file does not exist."""
     return Config() if path == DEFAULT_CONFIG and not path.exists() else load_config(path)
+
+
+Excluded = Annotated[list[str] | None, typer.Option(help="A column that is no feature; repeatable.")]
+ClassScores = Annotated[
+    list[str] | None,
+    typer.Option(metavar="CLASS=COLUMN", help="The column that holds the score of a class; repeatable.", show_default=False),
+]
+Unit = Annotated[str, typer.Option(help="Of integer times: s, ms, us, ns.")]
+
+
+def class_scores(given: list[str] | None) -> tuple[tuple[str, str], ...]:
+    """Return (class, column) of every CLASS=COLUMN. Raises InputError for what is none.
+
+    >>> class_scores(["yes=p_yes", "no=p_no"])
+    (('yes', 'p_yes'), ('no', 'p_no'))
+    """
+    for text in given or ():
+        if not all(text.partition("=")):
+            raise InputError(f"--class-score {text}: write class=column, such as --class-score yes=p_yes")
+    return tuple((text.partition("=")[0], text.partition("=")[2]) for text in given or ())
+
+
+def feature_options(config: Config, model: str | None) -> dict[str, FeatureOptions]:
+    """Return what a configuration says of a model's features."""
+    from monitor.reference_build import FeatureOptions  # noqa: PLC0415
+
+    features = config.models.get(model or "", config.defaults).features
+    return {name: FeatureOptions(**feature.model_dump()) for name, feature in features.items()}
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[int], None]]:
+    with Progress(
+        SpinnerColumn(), TextColumn("{task.completed:,.0f} rows read"), TimeElapsedColumn(),
+        console=ERR, disable=not sys.stderr.isatty(), transient=True,
+    ) as progress:  # fmt: skip
+        task = progress.add_task("rows", total=None)
+        yield lambda n: progress.advance(task, n)
 
 
 @reference.command()
@@ -38,41 +81,96 @@ def build(
     time_column: Column = None,
     prediction_column: Column = None,
     score_column: Column = None,
+    class_score: ClassScores = None,
+    latency_column: Column = None,
     label_column: Column = None,
     id_column: Column = None,
-    exclude: Annotated[list[str] | None, typer.Option(help="A column that is no feature; repeatable.")] = None,
-    time_unit: Annotated[str, typer.Option(help="Of integer times: s, ms, us, ns.")] = "ms",
+    exclude: Excluded = None,
+    time_unit: Unit = "ms",
 ) -> None:
     """Build a reference from a file of rows: `monitor reference build train.csv --model credit --model-version 7`."""
     from monitor.bootstrap import build_hash_key  # noqa: PLC0415
-    from monitor.reference_build import FeatureOptions, build_reference  # noqa: PLC0415
+    from monitor.reference_build import SegmentOptions, build_reference  # noqa: PLC0415
 
     found = optional_config(config)
-    features = found.models[model].features if model in found.models else {}
-    options = {n: FeatureOptions(f.kind, f.max_categories, f.pii, f.keep_values) for n, f in features.items()}
+    settings = found.models.get(model, found.defaults)
+    segments = [SegmentOptions(segment.keys, segment.values) for segment in settings.segments]
     columns = ColumnOptions(
         time=time_column,
         prediction=prediction_column,
         score=score_column,
+        latency=latency_column,
         label=label_column,
         id=id_column,
+        class_scores=class_scores(class_score),
         exclude=tuple(exclude or ()),
         time_unit=time_unit,  # type: ignore[arg-type]
     )
-    with Progress(
-        SpinnerColumn(), TextColumn("{task.completed:,.0f} rows read"), TimeElapsedColumn(),
-        console=ERR, disable=not sys.stderr.isatty(), transient=True,
-    ) as progress:  # fmt: skip
-        task = progress.add_task("rows", total=None)
+    options = feature_options(found, model)
+    with _progress() as progress:
         made = build_reference(
-            file, model, model_version, columns, options, lambda n: progress.advance(task, n), hash_key=build_hash_key(found)
+            file,
+            model,
+            model_version,
+            columns,
+            options,
+            progress,
+            hash_key=build_hash_key(found),
+            segments=segments,
+            max_segments=settings.max_segments,
         )
-    partial = output.with_name(output.name + ".part")
-    partial.write_bytes(made.to_bytes())
-    os.replace(partial, output)
+    _write(output, made.to_bytes())
     _print(made)
     say(f"wrote {output}, {output.stat().st_size:,} bytes")
     data(made.sha256)
+
+
+def _write(output: Path, content: bytes) -> None:
+    partial = output.with_name(output.name + ".part")
+    partial.write_bytes(content)
+    os.replace(partial, output)
+
+
+@reference.command()
+def infer(
+    file: Annotated[Path, typer.Argument(help="CSV, CSV.gz, Parquet or NDJSON.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Where to write.")] = Path("features.yaml"),
+    model: Annotated[str | None, typer.Option(help="Only rows of this model; and its configuration.", show_default=False)] = None,
+    config: ConfigPath = DEFAULT_CONFIG,
+    time_column: Column = None,
+    prediction_column: Column = None,
+    score_column: Column = None,
+    class_score: ClassScores = None,
+    latency_column: Column = None,
+    label_column: Column = None,
+    id_column: Column = None,
+    exclude: Excluded = None,
+    time_unit: Unit = "ms",
+) -> None:
+    """Write what a reference would take the columns for, to be edited and pasted under models.<model>.features of monitor.yaml."""
+    from monitor.cli.inferred import features_yaml  # noqa: PLC0415
+    from monitor.reference_build import infer_features  # noqa: PLC0415
+
+    columns = ColumnOptions(
+        time=time_column,
+        prediction=prediction_column,
+        score=score_column,
+        latency=latency_column,
+        label=label_column,
+        id=id_column,
+        class_scores=class_scores(class_score),
+        exclude=tuple(exclude or ()),
+        time_unit=time_unit,  # type: ignore[arg-type]
+    )
+    options = feature_options(optional_config(config), model)
+    with _progress() as progress:
+        found = infer_features(file, columns, options, model, progress=progress)
+    _write(output, features_yaml(file.name, found).encode())
+    for warning in found.warnings:
+        say(f"warning: {warning}")
+    say(
+        f"wrote {output}: {len(found.features)} features; paste it under models.{model or '<model>'}.features of {DEFAULT_CONFIG}"
+    )
 
 
 def _print(made: Reference) -> None:
@@ -83,10 +181,11 @@ def _print(made: Reference) -> None:
         s = made.profile.summary(feature.name)
         if isinstance(feature, NumberFeature):
             facts = [f"{v:.6g}" for v in (s.mean or 0.0, s.std or 0.0, feature.minimum, feature.maximum)]
-            table.add_row(feature.name, "number", f"{s.n:,}", f"{s.missing:,}", *facts)
+            table.add_row(feature.name, kind_of(feature), f"{s.n:,}", f"{s.missing:,}", *facts)
         else:
             values = f"{len(feature.values)} values" + (f" + {len(feature.other)} other" if feature.other else "")
-            table.add_row(feature.name, "category", f"{s.n:,}", f"{s.missing:,}", "", "", values, "")
+            values = "any value" if feature.is_open else values
+            table.add_row(feature.name, kind_of(feature), f"{s.n:,}", f"{s.missing:,}", "", "", values, "")
     ERR.print(table)
     for warning in made.record.warnings:
         say(f"warning: {warning}")

@@ -210,7 +210,12 @@ class NativeFormat:
                 row if type(row) is reader.struct else reader.read(self._raw_features(payload))
                 for row, payload in zip(rows, payloads, strict=True)
             ]
-        batch = reader.columns(rows, events)
+        batch = reader.columns(
+            rows,
+            events,
+            times_ms=lambda: times_ms([event.time for event in events], self._time_unit),
+            records=lambda: [value for _, value in payloads],
+        )
         batch.envelope = _envelope(events)
         batch.tags = [_tag(name, events) for name in layout.tags]
         if batch.specials is not None:

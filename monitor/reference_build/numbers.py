@@ -20,7 +20,14 @@ TAIL_DIGITS = 4
 """Significant digits of that step: where a tail cell ends is a matter of scale, and digits are most of a reference's bytes."""
 
 
-def number_feature(name: str, spool: Path, sort_bytes: int = SORT_BYTES) -> NumberFeature:
+def number_feature(
+    name: str,
+    spool: Path,
+    sort_bytes: int = SORT_BYTES,
+    *,
+    minimum: float | None = None,
+    maximum: float | None = None,
+) -> NumberFeature:
     """Return the layout of a feature from its n ≥ 1 finite values, a file of float64 in any order.
 
     Edges are the inverted-CDF quantiles at i/128, at i/10 and at 2^−8, 2^−9 … from both ends (values of the reference), a singleton
@@ -28,6 +35,7 @@ def number_feature(name: str, spool: Path, sort_bytes: int = SORT_BYTES) -> Numb
     16 tail cells a side that end at max + s·2^(−6…9) and min − s·2^(−6…9); s is the interquartile range, or where that is 0 the
     standard deviation, |max|, or 1.
 
+    minimum, maximum: the range is at least this, whatever the values are.
     `reported` are the deciles, duplicates removed; where one is the maximum, the last reported cell holds no row of the reference.
     """
     values = Spool(spool, sort_bytes)
@@ -37,10 +45,11 @@ def number_feature(name: str, spool: Path, sort_bytes: int = SORT_BYTES) -> Numb
     deciles = values.at([_rank(n, i, 10) for i in range(1, 10)])
     low, high, first_quartile, third_quartile = fine[:4].tolist()
     mean, std = _moments(values, low, high)
+    low, high = min(low, low if minimum is None else minimum), max(high, high if maximum is None else maximum)
     spread = (third_quartile - first_quartile) or std or abs(high) or 1.0
     candidates = np.unique(np.concatenate((fine, deciles)))
     atoms = candidates[values.counts_of(candidates) >= ATOM_SHARE * n]
-    edges = {*candidates.tolist(), *(math.nextafter(edge, -math.inf) for edge in (low, *atoms.tolist()))}
+    edges = {high, *candidates.tolist(), *(math.nextafter(edge, -math.inf) for edge in (low, *atoms.tolist()))}
     edges |= {edge for k in TAIL_POWERS for edge in _tails(low, high, spread * 2.0**k)}
     centre, exponent = scale_of(mean, std)
     return NumberFeature(

@@ -43,7 +43,10 @@ BROKEN = [
     ("models: {m: {segments: [{by: [a, b], values: [x]}]}}", "['x'] has 1 values for 2 keys"),
     ("models: {m: {segments: [{by: age > 1, values: ['yes']}]}}", "'yes': age > 1 is true or false"),
     ("models: {m: {sources: [other]}}", "other is not one of the sources: predictions"),
-    ("models: {m: {features: {a: {kind: text}}}}", "must be 'number' or 'category'"),
+    (
+        "models: {m: {features: {a: {kind: txt}}}}",
+        "must be 'integer', 'real', 'boolean', 'category', 'identifier', 'text', 'timestamp', 'list' or 'number'",
+    ),
     ("models: {'a|b': {}}", "1: models.a|b"),
     ("rules: {drift.psy: {above: 1}}", "no such check (did you mean drift.psi?)"),
     ("rules: {drift.psi: {above: 1, below: 0}}", "give above or below, not both"),

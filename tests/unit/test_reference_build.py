@@ -17,7 +17,7 @@ import pytest
 from monitor.errors import InputError
 from monitor.files import ColumnOptions
 from monitor.hash_key import HashKey
-from monitor.layout import CategoryFeature, Feature, NumberFeature
+from monitor.layout import CategoryFeature, Feature, NumberFeature, kind_of
 from monitor.reference import Reference
 from monitor.reference_build import FeatureOptions, build_reference, gather, number_feature
 
@@ -194,7 +194,8 @@ def test_few_whole_numbers_with_enough_rows_are_codes(
     if dictionary is None:
         assert isinstance(feature, NumberFeature)
     else:
-        assert feature == CategoryFeature(name="x", values=dictionary, value_type="number")
+        assert isinstance(feature, CategoryFeature)
+        assert (feature.values, feature.value_type, feature.other) == (dictionary, "number", ())
         assert made.profile.summary("x").values.tolist() == [*(values.count(int(v)) for v in dictionary), 0]
     as_number = build_reference(tmp_path / "t.parquet", "m", "1", ColumnOptions(), {"x": FeatureOptions(kind="number")})
     assert isinstance(feature_of(as_number, "x"), NumberFeature)
@@ -254,21 +255,14 @@ def test_a_reference_is_the_same_for_any_order_of_rows_though_many_values_are_be
     assert feature.other == tuple(sorted(KEY.hashes(sorted(set(values) - set(feature.values))).tolist())[:5])
 
 
-def test_identifiers_and_free_text_are_left_out_unless_they_are_asked_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = write(tmp_path / "t.parquet", key=[f"k{i}" for i in range(2_000)], half=[f"h{i % 1_000}" for i in range(2_000)])
-    made = build_reference(path, "m", "1", ColumnOptions())
-    assert list(made.layout.index) == ["half"]
-    (warning,) = made.record.warnings
-    assert warning == "column key: 2,000 different values in 2,000 rows, an identifier; `kind: category` keeps it, left out"
-    kept = build_reference(path, "m", "1", ColumnOptions(), {"key": FeatureOptions(kind="category")})
-    assert list(kept.layout.index) == ["half", "key"]
+def test_a_category_of_too_many_values_is_left_out_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path / "t.parquet", half=[f"h{i % 1_000}" for i in range(2_000)])
     for bound, value in (("MAX_DISTINCT", 500), ("MAX_TEXT", 1_500)):
         with monkeypatch.context() as bounded:
             bounded.setattr(gather, bound, value)
-            with pytest.raises(InputError, match="column half: too many different values, an identifier or free text, left out"):
-                build_reference(path, "m", "1", ColumnOptions(), {"key": FeatureOptions(kind="category")})
+            assert kind_of(feature_of(build_reference(path, "m", "1", ColumnOptions()), "half")) == "identifier"
+            with pytest.raises(InputError, match="too many different values for a category; `kind: identifier` keeps it"):
+                build_reference(path, "m", "1", ColumnOptions(), {"half": FeatureOptions(kind="category")})
 
 
 # What is counted, and what is said.
@@ -349,7 +343,7 @@ def test_times_that_lie_in_1970_are_doubted(tmp_path: Path) -> None:
     [
         ({"x": [None, None]}, ColumnOptions(), "no column is left to be a feature\ncolumn x: no values, left out"),
         ({"x": [1.5], "t": ["soon"]}, ColumnOptions(time="t"), "column 't': 'soon' is not an ISO 8601 time"),
-        ({"x": [1.5], "p": [[1]]}, ColumnOptions(prediction="p"), "is not a kind of feature, it cannot be the prediction"),
+        ({"x": [1.5], "p": [[1]]}, ColumnOptions(prediction="p"), "list is not a kind of output, it cannot be the prediction"),
         ({"x": ["a"]}, ColumnOptions(), "column 'x' holds string values; it must hold numbers to be `kind: number`"),
     ],
 )
