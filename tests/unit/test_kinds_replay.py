@@ -158,12 +158,11 @@ CHANGES: dict[str, tuple[Callable[[Row], Any], tuple[str, str, str | None]]] = {
 }
 
 
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("name", CHANGES)
+@pytest.mark.parametrize(
+    ("form", "name"), [(form, name) for form in FORMS for name in CHANGES if (form, name) != ("csv", "tags")]
+)
 def test_a_change_of_a_value_is_found_where_it_is(tmp_path: Path, form: str, name: str) -> None:
     change, expected = CHANGES[name]
-    if form == "csv" and name == "tags":
-        pytest.skip("CSV has no lists")
     path, options = write(tmp_path, form, rows())
     reference = build_reference(path, "m", "1", options)
     changed = [row | {name: change(row)} for row in rows(seed=2)]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 COMMANDS = [
-    [], ["init"], ["config"], ["config", "check"], ["config", "show"], ["reference"], ["reference", "build"], ["reference", "publish"],
+    [], ["init"], ["config"], ["config", "check"], ["config", "show"], ["reference"], ["reference", "infer"], ["reference", "build"], ["reference", "publish"],
     ["reference", "show"], ["replay"], ["topics"], ["topics", "create"], ["topics", "check"], ["tail"], ["traffic"], ["run"], ["demo"],
 ]  # fmt: skip
 
@@ -52,6 +52,8 @@ def test_init_writes_a_file_that_is_valid_and_never_overwrites(tmp_path: Path) -
         (["reference", "build", "none.csv", "--model", "m", "--model-version", "1"], 2, "none.csv: no such file"),
         (["reference", "show", "none.json"], 2, "none.json: no such file"),
         (["reference", "build"], 2, "Missing"),
+        (["reference", "infer", "none.csv"], 2, "none.csv: no such file"),
+        (["reference", "infer", "none.csv", "--class-score", "p_yes"], 2, "write class=column, such as --class-score yes=p_yes"),
     ],
 )
 def test_a_mistake_is_a_sentence_and_an_exit_code(tmp_path: Path, words: list[str], code: int, message: str) -> None:
@@ -79,3 +81,43 @@ def test_replay_says_what_became_of_every_record(tmp_path: Path) -> None:
     assert "still open" in done.stderr
     assert done.stdout == ""
     assert (tmp_path / "results.ndjson").read_text().count("\n") > 5
+
+
+def test_what_is_inferred_can_be_edited_and_pasted_and_is_obeyed(tmp_path: Path) -> None:
+    rows = [
+        {
+            "time": 1_735_689_600_000 + i,
+            "age": i % 60,
+            "mail": f"a{i % 7}@x.org",
+            "tags": ["a"] * (i % 3),
+            "p": i / 600,
+            "q": 1 - i / 600,
+        }
+        for i in range(600)
+    ]
+    (tmp_path / "train.ndjson").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    columns = ["--time-column", "time", "--class-score", "yes=p", "--class-score", "no=q"]
+    done = run("reference", "infer", "train.ndjson", *columns, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""
+    assert "wrote features.yaml: 6 features; paste it under models.<model>.features of monitor.yaml" in done.stderr
+    text = (tmp_path / "features.yaml").read_text()
+    assert "age: {kind: integer, max_missing_ratio: 0.015666, minimum: 0, maximum: 59}" in text
+    assert text.startswith("# train.ndjson: 600 rows.")
+    edited = text.replace("mail: {", "mail: {pii: hash, ").replace("kind: list", "kind: list, pii: drop")
+    indented = "".join(f"      {line}\n" for line in edited.splitlines())
+    (tmp_path / "monitor.yaml").write_text(f"models:\n  m:\n    features:\n{indented}")
+    assert run("config", "check", cwd=tmp_path).returncode == 0
+    built = run("reference", "build", "train.ndjson", "--model", "m", "--model-version", "1", *columns, cwd=tmp_path)
+    assert built.returncode == 0, built.stderr
+    made = json.loads((tmp_path / "reference.json").read_text())
+    features = {feature["name"]: feature for feature in made["features"]}
+    assert sorted(features) == ["@confidence", "@score[no]", "@score[yes]", "age", "mail"]
+    assert features["age"]["is_integral"]
+    assert "x.org" not in json.dumps(made)
+    replayed = run(
+        "replay", "--reference", "reference.json", "--events", "train.ndjson", *columns, "--end-of-input", cwd=tmp_path
+    )
+    assert replayed.returncode == 0, replayed.stderr
+    result = json.loads((tmp_path / "results.ndjson").read_text())
+    assert result["features"]["@confidence"]["n"] == 600
