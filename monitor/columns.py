@@ -121,17 +121,23 @@ class DecodedBatch:
     """(offset, why)"""
 
 
+class _Places(dict[Any, int]):
+    """Value → its place in the order of appearance."""
+
+    def __missing__(self, value: Any) -> int:
+        self[value] = place = len(self)
+        return place
+
+
 def names_of(values: Sequence[Any]) -> Names:
     """Return a column of hashable values as names, whatever they are.
 
     >>> names_of(["a", None, "a"]).distinct, names_of(["a", "a"]).codes
     (['a', None], None)
     """
-    distinct = list(dict.fromkeys(values))
-    if len(distinct) == 1:
-        return Names(distinct, None)
-    place = {name: i for i, name in enumerate(distinct)}
-    return Names(distinct, np.fromiter(map(place.__getitem__, values), np.int64, len(values)))
+    places = _Places()
+    codes = np.fromiter(map(places.__getitem__, values), np.int64, len(values))
+    return Names(list(places), None if len(places) == 1 else codes)
 
 
 def specials_of(numbers: Float) -> Codes | None:

@@ -295,24 +295,29 @@ def _optional(fields: Fields, name: str) -> Any:
 
 def _envelope(events: Sequence[Any]) -> Envelope:
     """Return what events say of themselves. Written out, because every event passes here: one pass where an id is all they say."""
-    unset = msgspec.UNSET
-    try:
-        ids = [e.id.encode() for e in events if e.schema is e.producer is e.status is e.sample_rate is unset]
-        if len(ids) == len(events):
-            return Envelope(ids, _NO_RATES, {})
-    except AttributeError:  # an id left out, or no text
-        pass
     wrong: dict[str, int] = {}
+    if events and not _says_more(events[0]):
+        try:
+            ids = [e.id.encode() for e in events if e.schema is e.producer is e.status is e.sample_rate is msgspec.UNSET]
+            if len(ids) == len(events):
+                return Envelope(ids, _NO_RATES, wrong)
+        except AttributeError:  # an id left out, or no text
+            pass
     try:
         ids = [event.id.encode() for event in events]
     except AttributeError:
         ids = [text.encode() for text in _only(str, "id", [event.id for event in events], wrong)]
-    if not [1 for e in events if not (e.schema is e.producer is e.status is e.sample_rate is unset)]:
+    if not any(map(_says_more, events)):
         return Envelope(ids, _NO_RATES, wrong)
     schemas = _names("schema", [event.schema for event in events], wrong)
     producers = _names("producer", [event.producer for event in events], wrong)
     statuses = _names("status", [event.status for event in events], wrong)
     return Envelope(ids, _rates([event.sample_rate for event in events], wrong), wrong, schemas, producers, statuses)
+
+
+def _says_more(event: Any) -> bool:
+    """Whether an event has a field of the envelope beside its id."""
+    return not (event.schema is event.producer is event.status is event.sample_rate is msgspec.UNSET)
 
 
 _NO_RATES = np.zeros(0, np.float64)
