@@ -22,6 +22,10 @@ def w1(sides: FineSides) -> Float:
     F − G is exact at the fine cells' edges; the first and the last cell end at the smallest and the largest value of both sides. Within
     a cell the rows of a side are taken as evenly spread, around a place that makes the side's mean exact. Off by ≤ 0.02 standard
     deviations of the reference on continuous features, and never by more than Σ cell width × (P + Q). Cut off at the largest double.
+
+    >>> sides = FineSides(np.array([2, 2]), np.array([0, 4]), np.array([1.0]), Spread(1.0, 3.0, 2.0, 1.0), Spread(3.0, 3.0, 3.0, 0.0))
+    >>> float(w1(sides)), float(w1_sigma(sides))
+    (1.0, 1.0)
     """
     before, after = sides.reference_spread, sides.window_spread
     low = np.minimum(_column(before.minimum), _column(after.minimum))
