@@ -109,7 +109,7 @@ class Profile:
         self.sums: Objects = np.zeros((n_segments, n_numbers, 2), object)
         self.minimum: Float = np.full((n_segments, n_numbers), np.inf)
         self.maximum: Float = np.full((n_segments, n_numbers), -np.inf)
-        self.outside = [Outside(keeps_texts=feature.keep_values is True) for _, feature in layout.categories]
+        self.outside = [Outside(keeps_texts=feature.keep_values) for _, feature in layout.categories]
         self.inspected = 0
         self.unexpected: dict[str, int] = {}
         self.stream = StreamFacts()

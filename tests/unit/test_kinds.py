@@ -22,7 +22,8 @@ from monitor.config import FeatureConfig
 from monitor.errors import InputError
 from monitor.files import ColumnOptions, open_table
 from monitor.findings import compare
-from monitor.layout import CategoryFeature, Feature, NumberFeature, hashed_text, kind_of, layout_of
+from monitor.hash_key import NO_KEY
+from monitor.layout import CategoryFeature, Feature, NumberFeature, hashed_texts, kind_of, layout_of
 from monitor.profiles import Profile
 from monitor.reference import Reference
 from monitor.reference_build import FeatureOptions, build_reference, infer_features
@@ -354,10 +355,12 @@ def test_hashed_dictionaries_count_the_same_and_hold_no_value(tmp_path: Path) ->
     plain = built(path, ColumnOptions(), mail=FeatureOptions(max_categories=2))
     options = {"mail": FeatureOptions(pii="hash", max_categories=2), "code": FeatureOptions(pii="hash")}
     hashed = built(path, ColumnOptions(), **options)
-    assert feature_of(hashed, "mail").values == (hashed_text("ada@x.org"), hashed_text("bob@x.org"))
+    assert feature_of(hashed, "mail").values == hashed_texts(["ada@x.org", "bob@x.org"], NO_KEY)
     assert hashed.profile.counts.tolist() == plain.profile.counts.tolist()
     assert b"x.org" not in hashed.to_bytes()
-    window = closed(hashed, {"mail": ["ada@x.org", "new", hashed_text("ada@x.org"), "eve@x.org"], "code": [7, 8.0, 5, None]})
+    window = closed(
+        hashed, {"mail": ["ada@x.org", "new", hashed_texts(["ada@x.org"], NO_KEY)[0], "eve@x.org"], "code": [7, 8.0, 5, None]}
+    )
     mail, code = window.profile.summary("mail"), window.profile.summary("code")
     assert (mail.values.tolist(), mail.never_seen) == ([1, 0, 1], 2)
     assert (code.values.tolist(), code.never_seen, code.missing) == ([1, 1, 0, 0], 1, 1)

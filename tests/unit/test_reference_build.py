@@ -242,7 +242,7 @@ def test_a_reference_is_the_same_for_any_order_of_rows_though_many_values_are_be
 ) -> None:
     monkeypatch.setattr(gather, "MAX_OTHER", 5)
     values = [f"v{i % 300}" for i in range(900)]
-    options = {"c": FeatureOptions(max_categories=10, keep_values=True)}
+    options = {"c": FeatureOptions(kind="category", max_categories=10, keep_values=True)}
     made = [
         build_reference(write(tmp_path / f"{i}.parquet", c=column), "m", "1", ColumnOptions(), options, hash_key=KEY)
         for i, column in enumerate((values, values[::-1], sorted(values)))

@@ -176,7 +176,8 @@ def changed(reference: Reference, **changes: dict[str, Any]) -> Reference:
     features = [structs.replace(f, **changes.get(f.name, {})) for f in reference.layout.features]
     layout = layout_of(features)
     profile = Profile(layout)
-    profile.counts, profile.rows = reference.profile.counts, reference.profile.rows
+    for part in set(Profile.__slots__) - {"layout"}:
+        setattr(profile, part, getattr(reference.profile, part))
     return Reference.build("credit", "7", profile)
 
 
@@ -184,9 +185,10 @@ def test_a_secondary_view_repeats_nothing_of_its_source() -> None:
     reference = changed(REFERENCE, x={"source": "c", "source_kind": "text", "view": "length", "is_secondary": True})
     found = measured(closed(reference, rows(500, x=[MISSING] * 50, c=[MISSING] * 50)))
     of_x = {check for check, feature in found if feature == "x"}
-    assert of_x == {"health.out_of_range"}
+    assert "health.out_of_range" in of_x
     of_c = {check for check, feature in found if feature == "c"}
-    assert of_c == {"health.missing", "schema.wrong_type", "schema.missing_feature", "health.never_seen"}
+    of_source = {"health.missing", "schema.wrong_type", "schema.missing_feature"}
+    assert (of_x & of_source, of_c & of_source) == (set(), of_source)
     assert found["health.missing", "c"].value == 0.1
 
 

@@ -102,7 +102,7 @@ def test_what_is_inferred_can_be_edited_and_pasted_and_is_obeyed(tmp_path: Path)
     assert done.stdout == ""
     assert "wrote features.yaml: 6 features; paste it under models.<model>.features of monitor.yaml" in done.stderr
     text = (tmp_path / "features.yaml").read_text()
-    assert "age: {kind: integer, max_missing_ratio: 0.015666, minimum: 0, maximum: 59}" in text
+    assert "age: {kind: integer, max_missing_ratio: 0.015667, minimum: 0, maximum: 59}" in text
     assert text.startswith("# train.ndjson: 600 rows.")
     edited = text.replace("mail: {", "mail: {pii: hash, ").replace("kind: list", "kind: list, pii: drop")
     indented = "".join(f"      {line}\n" for line in edited.splitlines())
