@@ -6,20 +6,46 @@ import base64
 import hashlib
 from bisect import bisect_right
 from functools import cached_property
+from typing import Literal
 
+import cramjam
 import msgspec
 
+from monitor.calibration import Calibration
 from monitor.errors import InputError
 from monitor.layout import Feature, Layout
 from monitor.profiles import Profile
 from monitor.windows import NEVER_MS
 
-FORMAT = 1
+FORMAT = 2
+FORMATS = (1, 2)
+"""That are read. Format 1 had neither calibration nor performance."""
+_ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+_ZSTD_LEVEL = 19
 
 PREDICTION = "@prediction"
 SCORE = "@score"
 LATENCY = "@latency_ms"
 """Names under which a layout holds outputs; a feature cannot begin with @."""
+
+
+class ReferencePerformance(msgspec.Struct, frozen=True, kw_only=True):
+    """How good the model was on the reference's rows."""
+
+    task: Literal["binary", "multiclass", "regression"] | None = None
+    n: int = 0
+    """Rows with a label and a prediction."""
+    n_scored: int = 0
+    """Rows with a label and a score."""
+    values: dict[str, float] = {}
+    """accuracy, precision, recall, f1, auc, brier, log_loss, ece; mae, rmse, r2: those that are known."""
+    classes: list[str] = []
+    confusion: list[list[int]] = []
+    """Rows by label (outer) and prediction (inner), in the order of `classes`."""
+    positive_class: str | None = None
+    """Of two classes, the one that precision, recall, f1 and the scores are about."""
+    unknown: str | None = None
+    """Why nothing, or not everything, is known."""
 
 
 class ReferenceRecord(msgspec.Struct, kw_only=True, omit_defaults=False):
@@ -37,6 +63,10 @@ class ReferenceRecord(msgspec.Struct, kw_only=True, omit_defaults=False):
     time_range_ms: tuple[int, int] | None = None
     """First and last event time, where the data had a time column."""
     warnings: list[str] = []
+    calibration: Calibration | msgspec.UnsetType = msgspec.UNSET
+    """How the reference's own windows scatter."""
+    performance: ReferencePerformance | msgspec.UnsetType = msgspec.UNSET
+    """How good the model was."""
     sha256: str = ""
     effective_from_ms: int | None = None
     """Event time from which windows are compared with this reference; null until it is published."""
@@ -62,6 +92,18 @@ class Reference:
         self.effective_from_ms = NEVER_MS if record.effective_from_ms is None else record.effective_from_ms
         self.layout = Layout(tuple(record.features))
 
+    @property
+    def calibration(self) -> Calibration:
+        """How windows scatter, or why that is not known."""
+        found = self.record.calibration
+        return Calibration(unknown="a reference of format 1") if isinstance(found, msgspec.UnsetType) else found
+
+    @property
+    def performance(self) -> ReferencePerformance:
+        """How good the model was, or why that is not known."""
+        found = self.record.performance
+        return ReferencePerformance(unknown="a reference of format 1") if isinstance(found, msgspec.UnsetType) else found
+
     @cached_property
     def profile(self) -> Profile:
         """Counts of the reference's rows."""
@@ -77,6 +119,8 @@ class Reference:
         labels: dict[str, int] | None = None,
         time_range_ms: tuple[int, int] | None = None,
         warnings: list[str] | None = None,
+        calibration: Calibration | None = None,
+        performance: ReferencePerformance | None = None,
     ) -> Reference:
         """Seal a profile into a reference."""
         record = ReferenceRecord(
@@ -88,6 +132,8 @@ class Reference:
             labels=labels or {},
             time_range_ms=time_range_ms,
             warnings=warnings or [],
+            calibration=calibration or Calibration(unknown="not made from a file with times"),
+            performance=performance or ReferencePerformance(unknown="not made from a file with labels"),
         )
         record.sha256 = record_sha256(record)
         return cls(record)
@@ -102,18 +148,25 @@ class Reference:
         return f"{self.model}|{self.version}|{self.effective_from_ms}".encode()
 
     def to_bytes(self) -> bytes:
-        """Return the JSON document."""
+        """Return the JSON document, for a file."""
         return msgspec.json.encode(self.record)
+
+    def to_packed(self) -> bytes:
+        """Return the JSON document packed by zstd: a record of the topic, or of state. At most 64 KiB per 100 features."""
+        return bytes(cramjam.zstd.compress(self.to_bytes(), level=_ZSTD_LEVEL))
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Reference:
-        """Read a JSON document. Raises InputError when it is none, or of another format."""
+        """Read a JSON document, packed or not. Raises InputError when it is none, or of another format."""
         try:
+            if data.startswith(_ZSTD_MAGIC):
+                data = bytes(cramjam.zstd.decompress(data))
             record = msgspec.json.decode(data, type=ReferenceRecord)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, cramjam.DecompressionError) as error:
             raise InputError(f"not a reference file: {error}") from error
-        if record.format != FORMAT:
-            raise InputError(f"reference format {record.format} is not known; this program reads {FORMAT}")
+        if record.format not in FORMATS:
+            known = " and ".join(map(str, FORMATS))
+            raise InputError(f"reference format {record.format} is not known; this program reads {known}")
         return cls(record)
 
 

@@ -58,11 +58,11 @@ def rank_scores(pooled: Int) -> RankScores:
     return RankScores((below + t / 2) / n_rows, np.where(t > 0, squares / (n_rows * n_rows), 0.0))
 
 
-def rank_z(sums: Float, n: Int, pooled: Int, scores: Float) -> Float:
+def rank_z(sums: Float | Int, n: Int, pooled: Int, scores: Float | Int) -> Float:
     """Return (T − E T)/√(Var T) of each window's sum of scores T, under all ways to draw its n rows from the N pooled ones; shape (w,).
 
     E T = n·s̄ and Var T = n·m / (N (N−1)) · Σ (s − s̄)², m = N − n: exact moments for any scores and ties (Hájek & Šidák 1967,
-    II.3.1). pooled, scores: (k,), or (w, k). 0 where all pooled rows share one score.
+    II.3.1). pooled, scores: (k,), or (w, k), in any unit. 0 where all pooled rows share one score.
 
     >>> pooled = np.array([1, 1, 1, 1])
     >>> rank_z(np.array([0.125 + 0.375]), np.array([2]), pooled, rank_scores(pooled).location).round(6).tolist()

@@ -1,4 +1,4 @@
-"""A reference from a file: kinds, edges and dictionaries in a first pass, counts in a second; memory bounded, no raw rows kept."""
+"""A reference from a file: kinds, edges and dictionaries in a first pass, counts in a second, windows in a third; memory bounded, no raw rows kept."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from monitor.calibration import Calibration
 from monitor.columns import ColumnBatch, NoValue, Special, specials_of
 from monitor.errors import InputError
 from monitor.events import DEFAULT_VERSION
@@ -23,6 +25,9 @@ from monitor.profiles import Profile
 from monitor.reference import PREDICTION, SCORE, Reference
 from monitor.reference_build.gather import Categories, FeatureOptions, LeftOut, Numbers, floats
 from monitor.reference_build.numbers import number_feature
+from monitor.reference_build.performance import Found, Performance, counts_of, kind_of, performance_of
+from monitor.reference_build.windows import WindowCounts
+from monitor.windows import NEVER_MS
 
 __all__ = ["FeatureOptions", "build_reference", "number_feature"]
 
@@ -37,6 +42,9 @@ def build_reference(  # noqa: PLR0913 - what a user gives on one command line
     columns: ColumnOptions,
     feature_options: Mapping[str, FeatureOptions] | None = None,
     progress: Callable[[int], None] | None = None,
+    *,
+    window_ms: int | None = None,
+    positive_class: str | None = None,
 ) -> Reference:
     """Return the reference of a file's rows; the same bytes for any order of the rows.
 
@@ -45,8 +53,10 @@ def build_reference(  # noqa: PLR0913 - what a user gives on one command line
     Left out, with a warning in the record: columns without a value, identifiers (gather.py says what they are), times, nested values;
     without one: what `pii: drop` names. Where a file says which model and version a row is of, only rows of these are taken.
 
-    progress: called with the rows of every batch, twice for every row. Memory: one batch, the largest numeric column or
-    `spool.SORT_BYTES`, and up to `gather.MAX_TEXT` characters per category; 8 bytes per number on disk (TMPDIR) while it runs.
+    window_ms: length of the model's windows; where the file has times, its rows are cut into such (a third pass) to see how far windows
+    scatter. positive_class: of two, where labels are classes. progress: called with the rows of every batch of every pass.
+    Memory: one batch, the largest numeric column or `spool.SORT_BYTES`, up to `gather.MAX_TEXT` characters per category, and
+    `windows.MAX_BYTES`; 8 bytes per number on disk (TMPDIR) while it runs.
     Raises InputError, with a sentence that says what to do.
     """
     options = dict(feature_options or {})
@@ -56,8 +66,10 @@ def build_reference(  # noqa: PLR0913 - what a user gives on one command line
     build = _Build(table, options, dropped, model, version, progress or (lambda _: None))
     with tempfile.TemporaryDirectory(prefix="monitor-") as folder:
         layout = build.first_pass(Path(folder), columns)
-    profile = build.second_pass(layout)
+    performance = performance_of(build.found(layout), positive_class)
+    profile = build.second_pass(layout, performance)
     build.warn_of_non_finite(profile)
+    calibration = build.third_pass(profile, columns, window_ms)
     return Reference.build(
         model,
         version,
@@ -65,6 +77,8 @@ def build_reference(  # noqa: PLR0913 - what a user gives on one command line
         labels=dict(sorted(build.labels.items())),
         time_range_ms=build.time_range_ms,
         warnings=sorted(build.warnings),
+        calibration=calibration,
+        performance=performance.result(),
     )
 
 
@@ -78,6 +92,7 @@ class _Build:
     progress: Callable[[int], None]
     warnings: list[str] = field(default_factory=list)
     labels: Counter[str] = field(default_factory=Counter)
+    label_kind: str | None = None
     time_range_ms: tuple[int, int] | None = None
 
     def _batches(self) -> Iterator[Columns]:
@@ -106,8 +121,8 @@ class _Build:
         for batch in self._batches():
             for name, gathered in plan.items():
                 gathered.add(batch.arrays[name])
-            if role("label") in batch.arrays and len(self.labels) <= MAX_LABELS:
-                self.labels.update(canonical(v) for v in batch.arrays[role("label")].to_pylist() if v is not None)
+            if role("label") in batch.arrays:
+                self._take_labels(batch.arrays[role("label")])
             if role("time") in batch.arrays:
                 self._take_times(batch, columns)
         if len(self.labels) > MAX_LABELS:
@@ -153,21 +168,49 @@ class _Build:
     def _options_of(self, name: str) -> FeatureOptions:
         return self.options.get(name) or self.options.get(self.table.features[name]) or FeatureOptions()
 
-    def _take_times(self, batch: Columns, columns: ColumnOptions) -> None:
+    def _take_labels(self, column: Any) -> None:
+        self.label_kind = kind_of(column) or self.label_kind
+        if len(self.labels) <= MAX_LABELS:
+            self.labels.update(counts_of(column))
+
+    def found(self, layout: Layout) -> Found:
+        """Return what the first pass found about labels and outputs."""
+        names = self.table.features
+        return Found(layout, PREDICTION in names, SCORE in names, self.labels, self.label_kind)
+
+    def _times(self, batch: Columns, columns: ColumnOptions) -> Any:
         try:
-            found = pc.min_max(times_ms(batch.arrays[role("time")], columns.time_unit)).as_py()
+            return times_ms(batch.arrays[role("time")], columns.time_unit)
         except InputError as error:
             raise InputError(f"{self.table.path}: column {self.table.roles['time']!r}: {error}") from error
+
+    def _take_times(self, batch: Columns, columns: ColumnOptions) -> None:
+        found = pc.min_max(self._times(batch, columns)).as_py()
         if found["min"] is not None:
             low, high = self.time_range_ms or (found["min"], found["max"])
             self.time_range_ms = min(low, found["min"]), max(high, found["max"])
 
-    def second_pass(self, layout: Layout) -> Profile:
-        """Return the counts of all rows."""
+    def second_pass(self, layout: Layout, performance: Performance) -> Profile:
+        """Return the counts of all rows; outputs and labels are summed up on the way."""
         profile = Profile(layout)
         for batch in self._batches():
             profile.update(_column_batch(batch, layout))
+            performance.add(batch)
         return profile
+
+    def third_pass(self, profile: Profile, columns: ColumnOptions, window_ms: int | None) -> Calibration:
+        """Return how the file's windows scatter, where it has times."""
+        if self.time_range_ms is None or window_ms is None:
+            return Calibration(
+                unknown="no time column" if "time" not in self.table.roles else "no time, or no length of a window"
+            )
+        windows = WindowCounts(profile, window_ms)
+        for batch in self._batches():
+            times = self._times(batch, columns).fill_null(NEVER_MS).to_numpy(zero_copy_only=False)
+            windows.add(_column_batch(batch, profile.layout), times)
+        calibration, warnings = windows.calibration()
+        self.warnings += warnings
+        return calibration
 
     def warn_of_non_finite(self, profile: Profile) -> None:
         """Say where a producer of JSON could not send what the file holds."""
