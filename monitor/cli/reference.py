@@ -12,7 +12,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from monitor.cli.console import DEFAULT_CONFIG, ERR, ConfigPath, data, say
-from monitor.config import Config, load_config
+from monitor.config import Config, duration_ms, load_config
 from monitor.errors import InputError
 from monitor.files import ColumnOptions
 from monitor.layout import NumberFeature
@@ -42,6 +42,11 @@ def build(
     id_column: Column = None,
     exclude: Annotated[list[str] | None, typer.Option(help="A column that is no feature; repeatable.")] = None,
     time_unit: Annotated[str, typer.Option(help="Of integer times: s, ms, us, ns.")] = "ms",
+    window: Annotated[
+        str | None,
+        typer.Option(help="Of so long windows it learns the scatter; left out: the model's shortest.", show_default=False),
+    ] = None,
+    positive_class: Annotated[str | None, typer.Option(help="Of two classes, for AUC and the like.", show_default=False)] = None,
 ) -> None:
     """Build a reference from a file of rows: `monitor reference build train.csv --model credit --model-version 7`."""
     from monitor.reference_build import FeatureOptions, build_reference  # noqa: PLC0415
@@ -63,13 +68,36 @@ def build(
         console=ERR, disable=not sys.stderr.isatty(), transient=True,
     ) as progress:  # fmt: skip
         task = progress.add_task("rows", total=None)
-        made = build_reference(file, model, model_version, columns, options, lambda n: progress.advance(task, n))
+        made = build_reference(
+            file,
+            model,
+            model_version,
+            columns,
+            options,
+            lambda n: progress.advance(task, n),
+            window_ms=_window_ms(found, model, window),
+            positive_class=positive_class,
+        )
     partial = output.with_name(output.name + ".part")
     partial.write_bytes(made.to_bytes())
     os.replace(partial, output)
     _print(made)
     say(f"wrote {output}, {output.stat().st_size:,} bytes")
     data(made.sha256)
+
+
+def _window_ms(config: Config, model: str, window: str | None) -> int:
+    """Return the length that the user names, or of the model's shortest tumbling window; of its shortest, where none tumbles."""
+    if window is not None:
+        try:
+            size_ms = duration_ms(window)
+        except ValueError as error:
+            raise InputError(f"--window: {error}") from error
+        if size_ms <= 0:
+            raise InputError(f"--window {window}: a window must be longer than 0")
+        return size_ms
+    specs = [w.spec for w in config.models.get(model, config.defaults).windows]
+    return min(s.size_ms for s in [s for s in specs if s.kind == "tumbling"] or specs)
 
 
 def _print(made: Reference) -> None:

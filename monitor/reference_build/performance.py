@@ -24,7 +24,8 @@ from monitor.sketches.moments import exact_sums, mean_std
 MAX_CLASSES = 50
 """Beyond, neither confusion nor what is made of it."""
 SCORE_CELLS = 1 << 16
-"""Equal cells between the smallest and the largest score, besides the layout's: AUC's error is below half the mass that shares one."""
+"""Equal cells between the smallest and the largest score, besides the layout's. AUC counts rows of one cell as ties: its error is at most
+half the pairs of both classes that share a cell and are none."""
 CLIP = 1e-7
 ECE_BINS = 10
 _QUANTUM = -40
@@ -174,7 +175,7 @@ class Scores:
         clipped = np.clip(scores, CLIP, 1 - CLIP)
         for i, loss in enumerate((-np.log(clipped), -np.log1p(-clipped))):
             self.losses[label][i] += exact_sums(loss, 0.0, _QUANTUM)[0]
-        bins = np.clip(np.ceil(scores * ECE_BINS).astype(np.int64) - 1, 0, ECE_BINS - 1)  # (lo, hi], 0 in the first
+        bins = np.searchsorted(np.arange(1, ECE_BINS) / ECE_BINS, scores, side="left")  # (lo, hi], 0 in the first
         self.bins[label] += np.bincount(bins, minlength=ECE_BINS)
         for b in range(ECE_BINS):
             self.bin_sums[b] += exact_sums(scores[bins == b], 0.0, _QUANTUM)[0]
