@@ -27,7 +27,7 @@ _NOISE = 3.0
 _SLACK = 1.25
 """… and a ratio that is never taken for noise, however few the windows."""
 _VARIANCE_NOISE = 5.0
-_DIGITS = 5
+_DIGITS = 4
 
 Numbers = list[float | None]
 

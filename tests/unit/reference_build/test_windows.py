@@ -82,11 +82,11 @@ def test_a_numbers_windows_score_against_the_other_rows_as_scipy_says(tmp_path: 
             cells = [np.searchsorted(feature.edges, side) for side in (window, rest)]
             location.append(stats.mannwhitneyu(*cells, use_continuity=False, method="asymptotic"))
             dispersion.append(stats.mood(*cells).statistic)
-        assert at(found.chi_square, i) == pytest.approx(moments(shape), rel=1e-4)
+        assert at(found.chi_square, i) == pytest.approx(moments(shape), rel=6e-4)
         z = [np.sign(r.statistic - len(w) * (len(rows) - len(w)) / 2) * stats.norm.isf(r.pvalue / 2)
              for r, (w, _) in zip(location, merged_hours(rows, name, scale), strict=True)]  # fmt: skip
-        assert at(found.location, i) == pytest.approx(moments(z), rel=1e-4, abs=1e-6)
-        assert at(found.dispersion, i) == pytest.approx(moments(dispersion), rel=1e-4, abs=1e-6)
+        assert at(found.location, i) == pytest.approx(moments(z), rel=6e-4, abs=1e-6)
+        assert at(found.dispersion, i) == pytest.approx(moments(dispersion), rel=6e-4, abs=1e-6)
         assert found.windows[i] == len(z)
         assert found.rows[i] == 200 * scale
 
@@ -106,7 +106,7 @@ def test_a_categorys_windows_score_on_the_cells_that_expect_enough_rows(tmp_path
         for window, others in merged_hours(rows, "place", scale):
             table = [[np.isin(side, group).sum() for group in groups] for side in (window, others)]
             scores.append(stats.chi2_contingency(np.array(table), correction=False).statistic)
-        assert at(found.chi_square, i) == pytest.approx(moments(scores), rel=1e-4)
+        assert at(found.chi_square, i) == pytest.approx(moments(scores), rel=6e-4)
         assert found.dof[i] == len(groups) - 1
     assert found.dof[:2] == [3, 4]
 
@@ -172,7 +172,7 @@ def test_of_too_many_windows_the_newest_are_kept_whatever_the_order(tmp_path: Pa
         cells = [np.searchsorted(feature.edges, side) for side in (window, rest)]
         scores.append(stats.mood(*cells).statistic)
     assert found.features["x"].dispersion is not None
-    assert at(found.features["x"].dispersion, 0) == pytest.approx(moments(scores), rel=1e-4, abs=1e-6)
+    assert at(found.features["x"].dispersion, 0) == pytest.approx(moments(scores), rel=6e-4, abs=1e-6)
 
 
 def test_hours_without_rows_are_no_windows_and_small_ones_wait_for_a_larger_scale(tmp_path: Path) -> None:
