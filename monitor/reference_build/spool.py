@@ -99,7 +99,8 @@ class Spool:
     def successors(self, values: Float) -> Float:
         """Return the smallest value above each of some distinct, increasing values of the column; inf where there is none."""
         if self._sorted is not None:
-            return np.append(self._sorted, np.inf)[np.searchsorted(self._sorted, values, "right")]
+            place = np.searchsorted(self._sorted, values, "right")
+            return np.where(place < self.n, self._sorted[np.minimum(place, self.n - 1)], np.inf)
         if not len(values):
             return values
         above = np.append(values[1:], np.inf)
