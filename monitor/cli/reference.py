@@ -1,7 +1,8 @@
-"""`monitor reference infer|build|publish|show`."""
+"""`monitor reference infer|build|publish|show|diff`."""
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -9,21 +10,24 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import msgspec
 import typer
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
 from monitor.cli.console import DEFAULT_CONFIG, ERR, ConfigPath, data, say
-from monitor.config import Config, load_config
+from monitor.cli.reference_tables import print_diff, print_reference
+from monitor.config import Config, duration_ms, load_config
+from monitor.distances import DISTANCES
 from monitor.errors import InputError
 from monitor.files import ColumnOptions
-from monitor.layout import NumberFeature, kind_of
 from monitor.reference import Reference
 
 if TYPE_CHECKING:
     from monitor.reference_build import FeatureOptions
 
 reference = typer.Typer(help="Record a model's state before deployment.", no_args_is_help=True)
+
+SHOWN_DISTANCES = ("psi", "js")
 
 Column = Annotated[str | None, typer.Option(help="Name of the column.", show_default=False)]
 
@@ -87,6 +91,11 @@ def build(
     id_column: Column = None,
     exclude: Excluded = None,
     time_unit: Unit = "ms",
+    window: Annotated[
+        str | None,
+        typer.Option(help="Of so long windows it learns the scatter; left out: the model's shortest.", show_default=False),
+    ] = None,
+    positive_class: Annotated[str | None, typer.Option(help="Of two classes, for AUC and the like.", show_default=False)] = None,
 ) -> None:
     """Build a reference from a file of rows: `monitor reference build train.csv --model credit --model-version 7`."""
     from monitor.bootstrap import build_hash_key  # noqa: PLC0415
@@ -118,9 +127,11 @@ def build(
             hash_key=build_hash_key(found),
             segments=segments,
             max_segments=settings.max_segments,
+            window_ms=_window_ms(found, model, window),
+            positive_class=positive_class,
         )
     _write(output, made.to_bytes())
-    _print(made)
+    print_reference(made)
     say(f"wrote {output}, {output.stat().st_size:,} bytes")
     data(made.sha256)
 
@@ -173,30 +184,72 @@ def infer(
     )
 
 
-def _print(made: Reference) -> None:
-    table = Table(title=f"{made.model} {made.version}: {made.record.rows:,} rows", title_justify="left")
-    for name in ("feature", "kind", "rows", "missing", "mean", "std", "from", "to"):
-        table.add_column(name, justify="left" if name in ("feature", "kind") else "right")
-    for feature in made.layout.features:
-        s = made.profile.summary(feature.name)
-        if isinstance(feature, NumberFeature):
-            facts = [f"{v:.6g}" for v in (s.mean or 0.0, s.std or 0.0, feature.minimum, feature.maximum)]
-            table.add_row(feature.name, kind_of(feature), f"{s.n:,}", f"{s.missing:,}", *facts)
-        else:
-            values = f"{len(feature.values)} values" + (f" + {len(feature.other)} other" if feature.other else "")
-            values = "any value" if feature.is_open else values
-            table.add_row(feature.name, kind_of(feature), f"{s.n:,}", f"{s.missing:,}", "", "", values, "")
-    ERR.print(table)
-    for warning in made.record.warnings:
-        say(f"warning: {warning}")
+def _window_ms(config: Config, model: str, window: str | None) -> int:
+    """Return the length that the user names, or of the model's shortest tumbling window; of its shortest, where none tumbles."""
+    if window is not None:
+        try:
+            size_ms = duration_ms(window)
+        except ValueError as error:
+            raise InputError(f"--window: {error}") from error
+        if size_ms <= 0:
+            raise InputError(f"--window {window}: a window must be longer than 0")
+        return size_ms
+    specs = [w.spec for w in config.models.get(model, config.defaults).windows]
+    return min(s.size_ms for s in [s for s in specs if s.kind == "tumbling"] or specs)
 
 
 @reference.command()
 def show(file: Annotated[Path, typer.Argument(help="A reference file.")]) -> None:
     """Print what a reference holds."""
     made = read_reference(file)
-    _print(made)
+    print_reference(made)
     data(made.sha256)
+
+
+@reference.command()
+def diff(
+    a: Annotated[Path, typer.Argument(help="A reference file.")],
+    b: Annotated[Path, typer.Argument(help="The one to be seen from it.")],
+    config: ConfigPath = DEFAULT_CONFIG,
+    fail_on: Annotated[
+        list[str] | None,
+        typer.Option(help="Exit 1 if a distance of any feature is larger, such as psi>0.2; repeatable.", show_default=False),
+    ] = None,
+) -> None:
+    """Compare two references: a table on stderr, JSON on stdout: `monitor reference diff old.json new.json --fail-on 'psi>0.2'`."""
+    from monitor.bootstrap import build_hash_key  # noqa: PLC0415
+    from monitor.reference_diff import difference  # noqa: PLC0415
+
+    limits = [_limit(text) for text in fail_on or ()]
+    key = build_hash_key(optional_config(config))
+    found = difference(read_reference(a).with_key(key), read_reference(b).with_key(key))
+    print_diff(found, tuple(dict.fromkeys([*SHOWN_DISTANCES, *(name for name, _ in limits)])))
+    data(msgspec.json.encode(found))
+    beyond = [
+        f"{feature}: {name} {f.distances[name]:.4g} > {limit:g}"
+        for feature, f in found.features.items()
+        for name, limit in limits
+        if f.distances.get(name, 0.0) > limit
+    ]
+    for line in beyond:
+        say(line)
+    if beyond:
+        raise typer.Exit(1)
+
+
+def _limit(text: str) -> tuple[str, float]:
+    """Return (distance, value) of `psi>0.2`."""
+    name, sign, value = text.partition(">")
+    known = [distance.name for distance in DISTANCES]
+    if name.strip() not in known:
+        raise InputError(f"--fail-on {text}: {name.strip()!r} is no distance; it is one of {', '.join(known)}, such as psi>0.2")
+    try:
+        limit = float(value)
+    except ValueError:
+        limit = math.nan
+    if not sign or math.isnan(limit):
+        raise InputError(f"--fail-on {text}: a distance, > and a number are expected, such as psi>0.2")
+    return name.strip(), limit
 
 
 def read_reference(file: Path) -> Reference:

@@ -1,4 +1,4 @@
-"""A reference from a file: kinds, edges and dictionaries in a first pass, counts in a last; memory bounded, no raw rows kept."""
+"""A reference from a file: kinds, edges and dictionaries in a first pass, then counts, then windows; memory bounded, no raw rows kept."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from msgspec import structs
 
+from monitor.calibration import Calibration
 from monitor.columns import Special
 from monitor.errors import InputError
 from monitor.events import DEFAULT_VERSION
@@ -40,8 +41,11 @@ from monitor.reference_build.gather import Categories, Gathered, Given, Numbers
 from monitor.reference_build.groups import filled, views_of
 from monitor.reference_build.kinds import NOTHING_SAID, NUMBERS, FeatureOptions, Inferred, LeftOut, check_kind
 from monitor.reference_build.numbers import number_feature
+from monitor.reference_build.performance import Found, Performance, counts_of, kind_of, performance_of
 from monitor.reference_build.rows import column_batch
 from monitor.reference_build.segments import SegmentCounts, SegmentOptions
+from monitor.reference_build.windows import WindowCounts
+from monitor.windows import NEVER_MS
 
 __all__ = [
     "FeatureOptions",
@@ -65,9 +69,12 @@ def build_reference(  # noqa: PLR0913 - what a user gives on one command line
     columns: ColumnOptions,
     feature_options: Mapping[str, FeatureOptions] | None = None,
     progress: Callable[[int], None] | None = None,
+    *,
     hash_key: HashKey = NO_KEY,
     segments: Sequence[SegmentOptions] = (),
     max_segments: int = 50,
+    window_ms: int | None = None,
+    positive_class: str | None = None,
 ) -> Reference:
     """Return the reference of a file's rows; the same bytes for any order of the rows.
 
@@ -75,9 +82,11 @@ def build_reference(  # noqa: PLR0913 - what a user gives on one command line
     objects and bytes; without one: what `pii: drop` names. Where a file says which model and version a row is of, only rows of these
     are taken.
 
-    progress: called with the rows of every batch, twice for every row; once more where features of richer kinds are among them, and
-    again where texts are. Memory: one batch, the largest numeric column or `spool.SORT_BYTES`, up to `gather.MAX_TEXT` characters per
-    category, and 16 MiB per text; 8 bytes per number on disk (TMPDIR) while it runs. hash_key: of values beyond the dictionaries.
+    progress: called with the rows of every batch of every pass: two, one more where features of richer kinds are among them, another
+    where texts are, and one for windows. window_ms: length of the model's windows; where the file has times, its rows are cut into such
+    to see how far windows scatter. positive_class: of two, where labels are classes. hash_key: of values beyond the dictionaries.
+    Memory: one batch, the largest numeric column or `spool.SORT_BYTES`, up to `gather.MAX_TEXT` characters per category, 16 MiB per
+    text, and `windows.MAX_BYTES`; 8 bytes per number on disk (TMPDIR) while it runs.
     Raises InputError, with a sentence that says what to do.
     """
     build = _opened(path, columns, feature_options, model, version, progress)
@@ -85,8 +94,10 @@ def build_reference(  # noqa: PLR0913 - what a user gives on one command line
     with tempfile.TemporaryDirectory(prefix="monitor-") as folder:
         build.gather(Path(folder))
         layout = build.layout(Path(folder), max_segments)
-    profile = build.count(layout)
+    performance = performance_of(build.found(layout), positive_class)
+    profile = build.count(layout, performance)
     build.warn_of_values(profile)
+    calibration = build.calibration(profile, window_ms)
     return Reference.build(
         model,
         version,
@@ -94,6 +105,8 @@ def build_reference(  # noqa: PLR0913 - what a user gives on one command line
         labels=dict(sorted(build.labels.items())),
         time_range_ms=build.time_range_ms,
         warnings=sorted(build.warnings),
+        calibration=calibration,
+        performance=performance.result(),
     )
 
 
@@ -171,6 +184,7 @@ class _Build:
     segments: SegmentCounts = field(default_factory=lambda: SegmentCounts(()))
     warnings: list[str] = field(default_factory=list)
     labels: Counter[str] = field(default_factory=Counter)
+    label_kind: str | None = None
     time_range_ms: tuple[int, int] | None = None
     rows: int = 0
     missing: Counter[str] = field(default_factory=Counter)
@@ -204,8 +218,8 @@ class _Build:
             for name, gathered in self.gathered.items():
                 gathered.add(batch.arrays[name])
                 self.missing[name] += _n_missing(batch, name)
-            if role("label") in batch.arrays and len(self.labels) <= MAX_LABELS:
-                self.labels.update(canonical(v) for v in batch.arrays[role("label")].to_pylist() if v is not None)
+            if role("label") in batch.arrays:
+                self._take_labels(batch.arrays[role("label")])
             if role("time") in batch.arrays:
                 self._take_times(batch)
             self.segments.add(batch)
@@ -260,11 +274,24 @@ class _Build:
     def _options_of(self, name: str) -> FeatureOptions:
         return self.options.get(name) or self.options.get(self.table.features[name]) or NOTHING_SAID
 
-    def _take_times(self, batch: Columns) -> None:
+    def _take_labels(self, column: Any) -> None:
+        self.label_kind = kind_of(column) or self.label_kind
+        if len(self.labels) <= MAX_LABELS:
+            self.labels.update(counts_of(column))
+
+    def found(self, layout: Layout) -> Found:
+        """Return what the first pass found about labels and outputs."""
+        names = self.table.features
+        return Found(layout, PREDICTION in names, SCORE in names, self.labels, self.label_kind)
+
+    def _times(self, batch: Columns) -> Any:
         try:
-            found = pc.min_max(times_ms(batch.arrays[role("time")], self.columns.time_unit)).as_py()
+            return times_ms(batch.arrays[role("time")], self.columns.time_unit)
         except InputError as error:
             raise InputError(f"{self.table.path}: column {self.table.roles['time']!r}: {error}") from error
+
+    def _take_times(self, batch: Columns) -> None:
+        found = pc.min_max(self._times(batch)).as_py()
         if found["min"] is not None:
             low, high = self.time_range_ms or (found["min"], found["max"])
             self.time_range_ms = min(low, found["min"]), max(high, found["max"])
@@ -348,14 +375,29 @@ class _Build:
             return None
         return self._options_of(name).unit or gathered.unit(f"{self.table.path}: column {self.table.column(name)!r}")
 
-    def count(self, layout: Layout) -> Profile:
-        """Return the counts of all rows."""
+    def count(self, layout: Layout, performance: Performance) -> Profile:
+        """Return the counts of all rows; outputs and labels are summed up on the way."""
         profile = Profile(layout)
         for batch in self._batches():
             profile.update(column_batch(batch, layout, self.columns.time_unit))
+            performance.add(batch)
         for outside in profile.outside:
             outside.forget_order()
         return profile
+
+    def calibration(self, profile: Profile, window_ms: int | None) -> Calibration:
+        """Return how the file's windows scatter, where it has times; reads the rows again."""
+        if self.time_range_ms is None or window_ms is None:
+            return Calibration(
+                unknown="no time column" if "time" not in self.table.roles else "no time, or no length of a window"
+            )
+        windows = WindowCounts(profile, window_ms)
+        for batch in self._batches():
+            times = self._times(batch).fill_null(NEVER_MS).to_numpy(zero_copy_only=False)
+            windows.add(column_batch(batch, profile.layout, self.columns.time_unit), times)
+        calibration, warnings = windows.calibration()
+        self.warnings += warnings
+        return calibration
 
     def warn_of_values(self, profile: Profile) -> None:
         """Say where a producer of JSON could not send what the file holds, and where values are not what they were said to be."""

@@ -94,10 +94,13 @@ def test_counts_and_edges_agree_with_numpy(parquet: Path) -> None:
     feature = made.layout.features[made.layout.index["income"]]
     assert isinstance(feature, NumberFeature)
     assert feature.reported == tuple(np.quantile(income, np.arange(1, 10) / 10, method="inverted_cdf"))
-    assert set(np.quantile(income, np.arange(1, 128) / 128, method="inverted_cdf")) <= set(feature.edges)
+    up_to = {int((income <= edge).sum()) for edge in feature.edges}
     tails = [1 / part for part in (256, 512, 1024, 2048) if part <= len(income)]
     assert len(tails) >= 3
-    assert set(np.quantile(income, [*tails, *(1 - share for share in tails)], method="inverted_cdf")) <= set(feature.edges)
+    shares = [*(np.arange(1, 128) / 128), *tails, *(1 - share for share in tails)]
+    quantiles = np.quantile(income, shares, method="inverted_cdf")
+    assert {int((income <= quantile).sum()) for quantile in quantiles} <= up_to
+    assert np.median([len(repr(edge)) for edge in feature.edges if income.min() < edge < income.max()]) < 9
 
 
 def test_an_atom_has_a_cell_of_its_own(parquet: Path) -> None:
@@ -401,6 +404,6 @@ def test_sixteen_tail_cells_a_side_double_in_width(tmp_path: Path, values: np.nd
     below = [edge for edge in feature.edges if edge < np.nextafter(low, -np.inf)]
     assert len(above) == len(below) == 16
     expected = [spread * 2.0**k for k in range(-6, 10)]
-    assert [edge - high for edge in above] == pytest.approx(expected, rel=1e-3)
-    assert [low - edge for edge in reversed(below)] == pytest.approx(expected, rel=1e-3)
+    assert [edge - high for edge in above] == pytest.approx(expected, rel=0.05)
+    assert [low - edge for edge in reversed(below)] == pytest.approx(expected, rel=0.05)
     assert all(b > a for a, b in itertools.pairwise(feature.edges))
