@@ -43,8 +43,9 @@ def w1(sides: FineSides) -> Float:
     loss, loss_slope = _ramp(p, first, middle)
     gap = np.abs(at_start[..., np.newaxis] + gain - loss)
     half = np.abs(gain_slope - loss_slope) * length / 2  # the gap at a piece's ends is gap ± half
-    crossing = (gap * gap + half * half) / np.where(half > 0, 2 * half, 1.0)
-    area = (length * np.where(gap >= half, gap, crossing)).sum(axis=(-2, -1))
+    is_crossed = gap < half
+    crossing = (gap * gap + half * half) / np.where(is_crossed, 2 * half, 1.0)
+    area = (length * np.where(is_crossed, crossing, gap)).sum(axis=(-2, -1))
     with np.errstate(over="ignore"):
         return np.asarray(np.minimum(np.ldexp(area, exponent[..., 0]), _LARGEST))
 
