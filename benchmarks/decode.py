@@ -24,6 +24,8 @@ from monitor.profiles import Profile
 FETCH = 500
 FOLD = 1_000
 ROUNDS = 7
+DELAY_MS = 20
+PARTS = ("decode", "columns", "update", "stream", "loads")
 
 CASES = {
     "one model": Mix(),
@@ -32,28 +34,31 @@ CASES = {
     "1 % of a wrong type": Mix(wrong_type=0.01),
     "1 % malformed": Mix(malformed=0.01),
     "all of a wrong type": Mix(wrong_type=1.0),
+    "all fields": Mix(all_fields=True),
 }
 
 
 def main(n: int = 20_000) -> None:
     """Print µs per event, the best of some rounds of each part."""
     layout = events.layout()
-    print(f"{'':<20}{'decode':>8}{'columns':>9}{'update':>8}{'sum':>7}{'orjson.loads':>14}{'ratio':>7}   µs per event")
+    print(
+        f"{'':<20}{'decode':>8}{'columns':>9}{'update':>8}{'stream':>8}{'sum':>7}{'orjson.loads':>14}{'ratio':>7}   µs per event"
+    )
     for name, mix in CASES.items():
         records = [StoredRecord(i, events.START_MS + i, value) for i, value in enumerate(events.events(n, mix))]
         format_ = NativeFormat()
-        best = dict.fromkeys(("decode", "columns", "update", "loads"), float("inf"))
+        best = dict.fromkeys(PARTS, float("inf"))
         for _ in range(ROUNDS):
             for part, seconds in one_round(format_, records, layout).items():
                 best[part] = min(best[part], seconds / n * 1e6)
-        total = best["decode"] + best["columns"] + best["update"]
-        figures = f"{best['decode']:>8.2f}{best['columns']:>9.2f}{best['update']:>8.2f}{total:>7.2f}"
+        total = sum(best.values()) - best["loads"]
+        figures = f"{best['decode']:>8.2f}{best['columns']:>9.2f}{best['update']:>8.2f}{best['stream']:>8.2f}{total:>7.2f}"
         print(f"{name:<20}{figures}{best['loads']:>14.2f}{total / best['loads']:>7.2f}")
 
 
 def one_round(format_: NativeFormat, records: list[StoredRecord], layout: Any) -> dict[str, float]:
     """Return seconds by part; rows are folded at `FOLD` per model, as a worker does."""
-    spent = dict.fromkeys(("decode", "columns", "update", "loads"), 0.0)
+    spent = dict.fromkeys(PARTS, 0.0)
 
     def timed(part: str, call: Callable[[], Any]) -> Any:
         start = time.perf_counter()
@@ -61,7 +66,7 @@ def one_round(format_: NativeFormat, records: list[StoredRecord], layout: Any) -
         spent[part] += time.perf_counter() - start
         return found
 
-    profile = Profile(layout)
+    profile, times = Profile(layout), np.arange(len(records)) + events.START_MS
     waiting: dict[tuple[str, str], list[tuple[int, object]]] = {}
     for first in range(0, len(records), FETCH):
         fetch = records[first : first + FETCH]
@@ -74,6 +79,8 @@ def one_round(format_: NativeFormat, records: list[StoredRecord], layout: Any) -
                 offsets, payloads = np.array([o for o, _ in rows], np.int64), [p for _, p in rows]
                 columns = timed("columns", lambda p=payloads, o=offsets: format_.columns(layout, p, o))
                 timed("update", lambda c=columns: profile.update(c))
+                marks = (times[offsets], times[offsets] + DELAY_MS, np.maximum.accumulate(times[offsets]))
+                timed("stream", lambda c=columns, m=marks: profile.stream.add_rows(c.envelope, *m))
                 rows.clear()
     return spent
 

@@ -32,13 +32,14 @@ MALFORMED = (b"", b"\xff", b"{", b"[]", b"{}", b'{"model": "credit-0", "time": "
 class Mix:
     """What events look like: how many models in random order, and which shares are out of the ordinary.
 
-    null: of values. wrong_type: of events, one number a text. malformed: of events.
+    null: of values. wrong_type: of events, one number a text. malformed: of events. all_fields: also those that say where it comes from.
     """
 
     models: int = 1
     null: float = 0.0
     wrong_type: float = 0.0
     malformed: float = 0.0
+    all_fields: bool = False
 
 
 def events(n: int, mix: Mix, seed: int = 1) -> Iterator[bytes]:
@@ -58,6 +59,8 @@ def events(n: int, mix: Mix, seed: int = 1) -> Iterator[bytes]:
             "score": round(rng.random(), 4),
             "latency_ms": 12.5,
         }
+        if mix.all_fields:
+            event |= {"schema": "s-3", "producer": f"host-{i % 8}", "status": "ok", "sample_rate": 0.25}
         yield rng.choice(MALFORMED) if rng.random() < mix.malformed else orjson.dumps(event)
 
 

@@ -13,7 +13,7 @@ import orjson
 
 from monitor.findings import ClosedWindow, Compared, Evidence, Finding
 from monitor.incidents import Transition
-from monitor.layout import OTHER, NumberFeature
+from monitor.layout import OTHER, NumberFeature, ViewName
 from monitor.segments import ALL
 from monitor.sides import Sides
 
@@ -72,6 +72,8 @@ class AlertData(msgspec.Struct, kw_only=True):
     check: str
     feature: str | None
     """null: the model as a whole."""
+    view: ViewName | None
+    """What is counted of the feature (the length of a text, for one); null: its value itself."""
     value: float
     threshold: float
     """The rule's."""
@@ -113,7 +115,7 @@ class Alert(msgspec.Struct, kw_only=True):
     time: str
     """The window's end."""
     subject: str
-    """feature/{name}, or model"""
+    """feature/{name}, feature/{name}#{view}, or model"""
     datacontenttype: Literal["application/json"] = "application/json"
     data: AlertData
 
@@ -163,6 +165,7 @@ def alert_record(evidences: Mapping[str, Evidence], transition: Transition, poli
 def _data(evidence: Evidence, transition: Transition, policy_sha256: str) -> AlertData:
     closed, finding = evidence.closed, transition.finding
     measurement, reference = finding.measurement, evidence.closed.reference
+    feature, view = evidence.source_view(measurement.feature)
     return AlertData(
         status=transition.status,
         severity=finding.severity,
@@ -170,7 +173,8 @@ def _data(evidence: Evidence, transition: Transition, policy_sha256: str) -> Ale
         version=closed.version,
         segment=measurement.segment,
         check=measurement.check,
-        feature=measurement.feature or None,
+        feature=feature,
+        view=view,
         value=measurement.value,
         threshold=finding.threshold,
         critical_value=measurement.critical_value,

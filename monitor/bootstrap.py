@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import msgspec
 
+from monitor.cells import FeatureOptions
 from monitor.config import Config, ModelConfig, trail_ms
 from monitor.errors import ConfigError
 from monitor.formats import FORMATS, Format
 from monitor.hash_key import MIN_CHARACTERS, NO_KEY, HashKey
-from monitor.learning import Choice
 from monitor.pipeline import Pipeline
 from monitor.policy import DEFAULT_RULES, Rule, RuleSet
 from monitor.reference import Reference, References
@@ -94,9 +94,8 @@ def _learning(model: ModelConfig) -> LearningSettings:
         min_windows=model.learning.windows,
         keep_texts=model.learning.texts,
         left_out=frozenset(name for name, feature in model.features.items() if feature.pii == "drop"),
-        choices={
-            name: Choice(feature.kind, feature.max_categories, feature.keep_values) for name, feature in model.features.items()
-        },
+        hashed=frozenset(name for name, feature in model.features.items() if feature.pii == "hash"),
+        options={name: FeatureOptions(**feature.model_dump()) for name, feature in model.features.items()},
     )
 
 

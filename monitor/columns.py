@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, IntEnum
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -46,21 +47,29 @@ class NoValue(Enum):
     __hash__ = object.__hash__  # every row is looked up; Enum's own hash is Python
 
 
+class Names(NamedTuple):
+    """A column of names: the different ones, and for each row the place of its own among them. None: a row without one."""
+
+    distinct: Sequence[str | None]
+    codes: Int | None
+    """(n,); None where all rows have the first"""
+
+
 @dataclass(slots=True)
 class Envelope:
     """What `n` events say beside model, time and features; nothing of it is required.
 
     ids: of the events that have one, UTF-8. sample_rates: likewise, each in (0, 1], shape (k,) float64.
-    schemas, producers, statuses: n values each, None where an event has none; the whole is None where no event has any of these fields.
+    schemas, producers, statuses: of every event; None where no event has one.
     wrong_type: rows by name of a field that was there and could not be used.
     """
 
     ids: Sequence[bytes]
     sample_rates: Float
     wrong_type: dict[str, int]
-    schemas: Sequence[str | None] | None = None
-    producers: Sequence[str | None] | None = None
-    statuses: Sequence[str | None] | None = None
+    schemas: Names | None = None
+    producers: Names | None = None
+    statuses: Names | None = None
 
 
 @dataclass(slots=True)
@@ -113,6 +122,25 @@ class DecodedBatch:
     """(offset, model)"""
     rejections: list[tuple[int, Rejection]]
     """(offset, why)"""
+
+
+class _Places(dict[Any, int]):
+    """Value → its place in the order of appearance."""
+
+    def __missing__(self, value: Any) -> int:
+        self[value] = place = len(self)
+        return place
+
+
+def names_of(values: Sequence[Any]) -> Names:
+    """Return a column of hashable values as names, whatever they are.
+
+    >>> names_of(["a", None, "a"]).distinct, names_of(["a", "a"]).codes
+    (['a', None], None)
+    """
+    places = _Places()
+    codes = np.fromiter(map(places.__getitem__, values), np.int64, len(values))
+    return Names(list(places), None if len(places) == 1 else codes)
 
 
 def specials_of(numbers: Float) -> Codes | None:

@@ -23,6 +23,7 @@ from monitor.distances.psi import EPS
 from monitor.errors import ConfigError, InputError
 from monitor.events import NAME_PATTERN
 from monitor.formats import FORMATS
+from monitor.layout import AskedKind
 from monitor.policy import CHECKS, DEFAULT_RULES, SEVERITIES, Severity
 from monitor.segments import FALSE, OTHER, TRUE, Key, parse_key
 from monitor.windows import WindowSpec, pane_size_ms
@@ -172,15 +173,52 @@ class WindowConfig(_Node):
         return WindowSpec(self.size, self.size if self.step is None else self.step)
 
 
+_KINDS = (
+    "number: integer or real, as its values are",
+    "integer: a fractional value is counted as never seen",
+    "real",
+    "boolean: true and false",
+    "category: a dictionary of values",
+    "identifier: nearly every value is new; its length",
+    "text: length, alphabet, share of words that the reference does not know",
+    "timestamp: age when the event happened",
+    "list: length",
+)
+
+
 class FeatureConfig(_Node):
     """What is known of a feature, over what is inferred."""
 
-    pii: Literal["none", "drop"] = Field("none", description="drop: leave the feature out of the reference and of everything")
-    kind: Literal["number", "category"] | None = Field(None, description="number or category")
+    kind: AskedKind | None = Field(None, description="; ".join(_KINDS))
     max_categories: int = Field(200, ge=2, le=10_000, description="size of the dictionary")
     keep_values: bool = Field(
         False, description="name new values in results and alerts, not only their hashes; from `reference build`, or learning, on"
     )
+    max_missing_ratio: float | None = Field(None, ge=0, le=1, description="the share of missing values that is still normal")
+    minimum: float | None = Field(
+        None, description="of a number: the range begins here, or at the smallest value of the reference"
+    )
+    maximum: float | None = Field(None, description="of a number: the range ends here, or at the largest value of the reference")
+    unit: Literal["s", "ms", "us", "ns"] | None = Field(None, description="of a timestamp's numbers: s, ms, us or ns")
+    pii: Literal["none", "drop", "hash"] = Field(
+        "none",
+        description="drop: leave the feature out of everything; hash: keep a hash in place of each value of the dictionary",
+    )
+
+    @model_validator(mode="after")
+    def _fits(self) -> FeatureConfig:
+        is_number = self.kind in (None, "number", "integer", "real")
+        if not is_number and (self.minimum is not None or self.maximum is not None):
+            raise ValueError(f"minimum and maximum are of numbers, and the kind is {self.kind}")
+        if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:
+            raise ValueError("minimum must not be above maximum")
+        if self.unit is not None and self.kind != "timestamp":
+            raise ValueError("unit is of a timestamp's numbers; add kind: timestamp")
+        if self.pii == "hash" and self.kind not in (None, "category", "identifier", "text"):
+            raise ValueError(f"pii: hash is for texts and categories, and the kind is {self.kind}; pii: drop leaves it out")
+        if self.pii != "none" and self.keep_values:
+            raise ValueError(f"keep_values names values that pii: {self.pii} is to hide")
+        return self
 
 
 class SegmentConfig(_Node):
@@ -236,7 +274,7 @@ class LearningConfig(_Node):
     enabled: bool = Field(True, description="false: rows of a model without a reference are counted, nothing else")
     rows: int = Field(5_000, ge=1, description="at least so many rows …")
     windows: int = Field(24, ge=1, description="… of at least so many windows, the shortest ones, those under alarm left out")
-    texts: bool = Field(True, description="false: values of categories are kept as hashes only, and cannot be told apart later")
+    texts: bool = Field(True, description="false: values of categories are kept as hashes only")
 
 
 class ModelConfig(_Node):

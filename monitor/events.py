@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from enum import StrEnum
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
@@ -18,7 +18,7 @@ Name = Annotated[str, msgspec.Meta(pattern=NAME_PATTERN)]
 DEFAULT_VERSION = "1"
 """The version of an event that names none."""
 
-FeatureValue = float | int | str | bool | None
+FeatureValue = float | int | str | bool | list[Any] | None
 Outcome = str | int | float | bool
 
 
@@ -39,7 +39,8 @@ class Prediction(msgspec.Struct, kw_only=True, forbid_unknown_fields=False):
     time: int
     """Event time; epoch milliseconds unless the source declares another unit."""
     features: dict[str, FeatureValue]
-    """Inputs by name; null is a missing value, and so is a name left out. For a number, "NaN", "Infinity" and "-Infinity" are what they say."""
+    """Inputs by name; null is a missing value, and so is a name left out. A timestamp is ISO 8601 or a number. For a number, "NaN",
+    "Infinity" and "-Infinity" are what they say."""
     id: str | None = None
     """Prediction id, by which a label finds it later."""
     version: Name = DEFAULT_VERSION

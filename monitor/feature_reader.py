@@ -2,6 +2,7 @@
 
 A struct made for the layout reads them at once, null and absent apart. Where a feature has a wrong type the object is read value by
 value: that feature is marked, the others count. A feature that often has a wrong type is read as any type, and checked afterwards.
+What richer kinds are counted by is made of their values in `views`.
 """
 
 from __future__ import annotations
@@ -9,17 +10,30 @@ from __future__ import annotations
 import math
 import re
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
 from itertools import chain
 from typing import Any
 
 import msgspec
 import numpy as np
 
-from monitor.columns import Codes, ColumnBatch, Float, NoValue, Special
+from monitor.columns import ColumnBatch, Float, Int, NoValue
 from monitor.json_objects import FAILURES, fields_of
-from monitor.layout import Feature, Layout, NumberFeature, ValueType
-from monitor.reference import LATENCY, PREDICTION, SCORE
+from monitor.layout import Feature, Layout, NumberFeature, source_of
+from monitor.reference import CONFIDENCE, LATENCY, PREDICTION, SCORE, class_of
+from monitor.views import (
+    ABSENT,
+    WRONG_TYPE,
+    WireType,
+    category_view,
+    checked,
+    confidence,
+    number_view,
+    primary_features,
+    specials_of,
+    wire_type,
+)
 
 OUTPUTS = {PREDICTION: "prediction", SCORE: "score", LATENCY: "latency_ms"}
 """Names in a layout that stand for a field of the event itself."""
@@ -29,14 +43,31 @@ OFTEN = 32
 
 _ESCAPED = re.compile(r'["\\\x00-\x1f]')
 
-# JSON has no infinities, so that they can stand for what is no number; null becomes NaN by itself.
-_ABSENT = math.inf
-_WRONG_TYPE = -math.inf
-
 _decode_number = msgspec.json.Decoder(float | None).decode
-_category_types: dict[ValueType, Any] = {"string": str | None, "number": int | float | None, "boolean": bool | None}
-_decode_category = {kind: msgspec.json.Decoder(wanted).decode for kind, wanted in _category_types.items()}
-_python_types: dict[ValueType, tuple[type, ...]] = {"string": (str,), "number": (int, float), "boolean": (bool,)}
+_decode_list = msgspec.json.Decoder(list[msgspec.Raw] | None).decode
+_decode_scores = msgspec.json.Decoder(dict[str, float | None] | None).decode
+_types: dict[WireType, Any] = {
+    "string": str | None,
+    "number": int | float | None,
+    "boolean": bool | None,
+    "list": msgspec.Raw,  # counted afterwards; its elements are never made
+}
+_decode_value: dict[WireType, Callable[[msgspec.Raw], Any]] = {
+    kind: msgspec.json.Decoder(wanted).decode for kind, wanted in _types.items() if kind != "list"
+}
+_decode_value["list"] = lambda raw: raw
+
+
+class _Scored(msgspec.Struct, gc=False):
+    scores: msgspec.Raw = msgspec.Raw()
+
+
+_decode_scored = msgspec.json.Decoder(_Scored).decode
+
+
+def is_output(name: str) -> bool:
+    """Whether a name in a layout stands for something of the event that is not among its features."""
+    return name in OUTPUTS or name == CONFIDENCE or class_of(name) is not None
 
 
 class FeatureReader:
@@ -50,7 +81,8 @@ class FeatureReader:
     """
 
     def __init__(self, layout: Layout, order: Iterable[str] = (), lenient: frozenset[str] = frozenset()) -> None:
-        features = {feature.name: feature for feature in layout.features if feature.name not in OUTPUTS}
+        self.sources = primary_features(layout)
+        features = {name: feature for name, feature in self.sources.items() if not is_output(name)}
         self.order = [name for name in dict.fromkeys((*order, *features)) if name in features]
         self.layout = layout
         self.names = frozenset(features)
@@ -60,12 +92,15 @@ class FeatureReader:
         self._wrong = [0] * len(self.order)
         self.struct: Any = msgspec.defstruct(
             "Features",
-            [(f"f{i}", Any if f.name in lenient else _type_of(f), _absent(f)) for i, f in enumerate(self._features)],
+            [
+                (f"f{i}", Any if name in lenient else _type_of(feature), _absent(feature))
+                for i, (name, feature) in enumerate(zip(self.order, self._features, strict=True))
+            ],
             rename={f"f{i}": name for i, name in enumerate(self.order)} if self.can_decode else None,
             gc=False,
         )
         self._decode = msgspec.json.Decoder(self.struct).decode
-        self._place = {name: i for i, name in enumerate(self.order)}
+        self.place = {name: i for i, name in enumerate(self.order)}
 
     def read(self, features: msgspec.Raw) -> Any:
         """Return a row of an object that was parsed before."""
@@ -82,12 +117,10 @@ class FeatureReader:
         if raw is None:
             return _absent(feature)
         try:
-            if isinstance(feature, NumberFeature):
-                return _decode_number(raw)
-            return _decode_category[feature.value_type](raw)
+            return _decode_number(raw) if _is_plain_number(feature) else _decode_value[wire_type(feature)](raw)
         except FAILURES:
             self._wrong[place] += 1
-            return _WRONG_TYPE if isinstance(feature, NumberFeature) else NoValue.WRONG_TYPE
+            return WRONG_TYPE if _is_plain_number(feature) else NoValue.WRONG_TYPE
 
     def adapted(self) -> FeatureReader:
         """Return the reader to go on with: one that takes any type of the features that were often of a wrong one."""
@@ -96,33 +129,117 @@ class FeatureReader:
             return self
         return FeatureReader(self.layout, self.order, self.lenient | often)
 
-    def columns(self, rows: Sequence[Any], events: Sequence[Any]) -> ColumnBatch:
-        """Return rows as columns; `events` have the outputs as attributes: a value, None, UNSET or `NoValue.WRONG_TYPE`."""
-        flat = list(chain.from_iterable(map(msgspec.structs.astuple, rows)))
+    def columns(
+        self,
+        rows: Sequence[Any],
+        events: Sequence[Any],
+        *,
+        times_ms: Callable[[], Int] = lambda: np.zeros(0, np.int64),
+        records: Callable[[], Sequence[bytes]] = tuple,
+    ) -> ColumnBatch:
+        """Return rows as columns; `events` have the outputs as attributes: a value, None, UNSET or `NoValue.WRONG_TYPE`.
 
-        def column(name: str) -> tuple[list[Any], bool]:
-            """A feature's values, and whether their types are known."""
-            if name in OUTPUTS:
-                return [getattr(event, OUTPUTS[name]) for event in events], False
-            return flat[self._place[name] :: len(self.order)], name not in self.lenient
-
+        times_ms: the events' times; asked for where the layout has a timestamp. records: their bytes; for scores by class.
+        """
+        batch = _Batch(self, rows, events, records)
         numbers = np.empty((len(self.layout.numbers), len(rows)), np.float64)
         for row, (_, number) in enumerate(self.layout.numbers):
-            values, is_typed = column(number.name)
-            numbers[row] = _floats(values if is_typed else list(map(_as_number, values)))
-        categories = []
+            if number.view is None:
+                values, is_typed = batch.column(source_of(number))
+                numbers[row] = _floats(values if is_typed else list(map(_as_number, values)))
+            else:
+                numbers[row] = number_view(number, batch.values(source_of(number)), times_ms)
+        categories: list[Sequence[object]] = []
         for _, category in self.layout.categories:
-            values, is_typed = column(category.name)
-            categories.append(values if is_typed else [_as_category(value, category.value_type) for value in values])
-        return ColumnBatch(len(rows), numbers, _specials(numbers), categories)
+            name = source_of(category)
+            if category.view is None:
+                values, is_typed = batch.column(name)
+                categories.append(values if is_typed else [checked(value, category.value_type) for value in values])
+            else:
+                categories.append(category_view(category, batch.values(name)))
+        return ColumnBatch(len(rows), numbers, specials_of(numbers), categories)
+
+
+class _Batch:
+    """The rows of one batch, a source at a time; what several columns need is made once."""
+
+    def __init__(
+        self, reader: FeatureReader, rows: Sequence[Any], events: Sequence[Any], records: Callable[[], Sequence[bytes]]
+    ) -> None:
+        self._reader = reader
+        self._flat = list(chain.from_iterable(map(msgspec.structs.astuple, rows)))
+        self._events = events
+        self._records = records
+        self._values: dict[str, Sequence[Any]] = {}
+
+    def column(self, name: str) -> tuple[Sequence[Any], bool]:
+        """Return a source's values, and whether their types are known."""
+        if name in OUTPUTS:
+            return [getattr(event, OUTPUTS[name]) for event in self._events], False
+        if is_output(name):
+            return self._scores(name), False
+        place = self._reader.place[name]
+        return self._flat[place :: len(self._reader.order)], name not in self._reader.lenient
+
+    def values(self, name: str) -> Sequence[Any]:
+        """Return a source's values for its views; of a list the length."""
+        if name not in self._values:
+            values, is_typed = self.column(name)
+            wanted = wire_type(self._reader.sources[name])
+            if wanted == "list":
+                values = list(map(_as_length, values))
+            elif not is_typed:
+                values = [checked(value, wanted) for value in values]
+            self._values[name] = values
+        return self._values[name]
+
+    def _scores(self, name: str) -> list[Any]:
+        label = class_of(name)
+        if label is None:
+            return [confidence(s, event.score) for s, event in zip(self._by_class, self._events, strict=True)]
+        return [scores.get(label, msgspec.UNSET) if isinstance(scores, Mapping) else scores for scores in self._by_class]
+
+    @cached_property
+    def _by_class(self) -> list[Any]:
+        """Per event its scores: class → number, None or `NoValue.WRONG_TYPE`; or None, UNSET or `NoValue.WRONG_TYPE` in their place."""
+        return list(map(scores_of, self._records()))
+
+
+def scores_of(record: bytes) -> Any:
+    """Return the scores by class of an event that was read before."""
+    try:
+        raw = _decode_scored(record.removeprefix(b"\xef\xbb\xbf")).scores
+    except FAILURES:
+        return NoValue.WRONG_TYPE
+    if not bytes(raw):
+        return msgspec.UNSET
+    try:
+        return _decode_scores(raw)
+    except FAILURES:
+        pass
+    try:
+        return {label: _number_or_wrong(value) for label, value in fields_of(raw).items()}
+    except FAILURES:
+        return NoValue.WRONG_TYPE
+
+
+def _number_or_wrong(raw: msgspec.Raw) -> Any:
+    try:
+        return _decode_number(raw)
+    except FAILURES:
+        return NoValue.WRONG_TYPE
+
+
+def _is_plain_number(feature: Feature) -> bool:
+    return isinstance(feature, NumberFeature) and feature.source_kind is None
 
 
 def _type_of(feature: Feature) -> Any:
-    return float | None if isinstance(feature, NumberFeature) else _category_types[feature.value_type]
+    return float | None if _is_plain_number(feature) else _types[wire_type(feature)]
 
 
 def _absent(feature: Feature) -> Any:
-    return _ABSENT if isinstance(feature, NumberFeature) else NoValue.ABSENT
+    return ABSENT if _is_plain_number(feature) else NoValue.ABSENT
 
 
 def _floats(values: Sequence[float | None]) -> Float:
@@ -133,16 +250,6 @@ def _floats(values: Sequence[float | None]) -> Float:
         return np.array(values, np.float64)
 
 
-def _specials(numbers: Float) -> Codes | None:
-    if np.isfinite(numbers).all():
-        return None
-    specials = np.zeros(numbers.shape, np.uint8)
-    specials[np.isnan(numbers)] = Special.MISSING
-    specials[numbers == _ABSENT] = Special.ABSENT
-    specials[numbers == _WRONG_TYPE] = Special.WRONG_TYPE
-    return specials
-
-
 def _as_number(value: Any) -> float:
     """Return what a column of numbers holds for a value of any type."""
     if type(value) is float:
@@ -150,15 +257,21 @@ def _as_number(value: Any) -> float:
     if value is None:
         return math.nan
     if value is msgspec.UNSET:
-        return _ABSENT
+        return ABSENT
     try:
-        return float(value) if type(value) is int else _WRONG_TYPE
+        return float(value) if type(value) is int else WRONG_TYPE
     except OverflowError:
-        return _WRONG_TYPE
+        return WRONG_TYPE
 
 
-def _as_category(value: Any, value_type: ValueType) -> object:
-    """Return what a column of categories holds for a value of any type."""
-    if value is None or type(value) in _python_types[value_type] or isinstance(value, NoValue):
+def _as_length(value: Any) -> object:
+    """Return the number of elements of a list, given as JSON or as Python has it."""
+    if isinstance(value, msgspec.Raw):
+        try:
+            elements = _decode_list(value)
+        except FAILURES:
+            return NoValue.WRONG_TYPE
+        return None if elements is None else len(elements)
+    if value is None or isinstance(value, NoValue):
         return value
     return NoValue.ABSENT if value is msgspec.UNSET else NoValue.WRONG_TYPE

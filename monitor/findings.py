@@ -13,7 +13,7 @@ import numpy as np
 
 from monitor.columns import Float, Int
 from monitor.distances import DISTANCES, Distance
-from monitor.layout import CategoryFeature, Feature, NumberFeature
+from monitor.layout import CategoryFeature, Feature, NumberFeature, ViewName, source_of
 from monitor.profiles import FeatureSummary, Profile
 from monitor.reference import Reference
 from monitor.segments import ALL
@@ -101,6 +101,11 @@ class Evidence(NamedTuple):
     """feature → distance → value; without entry when either side is empty."""
     registry: tuple[Distance, ...] = DISTANCES
     """The distances that were computed."""
+
+    def source_view(self, feature: str) -> tuple[str | None, ViewName | None]:
+        """Return the event's name of a measured feature and the view that was measured; (None, None) for the model as a whole."""
+        compared = self.features.get(feature)
+        return (feature or None, None) if compared is None else (source_of(compared.feature), compared.feature.view)
 
 
 class Measurement(NamedTuple):

@@ -2,18 +2,21 @@
 
 A layout is made from a reference and never from a window's data. A feature's slice starts with seven special cells, in the order of
 `columns.Special` (missing, absent, NaN, +inf, −inf, wrong type, never seen); its value cells follow.
+
+Only numbers and categories are counted. A feature of a richer kind (text, list …) stands here as its views, which are one or the other.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from monitor.columns import ColumnBatch, Float, Int, NoValue, Special
 from monitor.hash_key import NO_KEY, HashKey
@@ -33,13 +36,71 @@ OTHER = "other"
 
 ValueType = Literal["string", "number", "boolean"]
 
+FeatureKind = Literal["integer", "real", "boolean", "category", "identifier", "text", "timestamp", "list"]
+"""What a feature is to its user."""
 
-class NumberFeature(msgspec.Struct, frozen=True, kw_only=True, tag="number", tag_field="kind"):
+AskedKind = Literal[FeatureKind, "number"]
+"""What a user may call a feature; `number`: integer or real, as its values are."""
+
+ViewName = Literal["length", "alphabet", "unseen_ratio", "age_s"]
+"""What is counted of a value of a richer kind (views.py)."""
+
+TimestampUnit = Literal["iso8601", "s", "ms", "us", "ns"]
+
+VIEW_SEPARATOR = "#"
+
+
+def view_name(source: str, view: ViewName) -> str:
+    """Return the name of a view in a layout.
+
+    >>> view_name("comment", "length")
+    'comment#length'
+    """
+    return f"{source}{VIEW_SEPARATOR}{view}"
+
+
+def without_view(name: str) -> str:
+    """Return a feature's name in an event, of its name in a layout.
+
+    >>> without_view("comment#length"), without_view("a#b"), without_view("age")
+    ('comment', 'a#b', 'age')
+    """
+    source, separator, view = name.rpartition(VIEW_SEPARATOR)
+    return source if separator and view in get_args(ViewName) else name
+
+
+class SourceView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Which feature of an event a feature of the layout is a view of. All defaults: the value itself; they are never written.
+
+    source: the name in the event; None is the feature's own. source_kind: what the source is, where it is more than a number or category.
+    view: what is taken of the value; None is the value itself.
+    is_secondary: a value that is missing, absent or of a wrong type is another view's to report; each view counts it all the same.
+    max_missing_ratio: the largest share of missing values that is still like the reference's, in [0, 1]; None is not known.
+    """
+
+    source: str | None = None
+    source_kind: Literal["identifier", "text", "timestamp", "list"] | None = None
+    view: ViewName | None = None
+    is_secondary: bool = False
+    max_missing_ratio: float | None = None
+
+
+def _string() -> ValueType:
+    return "string"
+
+
+def _no_hashes() -> tuple[int, ...]:
+    return ()
+
+
+class NumberFeature(SourceView, frozen=True, kw_only=True, omit_defaults=True, tag="number", tag_field="kind"):
     """A numeric feature. Cell i holds (edges[i−1], edges[i]]; the last one is open to the right.
 
     edges: increasing finite float64, the fine cells; `reported` ⊂ edges are the decile edges of the reference (inverted CDF).
     minimum, maximum: the reference's range; `below_min` and `above_max` are exact because both ends are cell borders.
     centre, exponent: the grid of the exact sums (sketches/moments.py).
+    is_integral: every value of the reference is whole; a fractional one counts in its value cell and in `never seen` too.
+    unit: of a timestamp's values. vocabulary: the reference's most frequent tokens (views.py).
     """
 
     name: str
@@ -49,6 +110,9 @@ class NumberFeature(msgspec.Struct, frozen=True, kw_only=True, tag="number", tag
     maximum: float
     centre: float
     exponent: int
+    is_integral: bool = False
+    unit: TimestampUnit | None = None
+    vocabulary: bytes = b""
 
     @property
     def n_values(self) -> int:
@@ -61,21 +125,25 @@ class NumberFeature(msgspec.Struct, frozen=True, kw_only=True, tag="number", tag
         return np.searchsorted(np.array(self.reported), upper, side="left").astype(np.int64)
 
 
-class CategoryFeature(msgspec.Struct, frozen=True, kw_only=True, tag="category", tag_field="kind"):
+class CategoryFeature(SourceView, frozen=True, kw_only=True, omit_defaults=True, tag="category", tag_field="kind"):
     """A feature with a dictionary. One cell per value, then `other`.
 
     values: canonical texts, most frequent first. value_type: what the wire must carry, else the value is of a wrong type.
     other: hashes (hash_key.HashKey) of the reference's values beyond the dictionary. hash_key: id of the key they were made with.
-    keep_values: new values that come often are kept as texts, not only as hashes. Both are left out where they say no, so that
-    references from before them have the same sha256.
+    keep_values: new values that come often are kept as texts, not only as hashes.
+    is_open: new values are the rule (an identifier); what is not in the dictionary counts in `other`, nothing is never seen.
+    is_hashed: `values` are not the texts but their hashes, 16 hexadecimal digits each.
     """
 
     name: str
     values: tuple[str, ...]
-    value_type: ValueType = "string"
-    other: tuple[int, ...] = ()
-    hash_key: str | msgspec.UnsetType = msgspec.UNSET
-    keep_values: bool | msgspec.UnsetType = msgspec.UNSET
+    # Made by functions, so that they are written even where they are the default: older layouts have them, and keep their sha256.
+    value_type: ValueType = msgspec.field(default_factory=_string)
+    other: tuple[int, ...] = msgspec.field(default_factory=_no_hashes)
+    hash_key: str = ""
+    keep_values: bool = False
+    is_open: bool = False
+    is_hashed: bool = False
 
     @property
     def n_values(self) -> int:
@@ -88,6 +156,29 @@ class CategoryFeature(msgspec.Struct, frozen=True, kw_only=True, tag="category",
 
 
 Feature = NumberFeature | CategoryFeature
+
+
+def source_of(feature: Feature) -> str:
+    """Return the name that a feature has in an event."""
+    return feature.name if feature.source is None else feature.source
+
+
+def kind_of(feature: Feature) -> FeatureKind:
+    """Return what the feature of the event is to its user."""
+    if feature.source_kind is not None:
+        return feature.source_kind
+    if isinstance(feature, NumberFeature):
+        return "integer" if feature.is_integral else "real"
+    return "boolean" if feature.value_type == "boolean" else "category"
+
+
+def hashed_texts(texts: Iterable[str], key: HashKey) -> tuple[str, ...]:
+    """Return what a hashed dictionary holds in place of texts.
+
+    >>> hashed_texts(["ada@example.org"], NO_KEY)
+    ('94c98cf6f23eed72',)
+    """
+    return tuple(f"{one:016x}" for one in key.hashes(texts).tolist())
 
 
 def canonical(value: object) -> str:
@@ -111,16 +202,19 @@ class _Lookup(dict[object, int]):
     def __init__(self, feature: CategoryFeature, offset: int) -> None:
         super().__init__()
         first_value = offset + N_SPECIAL
-        for i, value in enumerate(feature.values):
-            self[value] = first_value + i
+        cells = {value: first_value + i for i, value in enumerate(feature.values)}
+        self._hashed = {int(value, 16): cell for value, cell in cells.items()} if feature.is_hashed else {}
+        for value, cell in () if feature.is_hashed else cells.items():
+            self[value] = cell
             if feature.value_type == "number":
-                self[float(value)] = first_value + i  # 3, 3.0 hash alike
+                self[float(value)] = cell  # 3, 3.0 hash alike
             elif feature.value_type == "boolean":
-                self[value == "true"] = first_value + i
+                self[value == "true"] = cell
         self[None] = offset + Special.MISSING - 1
         self[NoValue.ABSENT] = offset + Special.ABSENT - 1
         self[NoValue.WRONG_TYPE] = offset + Special.WRONG_TYPE - 1
         self._is_text = feature.value_type == "string"
+        self._is_open = feature.is_open
         self._other = frozenset(feature.other)
         self._other_cell = first_value + len(feature.values)
         self._never_seen = offset + Special.NEVER_SEEN - 1
@@ -139,11 +233,28 @@ class _Lookup(dict[object, int]):
         order = np.fromiter(map(places.__getitem__, missed), np.int64, len(missed))
         texts = list(map(str if self._is_text else canonical, places))
         hashes = key.hashes(texts)
-        is_new = np.ones(len(texts), bool)
-        if self._other:
-            is_new = np.array([one not in self._other for one in hashes.tolist()], bool)
-            cells[at[~is_new[order]]] = self._other_cell
-        return Found(texts, hashes, is_new, order)
+        goals = np.array([self._cell_of(one) for one in hashes.tolist()], np.int64)
+        cells[at] = goals[order]
+        return _outside(
+            Found(texts, hashes, goals == self._never_seen, order), (goals == self._never_seen) | (goals == self._other_cell)
+        )
+
+    def _cell_of(self, value_hash: int) -> int:
+        cell = self._hashed.get(value_hash)
+        if cell is not None:
+            return cell
+        return self._other_cell if self._is_open or value_hash in self._other else self._never_seen
+
+
+def _outside(found: Found, keep: npt.NDArray[np.bool_]) -> Found | None:
+    """Return those of different values that are to be kept; None when there are none."""
+    if keep.all():
+        return found
+    if not keep.any():
+        return None
+    places = np.cumsum(keep) - 1
+    texts = [text for text, is_kept in zip(found.texts, keep.tolist(), strict=True) if is_kept]
+    return Found(texts, found.hashes[keep], found.is_new[keep], places[found.order[keep[found.order]]])
 
 
 @dataclass(frozen=True)
@@ -231,7 +342,7 @@ class Layout:
     @cached_property
     def hash_key_ids(self) -> frozenset[str]:
         """Ids of the keys that the categories were hashed with; "" is none."""
-        return frozenset(feature.hash_key or "" for _, feature in self.categories)
+        return frozenset(feature.hash_key for _, feature in self.categories)
 
     @property
     def can_count(self) -> bool:
@@ -319,6 +430,28 @@ class Layout:
         codes = np.full(N_SPECIAL + feature.n_values, len(listed), np.int64)
         codes[N_SPECIAL : N_SPECIAL + len(feature.values)] = codes_of_values(feature.values, listed)
         return _KeyPlace(key, row, codes, self.offsets[position])
+
+    @cached_property
+    def _integral(self) -> tuple[tuple[int, int], ...]:
+        """(row of `ColumnBatch.numbers`, flat never-seen cell) of the numbers that were whole in the reference."""
+        return tuple(
+            (row, self.special_cell(position, Special.NEVER_SEEN))
+            for row, (position, feature) in enumerate(self.numbers)
+            if feature.is_integral
+        )
+
+    def fractional(self, batch: ColumnBatch) -> Iterator[tuple[int, npt.NDArray[np.bool_]]]:
+        """Yield per integral number that has fractional values its never-seen cell and the rows' mask, shape (batch.n,).
+
+        These rows count in that cell besides their value cell, which `cells` and `count_numbers` give.
+        """
+        for row, cell in self._integral:
+            values = batch.numbers[row]
+            mask = values != np.floor(values)
+            if batch.specials is not None:
+                mask &= batch.specials[row] == Special.VALUE
+            if mask.any():
+                yield cell, mask
 
     def count_numbers(self, batch: ColumnBatch) -> Int:
         """Return how many of the numbers fell into each cell, as `cells` places them; shape (n_cells,).

@@ -7,39 +7,60 @@ from fractions import Fraction
 from typing import Literal, NamedTuple
 
 import numpy as np
-from msgspec import UNSET, structs
+from msgspec import structs
 
+from monitor.bounds import most_missing
 from monitor.cells import (
     ATOM_SHARE,
     FEW_VALUES,
     IDENTIFIER_ROWS,
     IDENTIFIER_SHARE,
-    MAX_CATEGORIES,
+    NOTHING_SAID,
+    NUMBERS,
     ROWS_PER_VALUE,
+    TEXT_SHARE,
+    TEXT_WORDS,
+    Ends,
+    FeatureOptions,
     Shape,
     fine_ranks,
     number_layout,
     rank,
+    with_cells_of,
 )
 from monitor.columns import Float, Int, Special
-from monitor.discovery import Discovery, FeatureDiscovery
+from monitor.discovery import Discovery
+from monitor.feature_discovery import FeatureDiscovery, NumberDiscovery
 from monitor.hash_key import HashKey
-from monitor.layout import CategoryFeature, Feature, NumberFeature, ValueType, canonical, layout_of
+from monitor.layout import (
+    AskedKind,
+    CategoryFeature,
+    Feature,
+    NumberFeature,
+    ValueType,
+    canonical,
+    hashed_texts,
+    layout_of,
+    source_of,
+)
 from monitor.profiles import Profile
 from monitor.reference import LATENCY, SCORE, Reference
 from monitor.sketches.log_cells import MANTISSA_BITS, relative_width
 from monitor.sketches.moments import mean_std
 from monitor.sketches.wide_sums import UNIT_EXPONENT
+from monitor.views import views_of
 
-ALWAYS_NUMBERS = (SCORE, LATENCY)
+ALWAYS_REAL = (SCORE, LATENCY)
 
-
-class Choice(NamedTuple):
-    """What the user says of a feature, over what is inferred."""
-
-    kind: Literal["number", "category"] | None = None
-    max_categories: int = MAX_CATEGORIES
-    keep_values: bool = False
+_Found = Literal["string", "number", "boolean", "list"]
+_NEEDED: dict[AskedKind, _Found] = {
+    **dict.fromkeys(NUMBERS, "number"),
+    "boolean": "boolean",
+    "text": "string",
+    "identifier": "string",
+    "list": "list",
+}
+"""What most rows must hold for a feature to be learnt as a kind."""
 
 
 class Learnt(NamedTuple):
@@ -55,13 +76,15 @@ class _LeftOut(Exception):
 
 
 def learn(
-    discovery: Discovery, model: str, version: str, learnt: Learnt, choices: Mapping[str, Choice] | None = None
+    discovery: Discovery, model: str, version: str, learnt: Learnt, options: Mapping[str, FeatureOptions] | None = None
 ) -> Reference | None:
     """Return a provisional reference of the rows of a discovery; None when no feature is left, or there are no rows.
 
     A feature is of the type that most of its rows have, the others count as of a wrong type. Numbers become numeric features, but codes
-    as in a file (cells.FEW_VALUES) categories. A string that the discovery holds no text of is in `other`. Left out, named in
-    the record and warned of: more different strings than a discovery keeps, identifiers, and features without a value.
+    as in a file (cells.FEW_VALUES) categories. Of lists, texts and identifiers the length is counted, and of identifiers whether there
+    is one; a string feature with more different values than a discovery keeps is taken for one of these. A dictionary is hashed where
+    the discovery keeps no texts; a single string that it holds no text of is in `other`. Left out, named in the record and warned of:
+    timestamps, features of another type than the kind that is asked for, and those without a value.
 
     Counts, minimum, maximum, and missing, absent and wrong-typed rows are exact on the learnt layout. With few enough different values
     the layout is the one that a file of the same rows would get. Otherwise an edge stands for a quantile at the nearest end of a cell,
@@ -74,16 +97,17 @@ def learn(
         ["more features came than are kept; those with the smallest hashes were learnt"] if discovery.has_more_names else []
     )
     for name, found in sorted(discovery.features.items()):
+        of_name = (options or {}).get(name, NOTHING_SAID)
         try:
-            features.append(_feature(name, found, (choices or {}).get(name, Choice()), discovery.hash_key))
+            primary, *others = _features(name, found, of_name, discovery.hash_key, warnings)
         except _LeftOut as why:
             warnings.append(f"feature {name}: {why}, left out")
             left_out.append(name)
             continue
-        if isinstance(features[-1], NumberFeature) and not _is_known(found):
-            warnings.append(f"feature {name}: cells are {relative_width(found.numbers.shift):.2g} of a value wide")
+        features += [structs.replace(primary, max_missing_ratio=_max_missing_ratio(found, discovery.rows, of_name)), *others]
     if not features or not discovery.rows:
         return None
+    features = [structs.replace(f, hash_key=discovery.hash_key.id) if isinstance(f, CategoryFeature) else f for f in features]
     layout = layout_of(features, discovery.hash_key)
     profile = Profile(layout)
     profile.rows[0] = discovery.rows
@@ -100,117 +124,200 @@ def learn(
     )
 
 
-def _feature(name: str, found: FeatureDiscovery, choice: Choice, hash_key: HashKey) -> Feature:
-    kind = _value_type(found)
+def _features(
+    name: str, found: FeatureDiscovery, options: FeatureOptions, hash_key: HashKey, warnings: list[str]
+) -> list[Feature]:
+    """Return the feature, or its views, the primary one first. Raises _LeftOut."""
+    kind = _found_type(found)
+    asked: AskedKind | None = "real" if name in ALWAYS_REAL else options.kind
     if kind is None:
         raise _LeftOut("no values")
-    asked = "number" if name in ALWAYS_NUMBERS else choice.kind
-    if asked == "number" and kind != "number":
-        raise _LeftOut(f"{kind} values where numbers are wanted")
-    if kind == "number" and (asked == "number" or (asked is None and not _is_codes(found))):
-        return _number_feature(name, found)
+    if asked == "timestamp" or (asked is None and kind == "string" and found.is_iso):
+        raise _LeftOut("a timestamp is counted by its age, which a reference from a file knows and a learnt one does not")
+    needed = kind if asked is None or (asked == "category" and kind != "list") else _NEEDED.get(asked)
+    if kind != needed:
+        raise _LeftOut(f"{kind} values, which are not of `kind: {asked}`")
+    if kind == "list":
+        return _lengths(name, "list", found.list_lengths, warnings)
+    if kind == "number" and (asked in NUMBERS or (asked is None and not _is_codes(found.numbers))):
+        return [_plain_number(name, found, asked, options, warnings)]
     if kind == "string":
-        return _string_feature(name, found, choice, hash_key)
-    counts = _texts_of_numbers(found) if kind == "number" else {"true": found.trues, "false": found.falses}
-    return _dictionary(name, kind, {text: n for text, n in counts.items() if n}, choice, hash_key)
+        return _string_features(name, found, options, hash_key, warnings)
+    counts = _texts_of_numbers(found.numbers) if kind == "number" else {"true": found.trues, "false": found.falses}
+    return [_dictionary(name, kind, {text: n for text, n in counts.items() if n}, options, hash_key)]
 
 
-def _value_type(found: FeatureDiscovery) -> ValueType | None:
-    """Return the type that most rows with a value have; numbers before strings before booleans."""
-    rows: dict[ValueType, int] = {"number": found.numbers.n, "string": found.strings, "boolean": found.trues + found.falses}
+def _found_type(found: FeatureDiscovery) -> _Found | None:
+    """Return the type that most rows with a value have; of equally many the first one here."""
+    rows: dict[_Found, int] = {
+        "number": found.numbers.n,
+        "string": found.strings,
+        "boolean": found.trues + found.falses,
+        "list": found.list_lengths.n,
+    }
     most = max(rows, key=lambda kind: rows[kind])
     return most if rows[most] else None
 
 
-def _dictionary(name: str, kind: ValueType, counts: Mapping[str, int], choice: Choice, hash_key: HashKey) -> CategoryFeature:
+def _max_missing_ratio(found: FeatureDiscovery, rows: int, options: FeatureOptions) -> float:
+    missing = found.nulls + rows - found.n
+    return most_missing(missing, rows) if options.max_missing_ratio is None else options.max_missing_ratio
+
+
+# --- categories, texts
+
+
+def _dictionary(
+    name: str, kind: ValueType, counts: Mapping[str, int], options: FeatureOptions, hash_key: HashKey
+) -> CategoryFeature:
     """Return a category of the most frequent values, ties by text; of the others with their hashes."""
     ranked = sorted(counts, key=lambda text: (-counts[text], text))
+    kept, others = ranked[: options.max_categories], ranked[options.max_categories :]
+    is_hashed = options.pii == "hash"
     return CategoryFeature(
         name=name,
-        values=tuple(ranked[: choice.max_categories]),
+        values=hashed_texts(kept, hash_key) if is_hashed else tuple(kept),
         value_type=kind,
-        other=tuple(sorted(hash_key.hashes(ranked[choice.max_categories :]).tolist())),
-        hash_key=hash_key.id or UNSET,
-        keep_values=choice.keep_values or UNSET,
+        other=tuple(sorted(hash_key.hashes(others).tolist())),
+        keep_values=options.keep_values,
+        is_hashed=is_hashed,
     )
 
 
-def _string_feature(name: str, found: FeatureDiscovery, choice: Choice, hash_key: HashKey) -> CategoryFeature:
+def _hashed_dictionary(name: str, found: FeatureDiscovery, options: FeatureOptions) -> CategoryFeature:
+    """Return a category of strings of which only hashes are known, the most frequent ones, ties by hash."""
+    ranked = sorted(found.values, key=lambda key: (-found.values[key], key))
+    return CategoryFeature(
+        name=name,
+        values=tuple(map(_digits, ranked[: options.max_categories])),
+        other=tuple(sorted(ranked[options.max_categories :])),
+        keep_values=options.keep_values,
+        is_hashed=True,
+    )
+
+
+def _digits(key: int) -> str:
+    return f"{key:016x}"
+
+
+def _string_features(
+    name: str, found: FeatureDiscovery, options: FeatureOptions, hash_key: HashKey, warnings: list[str]
+) -> list[Feature]:
+    kind = options.kind or _string_kind(found)
+    about = f"{'' if found.has_all_values else 'about '}{found.n_distinct:,.0f} different values in {found.strings:,} rows"
+    if kind == "text":
+        warnings.append(f"feature {name}: a text ({about}); a learnt reference knows its length, not its words")
+        return _lengths(name, "text", found.lengths, warnings)
+    if kind == "identifier":
+        warnings.append(f"feature {name}: an identifier ({about}); its values are not told apart")
+        value, _ = views_of(name, "identifier")
+        return [value, structs.replace(_lengths(name, "identifier", found.lengths, warnings)[0], is_secondary=True)]
     if not found.has_all_values:
-        raise _LeftOut(f"about {found.n_distinct:,.0f} different values, an identifier or free text")
-    distinct = len(found.values)
-    if choice.kind is None and found.strings > IDENTIFIER_ROWS and distinct > IDENTIFIER_SHARE * found.strings:
-        raise _LeftOut(f"{distinct:,} different values in {found.strings:,} rows, an identifier")
-    texts = found.texts or {}
-    feature = _dictionary(name, "string", {text: found.values[key] for key, text in texts.items()}, choice, hash_key)
-    unnamed = found.values.keys() - texts.keys()
-    return structs.replace(feature, other=tuple(sorted(unnamed.union(feature.other))))
+        raise _LeftOut(f"{about}, too many for a category; `kind: identifier` keeps it")
+    if found.texts is None:
+        return [_hashed_dictionary(name, found, options)]
+    feature = _dictionary(name, "string", {text: found.values[key] for key, text in found.texts.items()}, options, hash_key)
+    unnamed = found.values.keys() - found.texts.keys()
+    return [structs.replace(feature, other=tuple(sorted(unnamed.union(feature.other))))]
+
+
+def _string_kind(found: FeatureDiscovery) -> Literal["text", "identifier", "category"]:
+    """Return what strings are by the rules for a file; with more different values than a discovery keeps, they are no category."""
+    rows, distinct = found.strings, found.n_distinct
+    if found.words >= TEXT_WORDS * rows and distinct > max(FEW_VALUES, TEXT_SHARE * rows):
+        return "text"
+    is_identifier = rows > IDENTIFIER_ROWS and distinct > IDENTIFIER_SHARE * rows
+    return "category" if found.has_all_values and not is_identifier else "identifier"
 
 
 # --- numbers
 
 
-def _number_cells(found: FeatureDiscovery) -> tuple[Float, Int]:
+def _cells(numbers: NumberDiscovery) -> tuple[Float, Int]:
     """Return the upper ends of the cells and their rows; where all values are known, the values themselves."""
-    ends, counts = found.numbers.cells()
-    return (np.floor(ends) if found.numbers.is_whole else ends), counts
+    ends, counts = numbers.cells.cells()
+    return (np.floor(ends) if numbers.cells.is_whole else ends), counts
 
 
-def _is_known(found: FeatureDiscovery) -> bool:
+def _is_known(numbers: NumberDiscovery) -> bool:
     """Whether every cell holds one value only: one double, or one integer where all are integers."""
-    numbers = found.numbers
-    if numbers.is_exact:
+    cells = numbers.cells
+    if cells.is_exact:
         return True
-    ends, _ = numbers.cells()
+    ends, _ = cells.cells()
     # Between two integers up to 1/width, further apart than a cell is wide, an end is passed.
-    is_narrow = numbers.shift <= MANTISSA_BITS
-    return numbers.is_whole and is_narrow and bool(np.abs(ends).max(initial=0.0) * relative_width(numbers.shift) <= 1.0)
+    is_narrow = cells.shift <= MANTISSA_BITS
+    return cells.is_whole and is_narrow and bool(np.abs(ends).max(initial=0.0) * relative_width(cells.shift) <= 1.0)
 
 
-def _is_codes(found: FeatureDiscovery) -> bool:
-    numbers = found.numbers
-    if not (numbers.is_whole and _is_known(found)):
+def _is_codes(numbers: NumberDiscovery) -> bool:
+    if not (numbers.cells.is_whole and _is_known(numbers)):
         return False
-    distinct = len(numbers.keys) + (numbers.zeros > 0)
+    distinct = len(numbers.cells.keys) + (numbers.cells.zeros > 0)
     return distinct <= FEW_VALUES and distinct * ROWS_PER_VALUE <= numbers.n
 
 
-def _texts_of_numbers(found: FeatureDiscovery) -> dict[str, int]:
+def _texts_of_numbers(numbers: NumberDiscovery) -> dict[str, int]:
     """Return rows by canonical text. Raises _LeftOut where not all values are known."""
-    if not _is_known(found):
+    if not _is_known(numbers):
         raise _LeftOut("too many different numbers for a category")
-    values, counts = _number_cells(found)
+    values, counts = _cells(numbers)
     return {canonical(value): n for value, n in zip(values.tolist(), counts.tolist(), strict=True)}
 
 
-def _number_feature(name: str, found: FeatureDiscovery) -> NumberFeature:
-    numbers = found.numbers
-    ends, counts = _number_cells(found)
+def _plain_number(
+    name: str, found: FeatureDiscovery, asked: AskedKind | None, options: FeatureOptions, warnings: list[str]
+) -> NumberFeature:
+    """Return an integer or a real; a real where an integer was asked for and not all values are whole."""
+    if options.pii == "hash":
+        raise _LeftOut("`pii: hash` is for texts and categories")
+    is_whole = found.numbers.cells.is_whole
+    if asked == "integer" and not is_whole:
+        warnings.append(f"feature {name}: not all values are whole, although it is configured as an integer")
+    feature = _number_feature(name, found.numbers, options, warnings)
+    return structs.replace(feature, is_integral=is_whole and asked != "real")
+
+
+def _lengths(
+    name: str, kind: Literal["list", "text", "identifier"], lengths: NumberDiscovery, warnings: list[str]
+) -> list[Feature]:
+    view = next(view for view in views_of(name, kind) if isinstance(view, NumberFeature) and view.view == "length")
+    return [with_cells_of(view, _number_feature(view.name, lengths, NOTHING_SAID, warnings))]
+
+
+def _number_feature(name: str, numbers: NumberDiscovery, options: FeatureOptions, warnings: list[str]) -> NumberFeature:
+    ends, counts = _cells(numbers)
     upto = np.cumsum(counts)
-    is_known = _is_known(found)
-    n = numbers.n
+    is_known, n, cells = _is_known(numbers), numbers.n, numbers.cells
+    if not is_known:
+        warnings.append(f"feature {name}: cells are {relative_width(cells.shift):.2g} of a value wide")
     fine = _quantiles(ends, upto, fine_ranks(n), is_exact=is_known)
-    deciles = _quantiles(ends, upto, [rank(n, i, 10) for i in range(1, 10)], is_exact=is_known)
-    first_quartile, third_quartile = _quantiles(ends, upto, [rank(n, 1, 4), rank(n, 3, 4)], is_exact=is_known)
-    chosen = {*fine, *deciles, first_quartile, third_quartile}
-    if is_known:
-        chosen.add(numbers.minimum)
-    singles = [end for end, n in zip(ends.tolist(), counts.tolist(), strict=True) if n >= ATOM_SHARE * numbers.n]
-    singles = [end for end in singles if (end in chosen if is_known else end == 0)]
-    mean, std = mean_std(numbers.n, found.first, found.second, 0.0, UNIT_EXPONENT)
-    mean = min(max(mean, numbers.minimum), numbers.maximum)
-    shape = Shape(numbers.minimum, numbers.maximum, third_quartile - first_quartile, mean, std)
-    return number_layout(name, shape, chosen, deciles, singles)
+    deciles = _quantiles(ends, upto, [rank(n, i, 10) for i in range(1, 10)], is_exact=is_known).tolist()
+    first_quartile, third_quartile = _quantiles(ends, upto, [rank(n, 1, 4), rank(n, 3, 4)], is_exact=is_known).tolist()
+    singles = [end for end, rows in zip(ends.tolist(), counts.tolist(), strict=True) if rows >= ATOM_SHARE * n]
+    singles = [end for end in singles if is_known or end == 0]
+    mean, std = mean_std(n, numbers.first, numbers.second, 0.0, UNIT_EXPONENT)
+    mean = min(max(mean, cells.minimum), cells.maximum)
+    shape = Shape(cells.minimum, cells.maximum, third_quartile - first_quartile, mean, std).widened(options)
+    exact = [cells.minimum] if is_known else []
+
+    def successors(values: Float) -> Float:
+        if not is_known:
+            return values
+        above: Float = np.append(ends, np.inf)[np.searchsorted(ends, values, "right")]
+        return above
+
+    return number_layout(name, shape, Ends(fine, deciles, exact, singles), successors)
 
 
-def _quantiles(ends: Float, upto: Int, ranks: Sequence[int], *, is_exact: bool) -> list[float]:
+def _quantiles(ends: Float, upto: Int, ranks: Sequence[int], *, is_exact: bool) -> Float:
     """Return the cell ends at some ranks: of the cells that hold them, or where ends stand for ranges the nearest ones."""
     places = np.searchsorted(upto, ranks, side="right")
     if not is_exact:
         wanted = np.array(ranks) + 1
         before = np.maximum(places - 1, 0)
         places = np.where(np.abs(upto[before] - wanted) <= np.abs(upto[places] - wanted), before, places)
-    found: list[float] = ends[places].tolist()
+    found: Float = ends[places]
     return found
 
 
@@ -220,43 +327,58 @@ def _quantiles(ends: Float, upto: Int, ranks: Sequence[int], *, is_exact: bool) 
 def _count(profile: Profile, position: int, feature: Feature, discovery: Discovery) -> None:
     """Put the rows of a feature into its cells."""
     layout, counts = profile.layout, profile.counts[0]
-    found = discovery.features[feature.name]
+    found = discovery.features[source_of(feature)]
     values = counts[layout.value_slice(position)]
-    not_finite = 0
+    not_finite = found.not_finite if isinstance(feature, NumberFeature) and feature.view is None else (0, 0, 0)
     if isinstance(feature, NumberFeature):
-        ends, rows = _number_cells(found)
+        numbers = _numbers_of(found, feature)
+        ends, rows = _cells(numbers)
         np.add.at(values, np.searchsorted(np.array(feature.edges), ends, side="left"), rows)
         row = next(r for r, (p, _) in enumerate(layout.numbers) if p == position)
-        profile.minimum[0, row], profile.maximum[0, row] = found.numbers.minimum, found.numbers.maximum
-        profile.sums[0, row] = _sums(found, feature)
-        for special, n in zip((Special.NAN, Special.POS_INF, Special.NEG_INF), found.not_finite, strict=True):
+        profile.minimum[0, row], profile.maximum[0, row] = numbers.cells.minimum, numbers.cells.maximum
+        profile.sums[0, row] = _sums(numbers, feature)
+        for special, n in zip((Special.NAN, Special.POS_INF, Special.NEG_INF), not_finite, strict=True):
             counts[layout.special_cell(position, special)] = n
-        not_finite = sum(found.not_finite)
     else:
-        known = _category_counts(found, feature)
-        values[:-1] = [known.pop(value) for value in feature.values]
-        values[-1] = sum(known.values())
         outside = profile.outside[next(r for r, (p, _) in enumerate(layout.categories) if p == position)]
-        outside.know(feature.other)
+        if feature.is_open:
+            values[-1] = found.strings
+            outside.registers = None  # how many different values there are is not known exactly enough
+        else:
+            known = _category_counts(found, feature, discovery.hash_key)
+            values[:-1] = [known.pop(value) for value in feature.values]
+            values[-1] = sum(known.values())
+            outside.know(feature.other)
     counts[layout.special_cell(position, Special.MISSING)] = found.nulls
     counts[layout.special_cell(position, Special.ABSENT)] = discovery.rows - found.n
-    counts[layout.special_cell(position, Special.WRONG_TYPE)] = found.n - found.nulls - int(values.sum()) - not_finite
+    counts[layout.special_cell(position, Special.WRONG_TYPE)] = found.n - found.nulls - int(values.sum()) - sum(not_finite)
 
 
-def _category_counts(found: FeatureDiscovery, feature: CategoryFeature) -> dict[str | int, int]:
-    """Return rows by text, or by hash where there is no text."""
+def _numbers_of(found: FeatureDiscovery, feature: NumberFeature) -> NumberDiscovery:
+    if feature.view is None:
+        return found.numbers
+    return found.list_lengths if feature.source_kind == "list" else found.lengths
+
+
+def _category_counts(found: FeatureDiscovery, feature: CategoryFeature, hash_key: HashKey) -> dict[str | int, int]:
+    """Return rows by what the dictionary holds of a value, or by hash where there is no text."""
+    if feature.value_type == "string":
+        if feature.is_hashed:
+            return {_digits(key): n for key, n in found.values.items()}
+        texts = found.texts or {}
+        return {texts.get(key, key): n for key, n in found.values.items()}
     if feature.value_type == "number":
-        return dict[str | int, int](_texts_of_numbers(found).items())
-    if feature.value_type == "boolean":
-        return {text: n for text, n in (("true", found.trues), ("false", found.falses)) if n}
-    texts = found.texts or {}
-    return {texts.get(key, key): n for key, n in found.values.items()}
+        counts = _texts_of_numbers(found.numbers)
+    else:
+        counts = {text: n for text, n in (("true", found.trues), ("false", found.falses)) if n}
+    names = hashed_texts(counts, hash_key) if feature.is_hashed else counts
+    return dict(zip(names, counts.values(), strict=True))
 
 
-def _sums(found: FeatureDiscovery, feature: NumberFeature) -> tuple[int, int]:
+def _sums(numbers: NumberDiscovery, feature: NumberFeature) -> tuple[int, int]:
     """Return (Σq, Σq²), q = (x − centre) / 2^exponent, from the exact sums; a profile rounds each q, this one the sums."""
-    n = found.numbers.n
     centre, quantum = Fraction(feature.centre), Fraction(2) ** feature.exponent
-    first = Fraction(found.first) * Fraction(2) ** UNIT_EXPONENT
-    second = Fraction(found.second) * Fraction(2) ** (2 * UNIT_EXPONENT)
+    first = Fraction(numbers.first) * Fraction(2) ** UNIT_EXPONENT
+    second = Fraction(numbers.second) * Fraction(2) ** (2 * UNIT_EXPONENT)
+    n = numbers.n
     return round((first - n * centre) / quantum), round((second - 2 * centre * first + n * centre * centre) / quantum**2)

@@ -10,6 +10,7 @@ import msgspec
 
 from monitor import distances, findings
 from monitor.distances.psi import EPS
+from monitor.layout import without_view
 from monitor.segments import ALL
 
 Severity = findings.Severity
@@ -20,7 +21,8 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     """When a check's value is bad.
 
     above, below: the threshold; one of them. windows: so many breaches in a row open an incident, so many quiet windows close it.
-    features, models: names or wildcards that it is for; empty means all. segments: likewise; empty means all rows only.
+    features, models: names or wildcards that it is for; empty means all. A feature's name is for all its views.
+    segments: likewise; empty means all rows only.
     """
 
     above: float | None = None
@@ -43,7 +45,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
             self.enabled
             and _matches(segment, self.segments or (ALL,))
             and (not self.models or _matches(model, self.models))
-            and (not self.features or _matches(feature, self.features))
+            and (not self.features or _matches(feature, self.features) or _matches(without_view(feature), self.features))
         )
 
 

@@ -38,6 +38,7 @@ class FeatureSummary(NamedTuple):
     infinite: int
     wrong_type: int
     never_seen: int
+    """Categories that the reference does not have; fractional values of a number that was whole in the reference."""
     values: Int
     """Counts of the value cells, shape (n_values,)."""
     mean: float | None
@@ -108,7 +109,7 @@ class Profile:
         self.sums: Objects = np.zeros((n_segments, n_numbers, 2), object)
         self.minimum: Float = np.full((n_segments, n_numbers), np.inf)
         self.maximum: Float = np.full((n_segments, n_numbers), -np.inf)
-        self.outside = [Outside(keeps_texts=feature.keep_values is True) for _, feature in layout.categories]
+        self.outside = [Outside(keeps_texts=feature.keep_values) for _, feature in layout.categories]
         self.inspected = 0
         self.unexpected: dict[str, int] = {}
         self.stream = StreamFacts()
@@ -145,14 +146,21 @@ class Profile:
         self.counts[0] += np.bincount(category_cells.ravel(), minlength=layout.n_cells)
         if not layout.segmentations:
             self.counts[0] += layout.count_numbers(batch)
+            for cell, rows in layout.fractional(batch):
+                self.counts[0, cell] += np.count_nonzero(rows)
             self._add_moments(batch)
             return
         number_cells = layout.number_cells(batch)
         self.counts[0] += np.bincount(number_cells.ravel(), minlength=layout.n_cells)
         cells = np.concatenate((number_cells, category_cells))
+        fractional = list(layout.fractional(batch))
+        for cell, rows in fractional:
+            self.counts[0, cell] += np.count_nonzero(rows)
         for i, segment in enumerate(layout.segment_rows(batch, category_cells)):
             self.rows += np.bincount(segment, minlength=len(self.rows))
             np.add.at(self.counts.ravel(), (segment * layout.n_cells + cells).ravel(), 1)
+            for cell, rows in fractional:
+                np.add.at(self.counts[:, cell], segment[rows], 1)
             self._add_moments(batch, segment, with_all=i == 0)
 
     def _add_moments(self, batch: ColumnBatch, segment: Int | None = None, *, with_all: bool = False) -> None:
@@ -214,7 +222,9 @@ class Profile:
 
         values = counts[self.layout.value_slice(position)]
         never_seen = special(Special.NEVER_SEEN)
-        n = int(values.sum()) + never_seen
+        n = int(values.sum())
+        if isinstance(feature, CategoryFeature):
+            n += never_seen  # of a number they lie in value cells too
         mean = std = low = high = None
         if isinstance(feature, NumberFeature) and n:
             row = next(r for r, (p, _) in enumerate(self.layout.numbers) if p == position)

@@ -7,9 +7,12 @@ import copy
 import hashlib
 from bisect import bisect_right
 from functools import cached_property
+from typing import Literal
 
+import cramjam
 import msgspec
 
+from monitor.calibration import Calibration
 from monitor.errors import ConfigError, InputError
 from monitor.hash_key import NO_KEY, HashKey
 from monitor.layout import Feature, Layout
@@ -17,12 +20,56 @@ from monitor.profiles import Profile
 from monitor.segments import Segmentation
 from monitor.windows import NEVER_MS
 
-FORMAT = 1
+FORMAT = 2
+FORMATS = (1, 2)
+"""That are read. Format 1 had neither calibration nor performance."""
+_ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+_ZSTD_LEVEL = 19
 
 PREDICTION = "@prediction"
 SCORE = "@score"
 LATENCY = "@latency_ms"
-"""Names under which a layout holds outputs; a feature cannot begin with @."""
+CONFIDENCE = "@confidence"
+"""Names under which a layout holds outputs, besides `class_score_name`; a feature cannot begin with @."""
+
+_CLASS_SCORE = "@score["
+
+
+def class_score_name(label: str) -> str:
+    """Return the name under which a layout holds the score of one class.
+
+    >>> class_score_name("default")
+    '@score[default]'
+    """
+    return f"{_CLASS_SCORE}{label}]"
+
+
+def class_of(name: str) -> str | None:
+    """Return the class that a name in a layout is the score of, or None.
+
+    >>> class_of("@score[default]"), class_of("@score")
+    ('default', None)
+    """
+    return name[len(_CLASS_SCORE) : -1] if name.startswith(_CLASS_SCORE) else None
+
+
+class ReferencePerformance(msgspec.Struct, frozen=True, kw_only=True):
+    """How good the model was on the reference's rows."""
+
+    task: Literal["binary", "multiclass", "regression"] | None = None
+    n: int = 0
+    """Rows with a label and a prediction."""
+    n_scored: int = 0
+    """Rows with a label and a score."""
+    values: dict[str, float] = {}
+    """accuracy, precision, recall, f1, auc, brier, log_loss, ece; mae, rmse, r2: those that are known."""
+    classes: list[str] = []
+    confusion: list[list[int]] = []
+    """Rows by label (outer) and prediction (inner), in the order of `classes`."""
+    positive_class: str | None = None
+    """Of two classes, the one that precision, recall, f1 and the scores are about."""
+    unknown: str | None = None
+    """Why nothing, or not everything, is known."""
 
 
 class ReferenceRecord(msgspec.Struct, kw_only=True, omit_defaults=False):
@@ -33,7 +80,7 @@ class ReferenceRecord(msgspec.Struct, kw_only=True, omit_defaults=False):
     version: str
     rows: int
     features: list[Feature]
-    segments: list[Segmentation] = []
+    segments: list[Segmentation] | msgspec.UnsetType = msgspec.UNSET
     """How rows are split; the profile has each segment's own counts, where the data had its keys."""
     profile: str
     """base64 of the profile's bytes."""
@@ -42,11 +89,15 @@ class ReferenceRecord(msgspec.Struct, kw_only=True, omit_defaults=False):
     time_range_ms: tuple[int, int] | None = None
     """First and last event time, where the data had a time column."""
     warnings: list[str] = []
-    provisional: bool = False
+    calibration: Calibration | msgspec.UnsetType = msgspec.UNSET
+    """How the reference's own windows scatter."""
+    performance: ReferencePerformance | msgspec.UnsetType = msgspec.UNSET
+    """How good the model was."""
+    provisional: bool | msgspec.UnsetType = msgspec.UNSET
     """Learnt from live traffic, for want of data from before deployment; it gives way to any other reference."""
-    windows: int | None = None
+    windows: int | msgspec.UnsetType = msgspec.UNSET
     """Windows of traffic that it was learnt from, if it was."""
-    left_out: list[str] = []
+    left_out: list[str] | msgspec.UnsetType = msgspec.UNSET
     """Features that were seen and are none of the reference's, such as identifiers: no window is to blame for them."""
     sha256: str = ""
     effective_from_ms: int | None = None
@@ -75,7 +126,19 @@ class Reference:
         self.version = record.version
         self.sha256 = record.sha256
         self.effective_from_ms = NEVER_MS if record.effective_from_ms is None else record.effective_from_ms
-        self.layout = Layout(tuple(record.features), tuple(record.segments), hash_key)
+        self.layout = Layout(tuple(record.features), tuple(record.segments or ()), hash_key)
+
+    @property
+    def calibration(self) -> Calibration:
+        """How windows scatter, or why that is not known."""
+        found = self.record.calibration
+        return Calibration(unknown="a reference of format 1") if isinstance(found, msgspec.UnsetType) else found
+
+    @property
+    def performance(self) -> ReferencePerformance:
+        """How good the model was, or why that is not known."""
+        found = self.record.performance
+        return ReferencePerformance(unknown="a reference of format 1") if isinstance(found, msgspec.UnsetType) else found
 
     @cached_property
     def profile(self) -> Profile:
@@ -92,6 +155,8 @@ class Reference:
         labels: dict[str, int] | None = None,
         time_range_ms: tuple[int, int] | None = None,
         warnings: list[str] | None = None,
+        calibration: Calibration | None = None,
+        performance: ReferencePerformance | None = None,
         provisional_windows: int | None = None,
         left_out: list[str] | None = None,
     ) -> Reference:
@@ -101,14 +166,16 @@ class Reference:
             version=version,
             rows=profile.n,
             features=list(profile.layout.features),
-            segments=list(profile.layout.segmentations),
+            segments=list(profile.layout.segmentations) or msgspec.UNSET,
             profile=base64.b64encode(profile.to_bytes()).decode(),
             labels=labels or {},
             time_range_ms=time_range_ms,
             warnings=warnings or [],
-            provisional=provisional_windows is not None,
-            windows=provisional_windows,
-            left_out=left_out or [],
+            calibration=calibration or Calibration(unknown="not made from a file with times"),
+            performance=performance or ReferencePerformance(unknown="not made from a file with labels"),
+            provisional=msgspec.UNSET if provisional_windows is None else True,
+            windows=msgspec.UNSET if provisional_windows is None else provisional_windows,
+            left_out=left_out or msgspec.UNSET,
         )
         record.sha256 = record_sha256(record)
         return cls(record, profile.layout.hash_key)
@@ -140,32 +207,32 @@ class Reference:
         return f"{self.model}|{self.version}|{self.effective_from_ms}{suffix}".encode()
 
     def to_bytes(self) -> bytes:
-        """Return the JSON document."""
+        """Return the JSON document, for a file."""
         return msgspec.json.encode(self.record)
+
+    def to_packed(self) -> bytes:
+        """Return the JSON document packed by zstd: a record of the topic, or of state. At most 64 KiB per 100 features."""
+        return bytes(cramjam.zstd.compress(self.to_bytes(), level=_ZSTD_LEVEL))
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Reference:
-        """Read a JSON document. Raises InputError when it is none, or of another format."""
+        """Read a JSON document, packed or not. Raises InputError when it is none, or of another format."""
         try:
+            if data.startswith(_ZSTD_MAGIC):
+                data = bytes(cramjam.zstd.decompress(data))
             record = msgspec.json.decode(data, type=ReferenceRecord)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, cramjam.DecompressionError) as error:
             raise InputError(f"not a reference file: {error}") from error
-        if record.format != FORMAT:
-            raise InputError(f"reference format {record.format} is not known; this program reads {FORMAT}")
+        if record.format not in FORMATS:
+            known = " and ".join(map(str, FORMATS))
+            raise InputError(f"reference format {record.format} is not known; this program reads {known}")
         return cls(record)
 
 
 def record_sha256(record: ReferenceRecord) -> str:
     """Return the hash of a record's content."""
     content = msgspec.to_builtins(msgspec.structs.replace(record, sha256="", effective_from_ms=None), order="deterministic")
-    for name in _SINCE_FORMAT_1:  # records from before them have none
-        if not content[name]:
-            del content[name]
     return hashlib.sha256(msgspec.json.encode(content)).hexdigest()
-
-
-_SINCE_FORMAT_1 = ("segments", "provisional", "windows", "left_out")
-"""Fields that the first records did not have."""
 
 
 def _named(key_id: str) -> str:

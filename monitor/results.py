@@ -9,7 +9,7 @@ import msgspec
 import orjson
 
 from monitor.findings import Compared, Evidence, Finding
-from monitor.layout import CategoryFeature
+from monitor.layout import CategoryFeature, FeatureKind, ViewName, kind_of, source_of
 from monitor.outside import Frequent
 from monitor.stream_result import StreamResult, stream_result
 
@@ -54,6 +54,12 @@ class FeatureResult(msgspec.Struct, kw_only=True):
     """One feature in a window. Counts are of rows."""
 
     kind: Literal["number", "category"]
+    feature: str
+    """Its name in the event."""
+    feature_kind: FeatureKind
+    """What it is there; this is one of its views where that is more than a number or a category."""
+    view: ViewName | None
+    """What is counted of it: the length of a text, for one; null: the value itself."""
     n: int
     """Rows with a value; finite ones for a number."""
     n_ref: int
@@ -94,6 +100,8 @@ class FindingResult(msgspec.Struct, kw_only=True):
     check: str
     feature: str | None
     """null: the model as a whole."""
+    view: ViewName | None
+    """What is counted of the feature, null: its value itself; the key in `features` is then feature#view."""
     segment: str
     verdict: Literal["breach"] = "breach"
     severity: Literal["notice", "warning", "critical"]
@@ -168,7 +176,7 @@ def result_record(evidence: Evidence, findings: Sequence[Finding], policy_sha256
         features={
             name: _feature(compared, evidence.distances.get(name, {}), evidence.n) for name, compared in evidence.features.items()
         },
-        findings=[_finding(finding) for finding in mine if finding.verdict == "breach"],
+        findings=[_finding(finding, evidence) for finding in mine if finding.verdict == "breach"],
         insufficient=sorted({f.measurement.check for f in mine if f.verdict == "insufficient"}),
         source_offsets=closed.source_offsets,
         stream=stream_result(closed.profile.stream, closed.partition_rows) if evidence.segment == "all" else None,
@@ -180,6 +188,9 @@ def _feature(compared: Compared, distances: Mapping[str, float], rows: int) -> F
     summary, is_number = compared.window, compared.feature_kind == "number"
     return FeatureResult(
         kind=compared.feature_kind,
+        feature=source_of(compared.feature),
+        feature_kind=kind_of(compared.feature),
+        view=compared.feature.view,
         n=summary.n,
         n_ref=compared.reference.n,
         missing=summary.missing,
@@ -223,11 +234,13 @@ def _cells(compared: Compared) -> Cells:
     )
 
 
-def _finding(finding: Finding) -> FindingResult:
+def _finding(finding: Finding, evidence: Evidence) -> FindingResult:
     measurement = finding.measurement
+    feature, view = evidence.source_view(measurement.feature)
     return FindingResult(
         check=measurement.check,
-        feature=measurement.feature or None,
+        feature=feature,
+        view=view,
         segment=measurement.segment,
         severity=finding.severity,
         value=measurement.value,

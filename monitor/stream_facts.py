@@ -12,7 +12,7 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from monitor.columns import Bool, Envelope, Float, Int
+from monitor.columns import Bool, Envelope, Float, Int, Names
 from monitor.sketches import varint
 from monitor.sketches.bounded import key_hash
 from monitor.sketches.id_sample import IdSample
@@ -99,7 +99,7 @@ class StreamFacts:
             self._raise("disorder", most)
         delays, stamped = self._count_delays(times_ms, record_ms)
         if envelope is not None:
-            self._count_envelope(envelope, times_ms, np.where(stamped, delays, NEVER_MS))
+            self._count_envelope(envelope, times_ms, delays if stamped.all() else np.where(stamped, delays, NEVER_MS))
 
     def _count_delays(self, times_ms: Int, record_ms: Int) -> tuple[Int, Bool]:
         """Count the delays of the records that have a timestamp; return all, and which ones these are."""
@@ -296,27 +296,35 @@ def _joined(one: Sent, other: Sent) -> Sent:
     )
 
 
-def _grouped(names: Sequence[str | None], times_ms: Int, delays: Int) -> dict[str, Sent]:
+def _grouped(names: Names, times_ms: Int, delays: Int) -> dict[str, Sent]:
     """Return rows by name. delays: NEVER where a record has no timestamp."""
-    distinct = list(dict.fromkeys(names))
-    if len(distinct) == 1:
-        order, starts = np.arange(len(names)), np.zeros(1, np.int64)
+    if names.codes is None:
+        found = [_sent(times_ms, delays)]
     else:
-        place = {name: i for i, name in enumerate(distinct)}
-        codes = np.fromiter(map(place.__getitem__, names), np.int64, len(names))
-        order = np.argsort(codes, kind="stable")
-        starts = np.concatenate(([0], np.cumsum(np.bincount(codes))[:-1]))
-    times, delays = times_ms[order], delays[order]
+        order = np.argsort(names.codes.astype(np.uint16) if len(names.distinct) < 1 << 16 else names.codes, kind="stable")
+        starts = np.concatenate(([0], np.cumsum(np.bincount(names.codes, minlength=len(names.distinct)))[:-1]))
+        found = _sent_by_group(times_ms[order], delays[order], starts)
+    kept: dict[str, Sent] = {}
+    for name, sent in zip(names.distinct, found, strict=True):
+        if name is not None:
+            short = name[:MAX_NAME_CHARS]
+            kept[short] = _joined(kept[short], sent) if short in kept else sent
+    return kept
+
+
+def _sent(times_ms: Int, delays: Int) -> Sent:
+    least = int(delays.min())
+    if least == NEVER_MS:
+        least = int(delays.min(where=delays > NEVER_MS, initial=FOREVER_MS))
+    return Sent(len(times_ms), int(times_ms.min()), int(times_ms.max()), least, int(delays.max()))
+
+
+def _sent_by_group(times_ms: Int, delays: Int, starts: Int) -> list[Sent]:
     columns = (
-        np.diff(np.append(starts, len(names))),
-        np.minimum.reduceat(times, starts),
-        np.maximum.reduceat(times, starts),
+        np.diff(np.append(starts, len(times_ms))),
+        np.minimum.reduceat(times_ms, starts),
+        np.maximum.reduceat(times_ms, starts),
         np.minimum.reduceat(np.where(delays > NEVER_MS, delays, FOREVER_MS), starts),
         np.maximum.reduceat(delays, starts),
     )
-    kept: dict[str, Sent] = {}
-    for name, *sent in zip(distinct, *(column.tolist() for column in columns), strict=True):
-        if name is not None:
-            short = name[:MAX_NAME_CHARS]
-            kept[short] = _joined(kept[short], Sent(*sent)) if short in kept else Sent(*sent)
-    return kept
+    return list(map(Sent._make, zip(*(column.tolist() for column in columns), strict=True)))

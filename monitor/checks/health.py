@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from monitor.chance import wilson_upper
 from monitor.findings import CheckInfo, Compared, Evidence, Measurement
+from monitor.layout import NumberFeature
 from monitor.ratios import MIN_ROWS, excess, ratio, with_excess, with_extremes
 from monitor.segments import ALL
 
@@ -91,32 +92,43 @@ TABLE = (
 
 
 def health(evidence: Evidence) -> Iterator[Measurement]:
-    """Yield the ratios of bad values, each with its value in the reference."""
+    """Yield the ratios of bad values, each with its value in the reference.
+
+    What is missing, absent or of a wrong type is told once per feature of the event: by its primary view.
+    """
     rows, rows_ref = evidence.n, evidence.n_ref
     for name, compared in evidence.features.items():
         window, reference = compared.window, compared.reference
-        yield _missing(name, compared, rows, rows_ref)
-        yield _incomplete(name, compared, rows, rows_ref)
-        yield ratio("schema.wrong_type", name, window.wrong_type, rows, rows_ref)
-        yield _absent(name, compared, rows, rows_ref)
-        if compared.feature_kind == "category":
-            yield _never_seen(name, compared)
-        else:
+        if not compared.feature.is_secondary:
+            yield _missing(name, compared, rows, rows_ref)
+            yield _incomplete(name, compared, rows, rows_ref)
+            yield ratio("schema.wrong_type", name, window.wrong_type, rows, rows_ref)
+            yield _absent(name, compared, rows, rows_ref)
+        if isinstance(compared.feature, NumberFeature):
             yield _out_of_range(name, compared)
             yield _beyond("health.below_min", name, compared, compared.below_min)
             yield _beyond("health.above_max", name, compared, compared.above_max)
             yield excess("health.nan", name, (window.nan, reference.nan), (rows, rows_ref))
             yield excess("health.infinite", name, (window.infinite, reference.infinite), (rows, rows_ref))
+        if not isinstance(compared.feature, NumberFeature) or compared.feature.is_integral:
+            yield _never_seen(name, compared)
     yield from _unexpected(evidence)
 
 
 def _missing(name: str, compared: Compared, rows: int, rows_ref: int) -> Measurement:
+    """Return by how much the missing ratio exceeds the reference's; what it allows is no more critical than what chance explains."""
     missing, missing_ref = compared.window.missing, compared.reference.missing
     ratio_ref = missing_ref / rows_ref if rows_ref else 0.0
     measured = ratio("health.missing", name, missing, rows, rows_ref)
     facts = {"rows": missing, "missing_ratio": measured.value, "missing_ratio_ref": ratio_ref}
     measured = measured._replace(value=measured.value - ratio_ref, evidence=facts)
-    return with_excess(measured, missing, missing_ref, ratio_ref)
+    measured = with_excess(measured, missing, missing_ref, ratio_ref)
+    allowed = compared.feature.max_missing_ratio
+    if allowed is None or measured.critical_value is None:
+        return measured
+    return measured._replace(
+        critical_value=max(measured.critical_value, allowed - ratio_ref), evidence=facts | {"max_missing_ratio": allowed}
+    )
 
 
 def _incomplete(name: str, compared: Compared, rows: int, rows_ref: int) -> Measurement:
@@ -134,6 +146,7 @@ def _absent(name: str, compared: Compared, rows: int, rows_ref: int) -> Measurem
 
 
 def _never_seen(name: str, compared: Compared) -> Measurement:
+    """Return the share of values that the reference does not have; of an integer, of fractional values."""
     bad = compared.window.never_seen
     measured = ratio("health.never_seen", name, bad, compared.window.n, compared.reference.n)
     return with_excess(measured, bad, compared.reference.never_seen)
@@ -154,7 +167,7 @@ def _unexpected(evidence: Evidence) -> Iterator[Measurement]:
     profile = evidence.closed.profile
     if evidence.closed.reference is None or evidence.segment != ALL:
         return
-    left_out = evidence.closed.reference.record.left_out
+    left_out = evidence.closed.reference.record.left_out or ()
     names = {name: rows for name, rows in sorted(profile.unexpected.items()) if name not in left_out}
     measured = ratio("schema.unexpected_feature", "", max(names.values(), default=0), profile.inspected)
     yield measured._replace(min_n=1, evidence={"rows_inspected": profile.inspected, "names": names})  # a name seen is a fact

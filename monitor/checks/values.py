@@ -6,7 +6,7 @@ import math
 import sys
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
-from itertools import pairwise
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -95,25 +95,19 @@ def _constant(name: str, compared: Compared) -> Iterator[Measurement]:
     """Only of a feature that varies in the reference."""
     window, reference = compared.window, compared.reference
     if isinstance(compared.feature, NumberFeature):
-        varies, is_constant = reference.minimum != reference.maximum, window.minimum == window.maximum
-        shares = reference.values / reference.n
+        varies, is_constant, cells = reference.minimum != reference.maximum, window.minimum == window.maximum, reference.values
     else:
         varies = bool(np.count_nonzero(compared.cells[0]) > 1)
         is_constant = bool(np.count_nonzero(compared.cells[1]) == 1 and not window.values[-1])  # `other` may be many values
-        shares = compared.cells[0] / reference.n
-    if varies:
-        p_value = float(np.sum(shares**window.n))
-        yield Measurement(
-            check="health.constant",
-            feature=name,
-            value=float(is_constant),
-            n=window.n,
-            n_ref=reference.n,
-            critical_value=0.0 if p_value <= ALPHA else 1.0,
-            p_value=p_value if is_constant else None,
-            min_n=MIN_ROWS,
-            evidence={"value": _only_value(compared)} if is_constant else {},
-        )
+        cells = compared.cells[0]
+    if not varies:
+        return
+    measured = Measurement("health.constant", name, float(is_constant), window.n, reference.n, min_n=MIN_ROWS)
+    if is_constant:
+        p_value = float(np.sum((cells / reference.n) ** window.n))
+        limit = 0.0 if p_value <= ALPHA else 1.0
+        measured = measured._replace(critical_value=limit, p_value=p_value, evidence={"value": _only_value(compared)})
+    yield measured
 
 
 def _only_value(compared: Compared) -> Any:
@@ -207,7 +201,7 @@ def _mean(name: str, compared: Compared, window: tuple[float, float], reference:
 def _std(name: str, compared: Compared, feature: NumberFeature, std: float, std_ref: float) -> Measurement:
     n, m = compared.window.n, compared.reference.n
     value = _finite(abs(std / std_ref - 1))
-    error = math.sqrt((_kurtosis(compared, feature) - 1) / 4 * (1 / n + 1 / m))
+    error = math.sqrt((_kurtosis(feature, compared.reference.values.tobytes()) - 1) / 4 * (1 / n + 1 / m))
     p_value = 2 * normal_p(value / error) if error else None  # 0: two values, as often each; no law then
     limit = normal_quantile(ALPHA / 2) * error
     facts = {"std": std, "std_ref": std_ref}
@@ -219,15 +213,17 @@ def _finite(value: float) -> float:
     return min(max(value, -sys.float_info.max), sys.float_info.max)
 
 
-def _kurtosis(compared: Compared, feature: NumberFeature) -> float:
-    """Return the kurtosis (normal: 3) of the reference's rows, each in the middle of its fine cell; at least 1, as of any distribution."""
-    counts = compared.reference.values
-    filled = np.flatnonzero(counts)
+@lru_cache(maxsize=4_096)
+def _kurtosis(feature: NumberFeature, counts: bytes) -> float:
+    """Return the kurtosis (normal: 3) of rows, each in the middle of its fine cell, int64 counts; at least 1, as of any distribution."""
+    rows = np.frombuffer(counts, np.int64)
     edges = np.clip([-math.inf, *feature.edges, math.inf], feature.minimum, feature.maximum)
-    middles: Float = np.array([(low + high) / 2 for low, high in pairwise(edges)])[filled]
-    weights = counts[filled] / counts.sum()
+    middles: Float = edges[:-1] / 2 + edges[1:] / 2
+    weights = rows / rows.sum()
     centred = middles - float(np.sum(weights * middles))
-    variance = float(np.sum(weights * centred**2))
-    if not (variance > 0 and math.isfinite(variance)):
+    largest = float(np.abs(centred).max())
+    if not largest:
         return 3.0
-    return max(1.0, float(np.sum(weights * (centred / math.sqrt(variance)) ** 4)))
+    centred = centred / largest
+    variance = float(np.sum(weights * centred**2))
+    return max(1.0, float(np.sum(weights * centred**4)) / variance**2) if variance else 3.0

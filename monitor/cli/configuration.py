@@ -34,7 +34,8 @@ models:
       - {{size: 24h, step: 1h}}                 # hopping
     grace: 2m                                 # how much disorder is waited for
     idle_after: 2m                            # silence after which a partition holds nothing back
-    features: {{}}                              # email: {{pii: drop}}, zip: {{kind: category, max_categories: 200, keep_values: true}}
+    features: {{}}                              # zip: {{kind: category, pii: hash}}; `monitor reference infer` proposes all
+    segments: []                              # country, [country, channel], age >= 60, tags.region: profiled apart, fixed by the reference
     learning: {{rows: 5000, windows: 24}}       # without a reference, one is learnt from so much traffic; enabled: false
     reference: own                            # trailing(7d), hour_of_week(4): compare with earlier windows, on the reference's cells
 rules:                                        # over the defaults; `monitor config show` prints all

@@ -84,7 +84,7 @@ def line(what: str, record: dict[str, Any]) -> str:
         found = ", ".join(f"{f['check']} {f['feature'] or ''}".strip() for f in record["findings"]) or "quiet"
         return f"{record['model']} {record['version']} [{window['start_ms']}, {window['end_ms']}) n={record['n']} max psi {top[0]:.3f} ({top[1]}): {found}"
     d = record["data"]
-    where = d["feature"] or "model"
+    where = (d["feature"] or "model") + (f" ({d['view']})" if d.get("view") else "")
     return (
         f"{d['window']['end']} {d['status']:8} {d['severity']:8} {d['model']} {d['version']} {d['check']} {where}: "
         f"{d['value']:.4g} (threshold {d['threshold']:g}, n={d['n']})"

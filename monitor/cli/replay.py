@@ -12,7 +12,7 @@ import typer
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from monitor.cli.console import DEFAULT_CONFIG, ERR, ConfigPath, say
-from monitor.cli.reference import Column, read_reference
+from monitor.cli.reference import ClassScores, Column, Excluded, Unit, class_scores, read_reference
 from monitor.config import load_config
 from monitor.errors import InputError
 from monitor.policy import SEVERITIES
@@ -35,12 +35,14 @@ def replay(
     time_column: Column = None,
     prediction_column: Column = None,
     score_column: Column = None,
+    class_score: ClassScores = None,
+    latency_column: Column = None,
     label_column: Column = None,
     id_column: Column = None,
     model_column: Column = None,
     version_column: Column = None,
-    exclude: Annotated[list[str] | None, typer.Option(help="A column that is no feature; repeatable.")] = None,
-    time_unit: Annotated[str, typer.Option(help="Of integer times: s, ms, us, ns.")] = "ms",
+    exclude: Excluded = None,
+    time_unit: Unit = "ms",
     end_of_input: Annotated[bool, typer.Option(help="No more will come: close the windows that are open.")] = False,
     fail_on: Annotated[str | None, typer.Option(help="Exit 1 if an alert of this severity or above fires.")] = None,
 ) -> None:
@@ -63,6 +65,8 @@ def replay(
         time=time_column,
         prediction=prediction_column,
         score=score_column,
+        latency=latency_column,
+        class_scores=class_scores(class_score),
         label=label_column,
         id=id_column,
         model=model_column,

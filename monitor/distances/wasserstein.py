@@ -22,6 +22,10 @@ def w1(sides: FineSides) -> Float:
     F − G is exact at the fine cells' edges; the first and the last cell end at the smallest and the largest value of both sides. Within
     a cell the rows of a side are taken as evenly spread, around a place that makes the side's mean exact. Off by ≤ 0.02 standard
     deviations of the reference on continuous features, and never by more than Σ cell width × (P + Q). Cut off at the largest double.
+
+    >>> sides = FineSides(np.array([2, 2]), np.array([0, 4]), np.array([1.0]), Spread(1.0, 3.0, 2.0, 1.0), Spread(3.0, 3.0, 3.0, 0.0))
+    >>> float(w1(sides)), float(w1_sigma(sides))
+    (1.0, 1.0)
     """
     before, after = sides.reference_spread, sides.window_spread
     low = np.minimum(_column(before.minimum), _column(after.minimum))
@@ -39,8 +43,9 @@ def w1(sides: FineSides) -> Float:
     loss, loss_slope = _ramp(p, first, middle)
     gap = np.abs(at_start[..., np.newaxis] + gain - loss)
     half = np.abs(gain_slope - loss_slope) * length / 2  # the gap at a piece's ends is gap ± half
-    crossing = (gap * gap + half * half) / np.where(half > 0, 2 * half, 1.0)
-    area = (length * np.where(gap >= half, gap, crossing)).sum(axis=(-2, -1))
+    is_crossed = gap < half
+    crossing = (gap * gap + half * half) / np.where(is_crossed, 2 * half, 1.0)
+    area = (length * np.where(is_crossed, crossing, gap)).sum(axis=(-2, -1))
     with np.errstate(over="ignore"):
         return np.asarray(np.minimum(np.ldexp(area, exponent[..., 0]), _LARGEST))
 

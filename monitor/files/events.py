@@ -13,12 +13,14 @@ import orjson
 from monitor.errors import InputError
 from monitor.files import ndjson
 from monitor.files.delimited import MISSING_TEXTS, number_of
-from monitor.files.rows import PARTITION, PLACES, RECORD_TIMESTAMP, RECORD_TIMESTAMP_TYPE, ColumnOptions, Columns
-from monitor.files.tables import NDJSON, Table, open_table, readable, role
-from monitor.files.times import times_ms, value_ms
-from monitor.layout import CategoryFeature, Layout, canonical
+from monitor.files.rows import PARTITION, PLACES, RECORD_TIMESTAMP, RECORD_TIMESTAMP_TYPE, TIMESTAMP, ColumnOptions, Columns
+from monitor.files.tables import NDJSON, OUTPUTS, Table, open_table, readable, role
+from monitor.files.times import texts, times_ms, value_ms
+from monitor.layout import Layout, canonical
 from monitor.ports import StoredRecord
-from monitor.reference import PREDICTION, SCORE
+from monitor.reference import CONFIDENCE, class_of
+from monitor.segments import TAGS
+from monitor.views import WireType, primary_features, wire_type
 
 NO_TIMESTAMP_MS = 1 << 61
 """Later than every event: an absent record timestamp does not limit the clock, which is then the event time."""
@@ -43,6 +45,7 @@ class _Row(NamedTuple):
     version: Any
     id: Any
     place: _Place
+    tags: dict[str, str] | None = None
 
 
 class EventFile:
@@ -50,9 +53,11 @@ class EventFile:
 
     Native NDJSON lines pass as they are, byte for byte (a tick without its place). A row of anything else becomes a native event, its values typed as `layout`
     wants them where that loses nothing ("7" → 7 for a number); flat JSON rows keep their types. NaN and infinity become null: JSON
-    has neither. model, version: of rows whose columns do not say. A column or key `partition` (absent: 0), `record_timestamp` (epoch ms)
-    or `record_timestamp_type` (1: log append time) says where a record lay. `has_record_timestamps` is False when the file has none:
-    the event time is the clock then, and the future guard must be off. `is_native` is False when events were made: their time is then
+    has neither. Timestamps of Parquet become ISO 8601 texts, lists arrays.
+
+    model, version: of rows whose columns do not say. A column or key `partition` (absent: 0), `record_timestamp` (epoch ms) or
+    `record_timestamp_type` (1: log append time) says where a record lay. `has_record_timestamps` is False when the file has none: the
+    event time is the clock then, and the future guard must be off. `is_native` is False when events were made: their time is then
     in `time`, epoch ms, whatever the source says of its own events.
 
     Raises InputError as `open_table` does, and where a time cannot be read or neither columns nor arguments name model or time.
@@ -63,9 +68,9 @@ class EventFile:
         self._options = options
         self._model = model
         self._version = version
-        self._types: dict[str, str] = {}
-        for feature in layout.features if layout else ():
-            self._types[feature.name] = feature.value_type if isinstance(feature, CategoryFeature) else "number"
+        self._types: dict[str, WireType] = {}
+        if layout:
+            self._types = {name: wire_type(feature) for name, feature in primary_features(layout).items()}
         with readable(path):
             self.is_native = _is_json(path) and ndjson.is_native(path)
             names = frozenset(name for row in ndjson.head(path) for name in row) if self.is_native else frozenset()
@@ -110,7 +115,9 @@ class EventFile:
                 event["id"] = canonical(row.id)
             if row.time_ms is not None:
                 event["time"] = row.time_ms
-            yield row.place, orjson.dumps(event | {"features": row.features} | row.outputs)
+            if row.tags:
+                event["tags"] = row.tags
+            yield row.place, orjson.dumps(event | {"features": row.features} | row.outputs, default=str)
 
     def _table_rows(self, table: Table) -> Iterator[_Row]:
         for batch in table.batches():
@@ -122,8 +129,11 @@ class EventFile:
         def values(name: str) -> list[Any]:
             return batch.arrays[role(name)].to_pylist() if role(name) in batch.arrays else nothing
 
-        columns = {name: self._typed(name, batch.arrays[name].to_pylist()) for name in table.features}
-        outputs = {name[1:]: columns.pop(name) for name in (PREDICTION, SCORE) if name in columns}
+        columns = {name: self._values(table, batch, name) for name in table.features if name != CONFIDENCE}
+        outputs: dict[str, Any] = {name[1:]: columns.pop(name) for name in OUTPUTS.values() if name in columns}
+        scores = {label: columns.pop(name) for name in table.features if (label := class_of(name)) is not None}
+        if scores:
+            outputs["scores"] = list(_dicts(scores, batch.n))
         with _about(self.path):
             times = times_ms(batch.arrays[role("time")], self._options.time_unit).to_pylist()
             stamps = nothing
@@ -134,36 +144,46 @@ class EventFile:
                 for p, stamp, t in zip(values(PARTITION), stamps, values(RECORD_TIMESTAMP_TYPE), strict=True)
             ]
         features = _dicts(columns, batch.n)
+        tags = [_tags(row) for row in _dicts({name: values(TAGS + name) for name in table.tags}, batch.n)]
         made = zip(
-            times, features, _dicts(outputs, batch.n), values("model"), values("version"), values("id"), places, strict=True
+            times, features, _dicts(outputs, batch.n), values("model"), values("version"), values("id"), places, tags, strict=True
         )
         yield from map(_Row._make, made)
 
     def _json_rows(self) -> Iterator[_Row]:
         options = self._options
-        outputs = {PREDICTION[1:]: options.prediction, SCORE[1:]: options.score}
-        taken = set(options.named().values()) | set(options.exclude) | set(PLACES)
+        named = options.named()
+        outputs = {output[1:]: named[r] for r, output in OUTPUTS.items() if r in named}
+        taken = options.taken() | set(options.exclude) | set(PLACES)
         with readable(self.path):
             for row in ndjson.rows(self.path):
                 with _about(self.path):
                     time_ms = value_ms(row.get(options.time or ""), options.time_unit)
                     stamp = value_ms(row.get(RECORD_TIMESTAMP), "ms")
                     place = _Place(_whole(row.get(PARTITION)), stamp, _whole(row.get(RECORD_TIMESTAMP_TYPE)))
+                found: dict[str, Any] = {output: row[name] for output, name in outputs.items() if name in row}
+                if options.class_scores:
+                    found["scores"] = {label: row[name] for label, name in options.class_scores if name in row}
                 yield _Row(
                     time_ms,
-                    {name: value for name, value in row.items() if name not in taken},
-                    {output: row[name] for output, name in outputs.items() if name in row},
+                    {name: value for name, value in row.items() if name not in taken and not name.startswith(TAGS)},
+                    found,
                     row.get(options.model or ""),
                     row.get(options.version or ""),
                     row.get(options.id or ""),
                     place,
+                    _tags({name.removeprefix(TAGS): value for name, value in row.items() if name.startswith(TAGS)}),
                 )
+
+    def _values(self, table: Table, batch: Columns, name: str) -> list[Any]:
+        array = batch.arrays[name]
+        return self._typed(name, (texts(array) if table.kinds[name] == TIMESTAMP else array).to_pylist())
 
     def _typed(self, name: str, values: list[Any]) -> list[Any]:
         """Give values the type that the layout has for the feature; one that cannot have it stays as it is."""
         wanted = self._types.get(name)
         if wanted == "string":
-            return [v if v is None or isinstance(v, str) else canonical(v) for v in values]
+            return [canonical(v) if isinstance(v, int | float) else v for v in values]
         if wanted == "number":
             return [_number(v) if isinstance(v, str) else v for v in values]
         if wanted == "boolean":
@@ -175,6 +195,11 @@ def _without_place(line: bytes) -> bytes:
     """Return a control record as it lay in its partition: it has no other field than `tick`."""
     fields = msgspec.json.decode(line, type=dict[str, msgspec.Raw])
     return msgspec.json.encode({"tick": fields["tick"]}) if fields.keys() - set(PLACES) == {"tick"} else line
+
+
+def _tags(row: dict[str, Any]) -> dict[str, str] | None:
+    """Return the tags of a row that has some: texts."""
+    return {name: canonical(value) for name, value in row.items() if value is not None} or None
 
 
 def _is_json(path: Path) -> bool:

@@ -9,7 +9,7 @@ import gzip
 import itertools
 from codecs import BOM_UTF8
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,11 @@ import numpy as np
 import orjson
 import pyarrow as pa
 
-from monitor.columns import Codes, Special
+from monitor.columns import Codes, NoValue, Special
 from monitor.errors import InputError
-from monitor.files.rows import NO_VALUES, VALUE_TYPES, Array, Columns, Source
+from monitor.files.rows import FEATURE_KINDS, LIST, MAX_CLASSES, NO_VALUES, Array, Columns, Source
 from monitor.layout import ValueType
+from monitor.views import confidence
 
 BATCH_ROWS = 10_000
 HEAD_LINES = 1_000
@@ -28,9 +29,9 @@ MAX_NAMES = 10_000
 """More distinct keys than this are no columns."""
 
 _TYPES: dict[type, ValueType] = {str: "string", int: "number", float: "number", bool: "boolean"}
-_NESTED: dict[type, str] = {dict: "object", list: "array"}
-_ORDER = ("string", "number", "boolean", "object", "array")
-_NATIVE_ROLES = ("time", "prediction", "score", "id", "model", "version")
+_NESTED: dict[type, str] = {dict: "object", list: LIST}
+_ORDER = ("string", "number", "boolean", "object", LIST)
+_NATIVE_ROLES = {role: role for role in ("time", "prediction", "score", "id", "model", "version")} | {"latency": "latency_ms"}
 Row = dict[str, Any]
 
 
@@ -77,30 +78,65 @@ def is_native(path: Path) -> bool:
 def ndjson_source(path: Path, wanted: Mapping[str, ValueType]) -> Source:
     """Look at an NDJSON file: one pass for names and types. `wanted` sets the type of some columns.
 
-    Of native events only what stands under `features` is a feature; time, prediction, score, id, model and version are known
-    by their own names. Lines without `features` among them (ticks, labels) are no rows.
+    Of native events only what stands under `features` is a feature; time, prediction, score, scores, latency_ms, id, model and version
+    are known by their own names. Lines without `features` among them (ticks, labels) are no rows.
     """
     native = is_native(path)
     seen = _types_seen(path, native)
     names = {key: _name(key) if native else key for key in seen}
     kinds: dict[str, str] = {key: wanted.get(names[key]) or _kind(types) for key, types in seen.items()}
     features = {names[key]: key for key in seen if not native or key.startswith(_FEATURES)}
-    columns = features | {names[key]: key for key in seen if not key.startswith(_FEATURES)} if native else features
-    roles = {role: role for role in _NATIVE_ROLES if f"/{role}" in seen} if native else {}
-    warnings = tuple(
-        f"column {name}: {wrong:,} values are not of the type of the others ({kinds[key]}); they count as wrong-typed"
-        for name, key in features.items()
-        if kinds[key] in VALUE_TYPES and (wrong := _n_wrong(seen[key], kinds[key]))
+    if not native:
+        return Source(kinds, features, features, _reader(path, kinds, seen), warnings=_wrong_types(features, kinds, seen))
+    class_scores, warnings = _classes(seen)
+    kinds |= dict.fromkeys((*class_scores.values(), _CONFIDENCE), "number")
+    return Source(
+        kinds,
+        columns=features | {names[key]: key for key in seen if not key.startswith((_FEATURES, _SCORES, _TAGS))},
+        features=features,
+        read=_reader(path, kinds, seen, native=True),
+        roles={role: name for role, name in _NATIVE_ROLES.items() if f"/{name}" in seen},
+        class_scores=class_scores,
+        confidence=_CONFIDENCE if class_scores else None,
+        tags={key.removeprefix(_TAGS): key for key in seen if key.startswith(_TAGS)},
+        warnings=warnings + _wrong_types(features, kinds, seen),
     )
 
+
+_Seen = Mapping[str, Mapping[type, int]]
+"""Key → type → rows."""
+
+
+def _reader(
+    path: Path, kinds: Mapping[str, str], seen: _Seen, *, native: bool = False
+) -> Callable[[Sequence[str]], Iterator[Columns]]:
     def read(keys: Sequence[str]) -> Iterator[Columns]:
+        types = {key: _arrow_type(kinds[key], {float: 1} if native and key == _CONFIDENCE else seen[key]) for key in keys}
         for batch in _batches(path, native):
-            yield _columns(batch, {key: _arrow_type(kinds[key], seen[key]) for key in keys})
+            yield _columns(batch, types, _event_value if native else _row_value)
 
-    return Source(kinds, columns, features, read, roles, warnings)
+    return read
 
 
-_FEATURES = "/features/"
+def _wrong_types(features: Mapping[str, str], kinds: Mapping[str, str], seen: _Seen) -> tuple[str, ...]:
+    return tuple(
+        f"column {name}: {wrong:,} values are not of the type of the others ({kinds[key]}); they count as wrong-typed"
+        for name, key in features.items()
+        if kinds[key] in FEATURE_KINDS and (wrong := _n_wrong(seen[key], kinds[key]))
+    )
+
+
+def _classes(seen: _Seen) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Return class → key of the scores by class, those of the most rows where there are many; and what there is to say of it."""
+    rows = {key: sum(types.values()) for key, types in seen.items() if key.startswith(_SCORES)}
+    kept = sorted(sorted(rows, key=lambda key: (-rows[key], key))[:MAX_CLASSES])
+    said = f"scores: of {len(rows):,} classes {MAX_CLASSES} are watched, those that most rows have"
+    return {key.removeprefix(_SCORES): key for key in kept}, (said,) if len(rows) > MAX_CLASSES else ()
+
+
+_FEATURES, _SCORES, _TAGS = "/features/", "/scores/", "/tags/"
+_CONFIDENCE = "/scores"
+"""The object of all scores: as a column, the confidence that it stands for."""
 
 
 def _name(key: str) -> str:
@@ -117,6 +153,10 @@ def _keyed_rows(path: Path, native: bool) -> Iterator[Row]:
         if isinstance(features, dict):
             keyed = {f"/{name}": value for name, value in row.items()}
             keyed.update((_FEATURES + name, value) for name, value in features.items())
+            if isinstance(row.get("scores"), dict):
+                keyed.update((_SCORES + label, value) for label, value in row["scores"].items())
+            if isinstance(row.get("tags"), dict):
+                keyed.update((_TAGS + name, value) for name, value in row["tags"].items())
             yield keyed
 
 
@@ -144,7 +184,7 @@ def _kind(types: Mapping[type, int]) -> str:
 
 
 def _n_wrong(types: Mapping[type, int], kind: str) -> int:
-    return sum(n for t, n in types.items() if t is not type(None) and _TYPES.get(t) != kind)
+    return sum(n for t, n in types.items() if t is not type(None) and (_TYPES.get(t) or _NESTED[t]) != kind)
 
 
 def _batches(path: Path, native: bool) -> Iterator[list[Row]]:
@@ -161,8 +201,11 @@ def _batches(path: Path, native: bool) -> Iterator[list[Row]]:
 def _arrow_type(kind: str, types: Mapping[type, int]) -> pa.DataType:
     if kind == "number":
         return pa.float64() if float in types else pa.int64()
-    return {"string": pa.string(), "boolean": pa.bool_()}.get(kind, pa.null())
+    return {"string": pa.string(), "boolean": pa.bool_(), LIST: _LISTS}.get(kind, pa.null())
 
+
+_LISTS = pa.list_(pa.null())
+"""Only the lengths of lists are kept."""
 
 _ACCEPTED: dict[str, frozenset[type]] = {
     "string": frozenset({str, type(None)}),
@@ -170,14 +213,15 @@ _ACCEPTED: dict[str, frozenset[type]] = {
     "double": frozenset({int, float, type(None)}),
     "bool": frozenset({bool, type(None)}),
     "null": frozenset({type(None)}),
+    str(_LISTS): frozenset({list, type(None)}),
 }
 
 
-def _columns(batch: Sequence[Row], types: Mapping[str, pa.DataType]) -> Columns:
+def _columns(batch: Sequence[Row], types: Mapping[str, pa.DataType], value_of: Callable[[Row, str], Any]) -> Columns:
     arrays: dict[str, Array] = {}
     specials: dict[str, Codes] = {}
     for key, kind in types.items():
-        values = [row.get(key, Special.ABSENT) for row in batch]
+        values = [value_of(row, key) for row in batch]
         accepted = _ACCEPTED[str(kind)]
         found = list(map(type, values))
         if not accepted.issuperset(found):
@@ -191,7 +235,25 @@ def _columns(batch: Sequence[Row], types: Mapping[str, pa.DataType]) -> Columns:
     return Columns(len(batch), arrays, specials)
 
 
+def _row_value(row: Row, key: str) -> Any:
+    return row.get(key, Special.ABSENT)
+
+
+def _event_value(row: Row, key: str) -> Any:
+    """Return the value of a key of a native event; `Special.ABSENT` where there is none."""
+    if key == _CONFIDENCE:
+        return confidence(row.get(_CONFIDENCE), row.get("/score", Special.ABSENT))
+    if key.startswith(_SCORES) and key not in row and not isinstance(row.get(_CONFIDENCE, {}), dict):
+        return None if row[_CONFIDENCE] is None else NoValue.WRONG_TYPE
+    return row.get(key, Special.ABSENT)
+
+
 def _array(values: list[Any], kind: pa.DataType) -> Array:
+    if kind == _LISTS:
+        lengths = [len(value or ()) for value in values]
+        offsets = pa.array(np.concatenate(([0], np.cumsum(lengths, dtype=np.int32))), pa.int32())
+        is_null = pa.array([value is None for value in values])
+        return pa.ListArray.from_arrays(offsets, pa.nulls(sum(lengths)), mask=is_null)
     try:
         return pa.array(values, kind)
     except (OverflowError, pa.ArrowInvalid):  # integers beyond 64 bits

@@ -10,7 +10,7 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from monitor.errors import InputError
-from monitor.files.rows import NO_VALUES, Array, Columns, Source
+from monitor.files.rows import LIST, NO_VALUES, TIMESTAMP, Array, Columns, Source
 
 BATCH_ROWS = 65_536
 
@@ -43,7 +43,16 @@ def _kind(kind: pa.DataType) -> str:
         return "number"
     if types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind):
         return "string"
-    return NO_VALUES if types.is_null(kind) else str(kind)
+    return NO_VALUES if types.is_null(kind) else _richer_kind(kind)
+
+
+def _richer_kind(kind: pa.DataType) -> str:
+    types = pa.types
+    if types.is_timestamp(kind) or types.is_date(kind):
+        return TIMESTAMP
+    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
+        return LIST
+    return str(kind)
 
 
 def _plain(column: Array) -> Array:

@@ -4,26 +4,32 @@ from __future__ import annotations
 
 import difflib
 import zlib
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 
+from monitor.columns import Codes, Special
 from monitor.errors import InputError
 from monitor.files.delimited import BLOCK_BYTES, csv_source
 from monitor.files.ndjson import ndjson_source
 from monitor.files.parquet import parquet_source
-from monitor.files.rows import NO_VALUES, PLACES, VALUE_TYPES, ColumnOptions, Columns, Source
+from monitor.files.rows import FEATURE_KINDS, MAX_CLASSES, NO_VALUES, PLACES, VALUE_TYPES, Array, ColumnOptions, Columns, Source
 from monitor.layout import ValueType
-from monitor.reference import PREDICTION, SCORE
+from monitor.reference import CONFIDENCE, LATENCY, PREDICTION, SCORE, class_of, class_score_name
+from monitor.segments import TAGS
 
 CSV = (".csv", ".csv.gz")
 PARQUET = (".parquet", ".pq")
 NDJSON = (".ndjson", ".jsonl", ".json", ".ndjson.gz", ".jsonl.gz")
 
-_OUTPUTS = {"prediction": PREDICTION, "score": SCORE}
+OUTPUTS = {"prediction": PREDICTION, "score": SCORE, "latency": LATENCY}
+"""Role → name in a layout."""
+
 _INDEX = ("", "__index_level_0__")
 """What pandas calls the row index in a CSV and in a Parquet file."""
 
@@ -32,9 +38,9 @@ _INDEX = ("", "__index_level_0__")
 class Table:
     """A file whose columns are known.
 
-    features: name in the layout → column; outputs stand under `@prediction` and `@score`. kinds: of every feature, a value type or
-    `rows.NO_VALUES`. roles: role (time, label, id, model, version) → column. names: every column. left_out: a sentence on each
-    column that cannot be a feature.
+    features: name in the event → column; outputs stand under their names in a layout, and where there are scores by class, their
+    largest under `@confidence`. kinds: of every feature, one of `rows.FEATURE_KINDS` or `rows.NO_VALUES`. roles: role (time, label,
+    id, model, version) → column. names: every column. left_out: a sentence on each column that cannot be a feature.
     """
 
     path: Path
@@ -43,6 +49,7 @@ class Table:
     roles: Mapping[str, str]
     names: tuple[str, ...]
     left_out: tuple[str, ...]
+    tags: tuple[str, ...]
     _source: Source
     _keys: Mapping[str, str]
 
@@ -54,7 +61,7 @@ class Table:
                 arrays = {name: batch.arrays[key] for name, key in self._keys.items()}
                 specials = {name: batch.specials[key] for name, key in self._keys.items() if key in batch.specials}
                 is_empty = False
-                yield Columns(batch.n, arrays, specials)
+                yield _with_confidence(Columns(batch.n, arrays, specials), self.features)
         if is_empty:
             raise InputError(f"{self.path}: the file has no rows")
 
@@ -83,22 +90,70 @@ def open_table(path: Path, options: ColumnOptions, wanted: Mapping[str, ValueTyp
     if not source.columns:
         raise InputError(f"{path}: the file has no rows")
     _check_names(path, source, options)
-    named = dict(source.roles) | options.named()
+    named = {r: name for r, name in source.roles.items() if name not in options.exclude} | options.named()
     roles = {r: source.columns[name] for r, name in named.items()}
-    features, left_out = _features(path, source, options, frozenset(roles.values()))
+    classes = _class_scores(source, options)
+    features, left_out = _features(path, source, options, frozenset((*roles.values(), *classes.values())))
     keys = {name: source.features[name] for name in features}
-    for r, output in _OUTPUTS.items():
+    for r, output in OUTPUTS.items():
         if r in roles:
-            why = _why_not(named[r], source.kinds[roles[r]])
-            if why:
-                raise InputError(f"{path}: column {named[r]!r}: {why}, it cannot be the {r}")
+            _check_output(path, f"the {r}", named[r], source.kinds[roles[r]])
             features[output], keys[output] = named[r], roles.pop(r)
+    own = dict(options.class_scores)
+    for label, key in classes.items():
+        column = own.get(label, f"scores.{label}")
+        _check_output(path, f"the score of class {label}", column, source.kinds[key])
+        features[class_score_name(label)], keys[class_score_name(label)] = column, key
+    if source.confidence and not own and classes:
+        keys[CONFIDENCE] = source.confidence
     kinds = {name: source.kinds[key] for name, key in keys.items()}
+    if classes:
+        features[CONFIDENCE], kinds[CONFIDENCE] = "the scores", "number"
     keys |= {role(r): key for r, key in roles.items()}
+    flat_tags = {name: key for name, key in source.columns.items() if source.is_flat and name.startswith(TAGS)}
+    keys |= {role(name): key for name, key in flat_tags.items()} | {role(TAGS + name): key for name, key in source.tags.items()}
     if source.is_flat:
         keys |= {role(place): source.columns[place] for place in PLACES if place in source.columns}
     names = {r: named[r] for r in roles}
-    return Table(path, features, kinds, names, tuple(source.columns), tuple(left_out), source, keys)
+    tags = tuple(name.removeprefix(TAGS) for name in (*flat_tags, *(TAGS + name for name in source.tags)))
+    return Table(path, features, kinds, names, tuple(source.columns), tuple(left_out), tags, source, keys)
+
+
+def _class_scores(source: Source, options: ColumnOptions) -> dict[str, str]:
+    """Return class → key: as the user says, else as the format does."""
+    if options.class_scores:
+        return {label: source.columns[column] for label, column in options.class_scores}
+    return {} if "scores" in options.exclude else dict(source.class_scores)
+
+
+def _with_confidence(columns: Columns, features: Mapping[str, str]) -> Columns:
+    """Add the largest score of each row, where the file has scores by class and not that."""
+    names = [name for name in features if class_of(name) is not None]
+    if not names or CONFIDENCE in columns.arrays:
+        return columns
+    largest, codes = _largest(columns, names)
+    specials = columns.specials if codes is None else columns.specials | {CONFIDENCE: codes}
+    return Columns(columns.n, columns.arrays | {CONFIDENCE: largest}, specials)
+
+
+def _largest(columns: Columns, names: Sequence[str]) -> tuple[Array, Codes | None]:
+    """Return `views.confidence` of columns: null where no score is a finite number, of a wrong type where one is no number at all."""
+    scores = np.array([columns.arrays[name].cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False) for name in names])
+    scores[~np.isfinite(scores)] = np.nan
+    largest = np.fmax.reduce(scores, axis=0)
+    is_wrong = np.zeros(columns.n, bool)
+    for name in names:
+        if name in columns.specials:
+            is_wrong |= columns.specials[name] == Special.WRONG_TYPE
+    is_wrong &= np.isnan(largest)
+    codes = np.where(is_wrong, Special.WRONG_TYPE, Special.VALUE).astype(np.uint8) if is_wrong.any() else None
+    return pa.array(largest, mask=np.isnan(largest)), codes
+
+
+def _check_output(path: Path, use: str, name: str, kind: str) -> None:
+    why = _why_not(name, kind, VALUE_TYPES)
+    if why:
+        raise InputError(f"{path}: column {name!r}: {why}, it cannot be {use}")
 
 
 def _features(path: Path, source: Source, options: ColumnOptions, taken: frozenset[str]) -> tuple[dict[str, str], list[str]]:
@@ -108,6 +163,8 @@ def _features(path: Path, source: Source, options: ColumnOptions, taken: frozens
     for name, key in source.features.items():
         why = _why_not(name, source.kinds[key])
         if key in taken or name in options.exclude:
+            continue
+        if source.is_flat and name.startswith(TAGS):
             continue
         if source.is_flat and name in PLACES:
             left_out.append(f"column {name}: says where a record lies in Kafka, left out")
@@ -135,17 +192,26 @@ def _source(path: Path, wanted: Mapping[str, ValueType]) -> Source:
     return parquet_source(path) if name.endswith(PARQUET) else ndjson_source(path, wanted)
 
 
-def _why_not(name: str, kind: str) -> str:
+def _why_not(name: str, kind: str, kinds: Sequence[str] = FEATURE_KINDS) -> str:
     if name in _INDEX:
         return "it has no name and is taken for a row index"
-    return "" if kind in VALUE_TYPES or kind == NO_VALUES else f"{kind} is not a kind of feature"
+    return (
+        ""
+        if kind in kinds or kind == NO_VALUES
+        else f"{kind} is not a kind of {'feature' if kinds is FEATURE_KINDS else 'output'}"
+    )
 
 
 def _check_names(path: Path, source: Source, options: ColumnOptions) -> None:
     asked = [(f"--{r}-column", name) for r, name in options.named().items()] + [("--exclude", name) for name in options.exclude]
+    asked += [("--class-score", name) for _, name in options.class_scores]
     problems = [
         f"{path}: no column {name!r} ({flag}){near(name, source.columns)}" for flag, name in asked if name not in source.columns
     ]
+    labels = Counter(label for label, _ in options.class_scores)
+    problems += [f"--class-score names class {label!r} twice" for label, n in labels.items() if n > 1]
+    if len(labels) > MAX_CLASSES:
+        problems.append(f"--class-score names {len(labels)} classes; at most {MAX_CLASSES} are watched")
     if problems:
         raise InputError("\n".join([*problems, f"it has: {', '.join(source.columns)}"]))
 

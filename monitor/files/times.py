@@ -61,6 +61,15 @@ def value_ms(value: Any, unit: TimeUnit) -> int | None:
     return int(_numbers_ms(np.array([value]), unit)[0])
 
 
+def texts(column: Any) -> Any:
+    """Return a column of timestamps or dates as pyarrow strings, ISO 8601 in UTC: what an event has of them.
+
+    >>> texts(pa.array([1_500], pa.timestamp("ms"))).to_pylist()
+    ['1970-01-01 00:00:01.500000']
+    """
+    return column.cast(pa.timestamp("us"), safe=False).cast(pa.string())
+
+
 def times_ms(column: Any, unit: TimeUnit) -> Any:
     """Return a column of times as pyarrow int64 epoch milliseconds, rounded down; nulls stay.
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
-from monitor.columns import ColumnBatch, DecodedBatch, Envelope, Float, Int, NoValue, Special
+from monitor.columns import ColumnBatch, DecodedBatch, Envelope, Float, Int, Names, NoValue, Special, names_of
 from monitor.event_time import INVALID_MS, JSON_TYPES, TimeUnit, times_ms
 from monitor.events import DEFAULT_VERSION, Rejection, RejectionReason, Tick, is_name
 from monitor.feature_reader import OUTPUTS, FeatureReader
@@ -42,7 +42,6 @@ MIN_SAMPLE_RATE = 1e-6
 
 _NOT_FINITE = {b'"NaN"': Special.NAN, b'"Infinity"': Special.POS_INF, b'"-Infinity"': Special.NEG_INF}
 """How protobuf's JSON, Jackson and pydantic write what JSON has no number for."""
-_NOT_FINITE_HINTS = (b'NaN"', b'Infinity"')
 
 _decode_values = msgspec.json.Decoder(dict[str, Any]).decode
 _decode_value = msgspec.json.Decoder().decode
@@ -213,7 +212,12 @@ class NativeFormat:
                 row if type(row) is reader.struct else reader.read(self._raw_features(payload))
                 for row, payload in zip(rows, payloads, strict=True)
             ]
-        batch = reader.columns(rows, events)
+        batch = reader.columns(
+            rows,
+            events,
+            times_ms=lambda: times_ms([event.time for event in events], self._time_unit),
+            records=lambda: [value for _, value in payloads],
+        )
         batch.envelope = _envelope(events)
         batch.tags = [_tag(name, events) for name in layout.tags]
         if batch.specials is not None:
@@ -274,12 +278,10 @@ class NativeFormat:
         """Tell numbers that are not finite from texts: JSON has none, producers write them in quotes."""
         assert batch.specials is not None
         wrong = batch.specials == Special.WRONG_TYPE
-        for at in np.flatnonzero(wrong.any(axis=0)).tolist():
-            value = payloads[at][1]
-            if not any(hint in value for hint in _NOT_FINITE_HINTS):
-                continue
+        rows = np.flatnonzero(wrong.any(axis=0)).tolist()
+        for at in [at for at in rows if b'NaN"' in payloads[at][1] or b'Infinity"' in payloads[at][1]]:
             fields = dict(fields_of(self._raw_features(payloads[at])))
-            whole = parse_fields(value, self._max_event_bytes)
+            whole = parse_fields(payloads[at][1], self._max_event_bytes)
             if not isinstance(whole, Rejection):
                 fields |= {name: whole[field] for name, field in OUTPUTS.items() if field in whole}
             for row in np.flatnonzero(wrong[:, at]).tolist():
@@ -346,43 +348,64 @@ def _tag(name: str, events: Sequence[Any]) -> list[str | None]:
 
 
 def _envelope(events: Sequence[Any]) -> Envelope:
-    """Return what events say of themselves. Written out, because every event passes here; no field, no work."""
-    unset, wrong = msgspec.UNSET, dict[str, int]()
+    """Return what events say of themselves. Written out, because every event passes here: one pass where an id is all they say."""
+    wrong: dict[str, int] = {}
+    if events and not _says_more(events[0]):
+        try:
+            ids = [e.id.encode() for e in events if e.schema is e.producer is e.status is e.sample_rate is msgspec.UNSET]
+            if len(ids) == len(events):
+                return Envelope(ids, _NO_RATES, wrong)
+        except AttributeError:  # an id left out, or no text
+            pass
     try:
         ids = [event.id.encode() for event in events]
-    except AttributeError:  # an id left out, or no text
-        ids = [text.encode() for text in _only(str, "id", [event.id for event in events], wrong) if text is not None]
-    if not [1 for e in events if not (e.schema is e.producer is e.status is e.sample_rate is unset)]:
+    except AttributeError:
+        ids = [text.encode() for text in _only(str, "id", [event.id for event in events], wrong)]
+    if not any(map(_says_more, events)):
         return Envelope(ids, _NO_RATES, wrong)
-    schemas = _only(str, "schema", [event.schema for event in events], wrong)
-    producers = _only(str, "producer", [event.producer for event in events], wrong)
-    statuses = _only(str, "status", [event.status for event in events], wrong)
-    return Envelope(ids, _rates_of([event.sample_rate for event in events], wrong), wrong, schemas, producers, statuses)
+    schemas = _names("schema", [event.schema for event in events], wrong)
+    producers = _names("producer", [event.producer for event in events], wrong)
+    statuses = _names("status", [event.status for event in events], wrong)
+    return Envelope(ids, _rates([event.sample_rate for event in events], wrong), wrong, schemas, producers, statuses)
+
+
+def _says_more(event: Any) -> bool:
+    """Whether an event has a field of the envelope beside its id."""
+    return not (event.schema is event.producer is event.status is event.sample_rate is msgspec.UNSET)
 
 
 _NO_RATES = np.zeros(0, np.float64)
+_NO_VALUES = (type(None), msgspec.UnsetType)
 
 
-def _only(kind: type, name: str, values: list[Any], wrong: dict[str, int]) -> list[Any]:
-    """Return values of one type, None in place of all others; count in `wrong` those that are neither absent nor null."""
-    types = set(map(type, values))
-    if types == {kind}:
-        return values
-    absent = (type(None), msgspec.UnsetType)
-    if not types <= {kind, *absent}:
-        _count(wrong, name, sum(type(value) is not kind and type(value) not in absent for value in values))
-    return [value if type(value) is kind else None for value in values]
+def _names(field: str, values: list[Any], wrong: dict[str, int]) -> Names | None:
+    """Return the texts among the values; count in `wrong` what is neither text nor absent nor null."""
+    names = names_of(values)
+    if all(type(name) is str for name in names.distinct):
+        return names
+    odd = [type(name) is not str and type(name) not in _NO_VALUES for name in names.distinct]
+    if any(odd):
+        _count(wrong, field, len(values) if names.codes is None else int(np.array(odd)[names.codes].sum()))
+    distinct = [name if type(name) is str else None for name in names.distinct]
+    return Names(distinct, names.codes) if any(name is not None for name in distinct) else None
 
 
-def _rates_of(values: list[Any], wrong: dict[str, int]) -> Float:
+def _only(kind: type, field: str, values: list[Any], wrong: dict[str, int]) -> list[Any]:
+    """Return the values of one type; count in `wrong` what is neither that nor absent nor null."""
+    kept = [value for value in values if type(value) is kind]
+    _count(wrong, field, sum(type(value) not in _NO_VALUES for value in values) - len(kept))
+    return kept
+
+
+def _rates(values: list[Any], wrong: dict[str, int]) -> Float:
     """Return the sample rates that can be."""
-    if set(map(type, values)) != {float}:
-        values = [float(value) if type(value) is int and value == 1 else value for value in values]
-        values = [rate for rate in _only(float, "sample_rate", values, wrong) if rate is not None]
-    rates = np.array(values, np.float64)
+    if len(set(values)) == 1 and type(values[0]) is float and MIN_SAMPLE_RATE <= values[0] < 1:  # 1 equals True
+        return np.full(len(values), values[0])
+    values = [float(value) if type(value) is int and value == 1 else value for value in values]
+    rates = np.array(_only(float, "sample_rate", values, wrong), np.float64)
     fits = (rates >= MIN_SAMPLE_RATE) & (rates <= 1)
     _count(wrong, "sample_rate", len(rates) - int(np.count_nonzero(fits)))
-    return rates if fits.all() else rates[fits]
+    return rates[fits]
 
 
 def _count(into: dict[str, int], name: str, n: int) -> None:

@@ -13,7 +13,7 @@ import pyarrow as pa
 from monitor.columns import Int
 from monitor.errors import InputError
 from monitor.files import Columns
-from monitor.files.tables import near
+from monitor.files.tables import near, role
 from monitor.layout import CategoryFeature, Layout, NumberFeature, canonical
 from monitor.segments import FALSE, OTHER, TAGS, TRUE, Key, Segmentation, codes_of_numbers
 
@@ -114,6 +114,8 @@ def _problems(key: Key, layout: Layout) -> list[str]:
     if position is None:
         return [f"segments: no feature {key.name!r}{near(key.name, layout.index)}; tags are written {TAGS}NAME"]
     feature = layout.features[position]
+    if isinstance(feature, CategoryFeature) and (feature.is_hashed or feature.is_open):
+        return [f"segments: the values of {key.name} are not kept, each of them cannot be a segment"]
     if key.op and not isinstance(feature, NumberFeature):
         return [f"segments: {key}: {key.name} is a category; name it alone, and each of its values is a segment"]
     if not key.op and isinstance(feature, NumberFeature):
@@ -136,9 +138,10 @@ def _combinations(keys: Sequence[Key], batch: Columns) -> Counter[Values]:
     texts: list[list[str]] = []
     combined, known = np.zeros(batch.n, np.int64), np.ones(batch.n, bool)
     for key in keys:
-        if key.name not in batch.arrays:
+        name = key.name if key.tag is None else role(key.name)
+        if name not in batch.arrays:
             return Counter()
-        values, codes = _codes(key, batch.arrays[key.name])
+        values, codes = _codes(key, batch.arrays[name])
         texts.append(values)
         known &= codes >= 0
         combined = combined * max(1, len(values)) + codes

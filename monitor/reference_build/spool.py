@@ -95,3 +95,17 @@ class Spool:
             place[place == len(values)] = 0
             counts += np.bincount(place[values[place] == chunk], minlength=len(values))
         return counts
+
+    def successors(self, values: Float) -> Float:
+        """Return the smallest value above each of some distinct, increasing values of the column; inf where there is none."""
+        if self._sorted is not None:
+            place = np.searchsorted(self._sorted, values, "right")
+            return np.where(place < self.n, self._sorted[np.minimum(place, self.n - 1)], np.inf)
+        if not len(values):
+            return values
+        above = np.append(values[1:], np.inf)
+        for chunk in self.chunks():
+            place = np.searchsorted(values, chunk) - 1
+            is_beside = (place >= 0) & (chunk < above[place])
+            np.minimum.at(above, place[is_beside], chunk[is_beside])
+        return above

@@ -118,7 +118,7 @@ def publish(config: Config, reference: Reference) -> None:
             failures.append(error.str())
 
     client = producer(config.kafka, **{"message.timeout.ms": 15_000, "message.max.bytes": 4 << 20})
-    client.produce(references_topic(config), reference.to_bytes(), key=reference.key, on_delivery=delivered)
+    client.produce(references_topic(config), reference.to_packed(), key=reference.key, on_delivery=delivered)
     if client.flush(20) or failures:
         raise ConfigError(
             f"the reference was not published to {references_topic(config)}: {failures[0] if failures else 'no broker answered'}"

@@ -81,11 +81,11 @@ def after_window(learner: Learner, learning: Learning, window: Window, parts: Se
     discovery = Discovery.from_bytes(data, learner.hash_key)
     if grown.windows < wanted.min_windows or discovery.rows < wanted.min_rows:
         return grown
-    reference = learn(discovery, learner.model, learner.version, Learnt(grown.windows, start_ms, window.end_ms), wanted.choices)
+    reference = learn(discovery, learner.model, learner.version, Learnt(grown.windows, start_ms, window.end_ms), wanted.options)
     if reference is None:
         return Learning(window.end_ms)
     reference = reference.effective_from(window.end_ms + learner.settings.grace_ms + learner.lead_ms)
-    return Learning(window.end_ms, grown.windows, start_ms, is_done=True, record=(reference.key, reference.to_bytes()))
+    return Learning(window.end_ms, grown.windows, start_ms, is_done=True, record=(reference.key, reference.to_packed()))
 
 
 def ended(learning: Learning, window: Window) -> Learning:

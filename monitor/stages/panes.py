@@ -156,7 +156,8 @@ class Pane:
     def _discover(self, wire: Format, payloads: list[object]) -> None:
         learning = self.settings.learning
         if self.discovery is not None and learning is not None:
-            self.discovery.update(wire.rows(payloads), keep_texts=learning.keep_texts, left_out=learning.left_out)
+            rows = wire.rows(payloads)
+            self.discovery.update(rows, keep_texts=learning.keep_texts, left_out=learning.left_out, hashed=learning.hashed)
 
     def forget_rows(self) -> None:
         """The pane was sent: what it holds is not needed any more."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from monitor.learning import Choice
+from monitor.cells import FeatureOptions
 from monitor.windows import WindowSpec, pane_size_ms
 
 MINUTE_MS = 60_000
@@ -20,14 +20,16 @@ class LearningSettings:
     """How a reference is learnt for a model version that has none.
 
     min_rows, min_windows: at least so many, windows with rows of the shortest specification. keep_texts: values of categories may
-    stand in a reference as they are, not only as hashes. left_out: features of which nothing is kept. choices: by feature.
+    stand in a reference as they are, not only as hashes. left_out: features of which nothing is kept. hashed: those of which
+    no texts are kept. options: by feature.
     """
 
     min_rows: int = 5_000
     min_windows: int = 24
     keep_texts: bool = True
     left_out: frozenset[str] = frozenset()
-    choices: Mapping[str, Choice] = field(default_factory=dict)
+    hashed: frozenset[str] = frozenset()
+    options: Mapping[str, FeatureOptions] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,7 +77,7 @@ def test_an_event_with_every_field_is_valid_and_read() -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"model": "a|b"}, {"model": None}, {"time": "now"}, {"features": []}, {"features": {"a": []}}]
+    "change", [{"model": "a|b"}, {"model": None}, {"time": "now"}, {"features": []}, {"features": {"a": {}}}]
 )
 def test_an_event_that_is_refused_or_marked_is_not_valid(change: dict[str, object]) -> None:
     with pytest.raises(jsonschema.ValidationError):

@@ -11,15 +11,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monitor import discovery
-from monitor.discovery import MAX_NAMES, Discovery, budget
+from monitor import discovery, feature_discovery
+from monitor.discovery import MAX_NAMES, Discovery
 from monitor.errors import UnknownCodec
+from monitor.feature_discovery import budget
 from monitor.sketches.bounded import key_hash
 
 Row = dict[str, object]
 
 numbers = st.floats(allow_nan=False, allow_infinity=False) | st.integers(-3, 3) | st.sampled_from([10**400, 0, -0.0, 2**70])
-values = numbers | st.text(max_size=3) | st.booleans() | st.none() | st.just([1]) | st.text(min_size=60, max_size=70)
+values = (
+    numbers
+    | st.text(max_size=3)
+    | st.booleans()
+    | st.none()
+    | st.lists(st.just(1), max_size=3)
+    | st.sampled_from(["2025-01-31", "a b"])
+    | st.text(min_size=60, max_size=70)
+)
 rows = st.lists(st.dictionaries(st.sampled_from(["a", "b", "c", "@score"]), values), max_size=40)
 
 
@@ -39,8 +48,8 @@ def merged(parts: list[Discovery]) -> Discovery:
 
 def small_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     """Bounds that a handful of rows exceeds."""
-    monkeypatch.setattr(discovery, "FULL_BUDGET", discovery.Budget(600, 3, 20))
-    monkeypatch.setattr(discovery, "FULL_UP_TO", 1)
+    monkeypatch.setattr(feature_discovery, "FULL_BUDGET", feature_discovery.Budget(600, 300, 3, 20))
+    monkeypatch.setattr(feature_discovery, "FULL_UP_TO", 1)
     monkeypatch.setattr(discovery, "MAX_NAMES", 2)
 
 
@@ -83,6 +92,10 @@ def test_counts_by_type_are_those_of_a_plain_loop(data: list[Row]) -> None:
         assert feature.strings == strings.total()
         assert (feature.trues, feature.falses) == (sum(v is True for v in column), sum(v is False for v in column))
         assert feature.nulls == column.count(None)
+        assert feature.list_lengths.n == sum(isinstance(v, list) for v in column)
+        assert feature.lengths.first == sum(len(text) * n for text, n in strings.items()) << 1126
+        assert feature.words == sum(len(text.split()) * n for text, n in strings.items())
+        assert feature.is_iso == (set(strings) <= {"2025-01-31"})
         assert feature.values == {key_hash(text): n for text, n in strings.items()}
         assert feature.texts == {key_hash(text): text for text in strings if len(text) <= 64}
 
@@ -97,7 +110,7 @@ def test_large_streams_over_partitions_agree_too() -> None:
     order = dice.permutation(len(data))
     parts = [discovery_of([data[i] for i in order[p::8]], size=77 + p) for p in range(8)]
     assert merged(parts).to_bytes() == whole.to_bytes()
-    assert not whole.features["x"].numbers.is_exact
+    assert not whole.features["x"].numbers.cells.is_exact
 
 
 class TestBounds:
@@ -138,13 +151,18 @@ class TestBounds:
         assert (found.texts, found.has_all_values) == (None, True)
         assert len(discovery_of([{"c": f"{i:060d}"} for i in range(102)]).features["c"].texts or ()) == 102
 
+    def test_what_a_budget_allows_fits_into_a_message(self) -> None:
+        full = budget(1)
+        at_most = (full.cell_bits + 2 * full.length_bits) // 8 + full.n_values * (8 + 5) + full.text_bytes
+        assert feature_discovery.FULL_UP_TO * at_most < 0.95 * (1 << 20)
+
     def test_bytes_are_few_whatever_comes(self) -> None:
         dice = np.random.default_rng(3)
         wide = discovery_of([{f"f{i}": float(x) for i, x in enumerate(row)} for row in dice.lognormal(0, 50, (400, 600))], 100)
         assert len(wide.to_bytes()) < 1_500_000
         usual = discovery_of([{f"f{i}": float(x) for i, x in enumerate(row)} for row in dice.normal(0, 1, (5_000, 10))])
         assert len(usual.to_bytes()) / 10 < 1_000
-        assert budget(512).n_values == 48
+        assert budget(512).n_values == 32
 
 
 class TestPrivacy:
@@ -158,6 +176,11 @@ class TestPrivacy:
         open_, closed = discovery_of([{"c": "a"}]), discovery_of([{"c": "b"}], keep_texts=False)
         for parts in ([open_, closed], [closed, open_]):
             assert merged(parts).features["c"].texts is None
+
+    def test_of_a_hashed_feature_no_text_is_kept(self) -> None:
+        found = Discovery()
+        found.update([{"mail": "x", "y": "open"}], hashed=frozenset({"mail"}))
+        assert (found.features["mail"].texts, found.features["y"].texts) == (None, {key_hash("open"): "open"})
 
     def test_a_feature_that_is_left_out_leaves_no_trace(self) -> None:
         found = Discovery()
@@ -173,9 +196,9 @@ def test_bytes_of_another_version_are_refused() -> None:
 
 def test_bytes_of_version_1_can_be_read() -> None:
     stored = (
-        "ASi1L/1gCgANBQDSxxwmkCsdyB061xl55El8RlPiEtqXeXT3t44i4dqM1n0oTJNnZgC1lAID/8KqvHzIarGUaBvwtnEP5234SdEE"
-        "6/YhJoh9giE6FCSWY3f9Zlau2Gocsf0zwSf1vYVVaT8hqDKpYlqs/Za5nPeFFoqH4SbwUYFIEgBgXGgmgEtgXNCUi6e2Q5ujAqgQ"
-        "fqDczZKkppWYPY7awqj1LBpAQzAQBg=="
+        "ASi1L/1gYgD1BQByiB8nkDtjyDaQ6ovodvNIQjeLRw9YEwsY/ZBREUepvltzkOTsmzDAyKYUloGfgTj5+ZMHt87NNuDwEyHRaz02isZv"
+        "LjwptxUCk9gnGKhDoeJF6JmtobSu80wJu9pOqkjfa+2c9jEQJ+0nBJyUWTlwq33Y+aL3taYGQ3LEy0XJAlUcAJAcYk0Al8C4h1UuntXO"
+        "OBhlDwyDaywkgIwwsDjIBlrAYfAsZAN7YBgIAsYBwiATTzj+UmFYyoKLDiAM"
     )
-    expected = discovery_of([{"x": 1.5, "c": "a", "@score": 0.25}, {"x": -2, "c": None}, {"x": 0, "f": True}])
+    expected = discovery_of([{"x": 1.5, "c": "a", "@score": 0.25, "l": [1, 2]}, {"x": -2, "c": None}, {"x": 0, "f": True}])
     assert Discovery.from_bytes(base64.b64decode(stored)).to_bytes() == expected.to_bytes()

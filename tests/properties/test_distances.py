@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from monitor.columns import Int
@@ -111,6 +111,7 @@ def fine(reference: np.ndarray, window: np.ndarray, edges: np.ndarray) -> FineSi
 
 @EXAMPLES
 @given(rows())
+@example((np.array([0.0]), np.array([0.0, 1.0, -1.0]), np.array([2.3e-311])))
 def test_w1_lies_between_the_difference_of_means_and_the_whole_range(drawn: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
     reference, window, edges = drawn
     found = float(w1(fine(reference, window, edges)))

@@ -6,6 +6,8 @@ import itertools
 import math
 import tempfile
 from bisect import bisect_right
+from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from monitor.cells import roundest
 from monitor.columns import ColumnBatch, Float, NoValue, Special
 from monitor.layout import N_SPECIAL, CategoryFeature, NumberFeature, ValueType, canonical, layout_of
 from monitor.profiles import Profile
@@ -82,12 +85,24 @@ def test_any_column_too_large_to_sort_gets_the_same_layout(column: list[float]) 
 
 
 @given(COLUMN)
-def test_deciles_and_fine_quantiles_are_those_of_numpy(column: list[float]) -> None:
+def test_deciles_are_those_of_numpy_and_edges_divide_the_rows_as_the_fine_quantiles_do(column: list[float]) -> None:
     values = np.array(column) + 0.0
     feature = number_feature_of("x", values)
     deciles = set(np.quantile(values, np.arange(1, 10) / 10, method="inverted_cdf").tolist())
     assert feature.reported == tuple(sorted(deciles))
-    assert set(np.quantile(values, np.arange(1, 128) / 128, method="inverted_cdf").tolist()) <= set(feature.edges)
+    up_to = {sum(x <= edge for x in column) for edge in feature.edges}
+    for quantile in np.quantile(values, np.arange(1, 128) / 128, method="inverted_cdf").tolist():
+        assert sum(x <= quantile for x in column) in up_to
+
+
+@given(FINITE | HUMAN, FINITE | HUMAN)
+def test_the_roundest_number_lies_between_and_none_of_fewer_decimals_does(a: float, b: float) -> None:
+    low, high = sorted((a, b))
+    found = roundest(low, high)
+    assert found == low or low < found < high
+    if found != low:
+        step = Fraction(10) ** Decimal(repr(found)).normalize().as_tuple().exponent  # type: ignore[operator]
+        assert math.ceil(Fraction(low) / (step * 10)) * step * 10 >= Fraction(high) or found == 0
 
 
 @given(COLUMN, COLUMN)

@@ -9,7 +9,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monitor.columns import Envelope
+from monitor.columns import Envelope, names_of
 from monitor.formats.native import NativeFormat
 from monitor.layout import Layout
 from monitor.ports import StoredRecord
@@ -36,7 +36,7 @@ def facts_of(part: list[tuple[Any, ...]]) -> StreamFacts:
     if part:
         times, delays, clock, ids, schemas, producers, statuses, rates = zip(*part, strict=True)
         known = np.array([rate for rate in rates if rate is not None], np.float64)
-        said = Envelope([b"%d" % i for i in ids], known, {"id": ids.count(9)}, schemas, producers, statuses)
+        said = Envelope([b"%d" % i for i in ids], known, {"id": ids.count(9)}, *map(names_of, (schemas, producers, statuses)))
         facts.add_rows(said, np.array(times), np.array(times) + np.array(delays), np.array(clock))
         facts.add_late([t for t in times if t % 7 == 0])
         facts.add_future([t for t in times if t % 11 == 0])

@@ -51,7 +51,7 @@ def test_it_is_a_cloud_event_about_the_feature_at_the_windows_end() -> None:
 
 def test_it_holds_every_field_of_the_contract() -> None:
     assert set(FIRING["data"]) == {
-        "status", "severity", "model", "version", "segment", "check", "feature", "value", "threshold", "critical_value", "p_value",
+        "status", "severity", "model", "version", "segment", "check", "feature", "view", "value", "threshold", "critical_value", "p_value",
         "n", "n_ref", "window", "reference", "why", "evidence", "incident_id", "opened_ms", "windows", "policy", "diagnosis",
         "source_offsets",
     }  # fmt: skip

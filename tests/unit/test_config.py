@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from monitor.bootstrap import build_rules, build_settings
+from monitor.cells import FeatureOptions
 from monitor.config import Config, duration_ms, load_config
 from monitor.errors import ConfigError
-from monitor.learning import Choice
 from monitor.policy import DEFAULT_RULES, Rule
 from monitor.stages.settings import Trail
 from monitor.windows import WindowSpec
@@ -47,7 +47,10 @@ BROKEN = [
     ("models: {m: {segments: [{by: [a, b], values: [x]}]}}", "['x'] has 1 values for 2 keys"),
     ("models: {m: {segments: [{by: age > 1, values: ['yes']}]}}", "'yes': age > 1 is true or false"),
     ("models: {m: {sources: [other]}}", "other is not one of the sources: predictions"),
-    ("models: {m: {features: {a: {kind: text}}}}", "must be 'number' or 'category'"),
+    (
+        "models: {m: {features: {a: {kind: txt}}}}",
+        "must be 'integer', 'real', 'boolean', 'category', 'identifier', 'text', 'timestamp', 'list' or 'number'",
+    ),
     ("models: {'a|b': {}}", "1: models.a|b"),
     ("rules: {drift.psy: {above: 1}}", "no such check (did you mean drift.psi?)"),
     ("rules: {drift.psi: {above: 1, below: 0}}", "give above or below, not both"),
@@ -167,6 +170,6 @@ def test_what_is_learnt_of_a_feature_follows_its_configuration() -> None:
     assert learning is not None
     assert (learning.min_rows, learning.min_windows, learning.keep_texts) == (7, 2, False)
     assert learning.left_out == {"mail"}
-    assert learning.choices["zip"] == Choice("category", 9)
+    assert learning.options["zip"] == FeatureOptions("category", 9)
     off = build_settings(Config.model_validate({"models": {"m": {"learning": {"enabled": False}}}}))
     assert off.model("m").learning is None

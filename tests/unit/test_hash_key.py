@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from msgspec import UNSET
 
 from monitor.bootstrap import build_hash_key, build_pipeline
 from monitor.columns import ColumnBatch
@@ -32,7 +31,7 @@ START_MS = 1_735_689_600_000
 def reference(key: HashKey) -> Reference:
     """Of 'a', and of 'b' beyond the dictionary."""
     other = tuple(key.hashes(["b"]).tolist())
-    profile = Profile(layout_of([CategoryFeature(name="c", values=("a",), other=other, hash_key=key.id or UNSET)], key))
+    profile = Profile(layout_of([CategoryFeature(name="c", values=("a",), other=other, hash_key=key.id)], key))
     profile.update(ColumnBatch(3, np.empty((0, 3)), None, [["a", "a", "b"]]))
     return Reference.build("m", "1", profile)
 

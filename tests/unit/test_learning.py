@@ -4,32 +4,40 @@ from __future__ import annotations
 
 import csv
 import math
+import random
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from monitor.bounds import most_missing
+from monitor.cells import FeatureOptions
 from monitor.columns import ColumnBatch, NoValue, specials_of
 from monitor.discovery import Discovery
 from monitor.distances.psi import psi
 from monitor.files import ColumnOptions
 from monitor.findings import ClosedWindow, compare
-from monitor.layout import CategoryFeature, NumberFeature
-from monitor.learning import Choice, Learnt, learn
+from monitor.formats.native import NativeFormat
+from monitor.layout import AskedKind, CategoryFeature, NumberFeature, kind_of
+from monitor.learning import Learnt, learn
+from monitor.ports import StoredRecord
 from monitor.profiles import Profile
 from monitor.reference import Reference, References
 from monitor.reference_build import build_reference
 from monitor.sides import Sides
+from monitor.sketches.bounded import key_hash
 from monitor.windows import Window
 
 LEARNT = Learnt(24, 0, 24 * 3_600_000)
 NOW = Window(3_600_000, 3_600_000, 3_600_000)
 
 
-def learnt(rows: list[dict[str, object]], **choices: Choice) -> Reference:
+def learnt(rows: list[dict[str, object]], **choices: FeatureOptions) -> Reference:
     found = Discovery()
     found.update(rows)
     reference = learn(found, "m", "1", LEARNT, choices)
@@ -37,7 +45,13 @@ def learnt(rows: list[dict[str, object]], **choices: Choice) -> Reference:
     return reference
 
 
-def of_column(values: np.ndarray | list[object], choice: Choice | None = None) -> Reference:
+def discovered(rows: list[dict[str, object]]) -> Discovery:
+    found = Discovery()
+    found.update(rows)
+    return found
+
+
+def of_column(values: np.ndarray | list[object], choice: FeatureOptions | None = None) -> Reference:
     plain = values.tolist() if isinstance(values, np.ndarray) else values
     return learnt([{"x": value} for value in plain], **({"x": choice} if choice else {}))
 
@@ -108,7 +122,7 @@ class TestNumbers:
         values = CONTINUOUS[name]
         found = Discovery()
         found.update([{"x": value} for value in values.tolist()])
-        heaviest = max(n for n in found.features["x"].numbers.cells()[1] if n < 0.3 * len(values))  # less the zeros
+        heaviest = max(n for n in found.features["x"].numbers.cells.cells()[1] if n < 0.3 * len(values))  # less the zeros
         reported = np.array(feature(of_column(values)).reported)  # type: ignore[union-attr]
         for i in range(1, 10):
             nearest = np.abs((values[:, None] <= reported).sum(axis=0) - i * len(values) / 10).min()
@@ -137,10 +151,10 @@ class TestNumbers:
         found = feature(of_column(np.arange(6_000) % 7))
         assert isinstance(found, CategoryFeature)
         assert (found.value_type, set(found.values)) == ("number", {"0", "1", "2", "3", "4", "5", "6"})
-        assert isinstance(feature(of_column(np.arange(6_000) % 7, Choice("number"))), NumberFeature)
+        assert isinstance(feature(of_column(np.arange(6_000) % 7, FeatureOptions("number"))), NumberFeature)
         assert isinstance(feature(of_column(np.arange(6_000) % 7 + 0.5)), NumberFeature)
         assert isinstance(feature(of_column(np.arange(60) % 7)), NumberFeature)
-        assert isinstance(feature(of_column(np.arange(6_000) % 300, Choice("category"))), CategoryFeature)
+        assert isinstance(feature(of_column(np.arange(6_000) % 300, FeatureOptions("category"))), CategoryFeature)
 
     def test_scores_and_latencies_are_never_codes(self) -> None:
         reference = learnt([{"@score": i % 2, "@latency_ms": i % 3, "@prediction": i % 2} for i in range(1_000)])
@@ -151,7 +165,7 @@ class TestNumbers:
 class TestCategories:
     def test_the_dictionary_is_by_frequency_and_the_rest_is_known_by_hash(self) -> None:
         rows = ["a"] * 50 + ["b"] * 70 + ["c"] * 5 + ["d"] * 5
-        reference = of_column(list(rows), Choice(max_categories=3))
+        reference = of_column(list(rows), FeatureOptions(max_categories=3))
         found = feature(reference)
         assert isinstance(found, CategoryFeature)
         assert found.values == ("b", "a", "c")
@@ -170,27 +184,128 @@ class TestCategories:
 
     def test_booleans_are_a_category(self) -> None:
         found = of_column([True] * 30 + [False] * 10)
-        assert feature(found) == CategoryFeature(name="x", values=("true", "false"), value_type="boolean")
+        assert feature(found) == CategoryFeature(
+            name="x", values=("true", "false"), value_type="boolean", max_missing_ratio=most_missing(0, 40)
+        )
         assert found.profile.summary("x").values.tolist() == [30, 10, 0]
 
-    def test_where_no_text_may_be_kept_known_values_are_one_cell(self) -> None:
+    @pytest.mark.parametrize("rule", [{"keep_texts": False}, {"hashed": frozenset({"x"})}])
+    def test_where_no_text_may_be_kept_the_dictionary_is_hashed(self, rule: dict[str, Any]) -> None:
         found = Discovery()
-        found.update([{"x": "a"}, {"x": "b"}, {"x": "a"}], keep_texts=False)
+        found.update([{"x": "a"}, {"x": "b"}, {"x": "a"}], **rule)
         reference = learn(found, "m", "1", LEARNT)
         assert reference is not None
         assert b'"a"' not in reference.to_bytes()
         profile = Profile(reference.layout)
         profile.update(ColumnBatch(2, np.zeros((0, 2)), None, [["a", "c"]]))
-        assert reference.profile.summary("x").values.tolist() == [3]
-        assert (profile.summary("x").values.tolist(), profile.summary("x").never_seen) == ([1], 1)
+        assert feature(reference).values == (f"{key_hash('a'):016x}", f"{key_hash('b'):016x}")  # type: ignore[union-attr]
+        assert reference.profile.summary("x").values.tolist() == [2, 1, 0]
+        assert (profile.summary("x").values.tolist(), profile.summary("x").never_seen) == ([1, 0, 0], 1)
 
-    def test_identifiers_are_left_out_and_named(self) -> None:
-        rows: list[dict[str, object]] = [{"id": f"u{i}", "x": i % 5} for i in range(3_000)]
+    def test_numbers_of_a_hashed_category_are_hashed_too(self) -> None:
+        found = feature(of_column([7] * 30 + [8] * 20, FeatureOptions("category", pii="hash")))
+        assert found.values == (f"{key_hash('7'):016x}", f"{key_hash('8'):016x}")  # type: ignore[union-attr]
+        assert learn(discovered([{"x": 1.5}] * 9), "m", "1", LEARNT, {"x": FeatureOptions(pii="hash")}) is None
+
+
+def mixed_rows() -> list[dict[str, object]]:
+    """Rows of every kind, with values that are missing, absent or of a wrong type in between."""
+    dice = random.Random(5)
+    rows: list[dict[str, object]] = []
+    for i in range(3_000):
+        row: dict[str, object] = {
+            "id": f"user-{i}",
+            "text": " ".join(dice.choice(["late", "again", "größe", "東京"]) for _ in range(dice.randrange(3, 30))) + f" {i}",
+            "list": [1] * dice.randrange(6),
+            "at": f"2025-01-{i % 28 + 1:02d}T0{i % 10}:00:00Z",
+            "city": f"c{dice.randrange(300)}",
+            "n": dice.randrange(500),
+            "x": dice.gauss(0, 1),
+            "ok": dice.random() < 0.9,
+        }
+        for name in dice.sample(list(row), 2):
+            odd: object = dice.choice([None, {"a": 1}, 1.5, "n/a", [1, 2], True, "gone"])
+            if odd == "gone":
+                del row[name]
+            else:
+                row[name] = odd
+        rows.append(row)
+    return rows
+
+
+class TestKinds:
+    def test_every_kind_is_counted_as_a_window_of_the_same_events_is(self) -> None:
+        rows = mixed_rows()
         reference = learnt(rows)
-        assert [f.name for f in reference.layout.features] == ["x"]
+        kinds = {(f.name, kind_of(f)) for f in reference.layout.features}
+        assert kinds == {
+            ("id", "identifier"), ("id#length", "identifier"), ("text#length", "text"), ("list#length", "list"), ("city", "identifier"),
+            ("city#length", "identifier"), ("n", "real"), ("x", "real"), ("ok", "boolean"), ("at", "category"),
+        }  # fmt: skip
+        wire = NativeFormat()
+        records = [
+            StoredRecord(i, 0, msgspec.json.encode({"model": "m", "time": 5, "features": row})) for i, row in enumerate(rows)
+        ]
+        profile = Profile(reference.layout)
+        profile.update(wire.columns(reference.layout, wire.decode(records).payloads, np.arange(len(rows))))
+        assert reference.profile.counts.tolist() == profile.counts.tolist()
+        assert reference.profile.minimum.tolist() == profile.minimum.tolist()
+        assert reference.profile.maximum.tolist() == profile.maximum.tolist()
+        for feature in ("text#length", "list#length", "id#length"):
+            found, wanted = reference.profile.summary(feature), profile.summary(feature)
+            assert (found.mean, found.std) == (pytest.approx(wanted.mean, rel=1e-9), pytest.approx(wanted.std, rel=1e-9))
+
+    def test_a_text_has_a_length_and_an_identifier_whether_it_is_there(self) -> None:
+        rows: list[dict[str, object]] = [{"id": f"u{i}", "t": f"it was number {i}", "x": i % 5} for i in range(3_000)]
+        reference = learnt([*rows, {"id": 7}, {"t": None}])
+        text, number = reference.profile.summary("t#length"), reference.profile.summary("id")
+        lengths = [len(str(row["t"])) for row in rows]
+        assert (text.n, text.missing, text.minimum, text.maximum) == (3_000, 2, min(lengths), max(lengths))
+        assert text.mean == pytest.approx(np.mean(lengths), rel=1e-9)
+        assert (number.values.tolist(), number.missing, number.wrong_type, number.distinct) == ([3_000], 1, 1, None)
+        assert feature(reference, "id").is_open  # type: ignore[union-attr]
+        assert feature(reference, "id#length").is_secondary
+        assert [w.split(" (")[0] for w in reference.record.warnings] == ["feature id: an identifier", "feature t: a text"]
+
+    def test_a_list_has_its_number_of_elements(self) -> None:
+        reference = of_column([[1] * (i % 4) for i in range(400)] + ["a"])
+        summary = reference.profile.summary("x#length")
+        assert (summary.n, summary.wrong_type, summary.maximum, summary.mean) == (400, 1, 3.0, 1.5)
+
+    def test_timestamps_are_left_out_and_named(self) -> None:
+        rows: list[dict[str, object]] = [{"at": f"2025-01-31T10:00:{i % 60:02d}Z", "x": i % 5} for i in range(3_000)]
+        reference = learnt(rows)
+        assert reference.record.left_out == ["at"]
         (warning,) = reference.record.warnings
-        assert reference.record.left_out == ["id"]
-        assert warning.startswith("feature id: about ") and warning.endswith("an identifier or free text, left out")
+        assert warning.startswith("feature at: a timestamp is counted by its age") and warning.endswith("left out")
+
+    def test_whole_numbers_are_integers_unless_asked_otherwise(self) -> None:
+        whole = DICE.integers(0, 400, 3_000)
+        kinds = [kind_of(feature(of_column(whole, FeatureOptions(kind)))) for kind in (None, "number", "integer", "real")]
+        assert kinds == ["integer", "integer", "integer", "real"]
+        halves = of_column(whole / 2, FeatureOptions("integer"))
+        assert kind_of(feature(halves)) == "real"
+        assert "feature x: not all values are whole, although it is configured as an integer" in halves.record.warnings
+
+    @pytest.mark.parametrize(
+        ("value", "kind", "found"),
+        [(1.5, "text", "number"), ("a", "number", "string"), (True, "identifier", "boolean"), ([1], "category", "list")],
+    )
+    def test_a_kind_that_the_values_are_not_of_is_left_out(self, value: object, kind: AskedKind, found: str) -> None:
+        reference = learnt([{"x": value, "y": 1}] * 20, x=FeatureOptions(kind))
+        assert reference.record.left_out == ["x"]
+        assert f"feature x: {found} values, which are not of `kind: {kind}`, left out" in reference.record.warnings
+
+    def test_a_category_of_too_many_values_is_left_out(self) -> None:
+        rows: list[dict[str, object]] = [{"x": f"v{i % 900}", "y": 1} for i in range(9_000)]
+        assert learnt(rows, x=FeatureOptions("category")).record.left_out == ["x"]
+
+    def test_the_range_and_what_may_be_missing_are_as_configured(self) -> None:
+        reference = of_column([2.5, 3.5, None] * 40, FeatureOptions(minimum=0, maximum=3, max_missing_ratio=0.5))
+        found = feature(reference)
+        assert isinstance(found, NumberFeature)
+        assert (found.minimum, found.maximum, found.max_missing_ratio) == (0, 3.5, 0.5)
+        assert feature(of_column([2.5, 3.5, None] * 40)).max_missing_ratio == most_missing(40, 120)
 
 
 class TestRows:

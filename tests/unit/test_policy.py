@@ -59,3 +59,13 @@ def test_the_identity_of_rules_is_their_content() -> None:
     other = RuleSet({**DEFAULT_RULES, "drift.psi": Rule(above=0.25)})
     assert other.sha256 != DEFAULT_RULE_SET.sha256
     assert RuleSet(dict(DEFAULT_RULES), psi_eps=1e-3).sha256 != DEFAULT_RULE_SET.sha256
+
+
+def test_the_name_of_a_feature_is_for_all_its_views() -> None:
+    rule = Rule(above=0.1, features=("comment",))
+    applied = {
+        name: rule.applies("m", "all", name) for name in ("comment", "comment#length", "comment#alphabet", "comment#x", "other")
+    }
+    assert applied == {"comment": True, "comment#length": True, "comment#alphabet": True, "comment#x": False, "other": False}
+    assert Rule(above=0.1, features=("comment#length",)).applies("m", "all", "comment#length")
+    assert not Rule(above=0.1, features=("comment#length",)).applies("m", "all", "comment#alphabet")

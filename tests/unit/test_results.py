@@ -119,7 +119,7 @@ def test_only_breaches_are_findings_and_what_cannot_be_said_is_listed() -> None:
     assert record["insufficient"] == ["drift.js", "drift.psi", "health.out_of_range", "schema.unexpected_feature"]
     found = record["findings"][0]
     assert set(found) == {
-        "check", "feature", "segment", "verdict", "severity", "value", "direction", "threshold", "critical_value", "p_value", "n",
+        "check", "feature", "view", "segment", "verdict", "severity", "value", "direction", "threshold", "critical_value", "p_value", "n",
         "n_ref", "evidence",
     }  # fmt: skip
 

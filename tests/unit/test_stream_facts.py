@@ -9,7 +9,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from monitor.columns import Envelope
+from monitor.columns import Envelope, names_of
 from monitor.sketches.bounded import key_hash
 from monitor.stream_facts import DELAY_CELLS, MAX_NAME_CHARS, MAX_NAMES, StreamFacts, delay_cells
 
@@ -21,6 +21,8 @@ NO_RATES = np.zeros(0)
 def facts_of(times: list[int], stamps: list[int], clock: list[int] | None = None, **envelope: object) -> StreamFacts:
     facts = StreamFacts()
     running = np.maximum.accumulate(times) if clock is None else np.array(clock)
+    for kind in ("schemas", "producers", "statuses"):
+        envelope |= {kind: names_of(envelope[kind])} if kind in envelope else {}  # type: ignore[arg-type]
     said = Envelope(envelope.pop("ids", []), envelope.pop("sample_rates", NO_RATES), envelope.pop("wrong_type", {}), **envelope)  # type: ignore[arg-type]
     facts.add_rows(said, np.array(times), np.array(stamps), running)
     return facts

@@ -4,13 +4,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from msgspec import structs
 from scipy.stats import hypergeom
 
 from monitor.checks.health import health
 from monitor.decision.fixed import decide
 from monitor.findings import ClosedWindow, Finding, Measurement
+from monitor.layout import layout_of
 from monitor.pipeline import gather
 from monitor.policy import DEFAULT_RULE_SET
+from monitor.profiles import Profile
 from monitor.reference import Reference
 from tests.closed_windows import ABSENT, MISSING, WRONG_TYPE, closed, reference_of
 
@@ -169,3 +172,46 @@ def test_a_name_that_the_reference_left_out_is_not_unexpected() -> None:
     knowing = Reference.build("credit", "7", REFERENCE.profile, left_out=["id"])
     window = closed(knowing, rows(40), inspected=2, unexpected={"id": 2, "zip": 1})
     assert measured(window)["schema.unexpected_feature", ""].evidence["names"] == {"zip": 1}
+
+
+# Views, integers, and what the reference allows.
+
+
+def changed(reference: Reference, **changes: dict[str, Any]) -> Reference:
+    """The same rows under a layout whose named features are changed."""
+    features = [structs.replace(f, **changes.get(f.name, {})) for f in reference.layout.features]
+    layout = layout_of(features)
+    profile = Profile(layout)
+    for part in set(Profile.__slots__) - {"layout"}:
+        setattr(profile, part, getattr(reference.profile, part))
+    return Reference.build("credit", "7", profile)
+
+
+def test_a_secondary_view_repeats_nothing_of_its_source() -> None:
+    reference = changed(REFERENCE, x={"source": "c", "source_kind": "text", "view": "length", "is_secondary": True})
+    found = measured(closed(reference, rows(500, x=[MISSING] * 50, c=[MISSING] * 50)))
+    of_x = {check for check, feature in found if feature == "x"}
+    assert "health.out_of_range" in of_x
+    of_c = {check for check, feature in found if feature == "c"}
+    of_source = {"health.missing", "schema.wrong_type", "schema.missing_feature"}
+    assert (of_x & of_source, of_c & of_source) == (set(), of_source)
+    assert found["health.missing", "c"].value == 0.1
+
+
+def test_a_fractional_value_of_an_integer_is_never_seen_and_lies_in_its_cell_too() -> None:
+    reference = changed(REFERENCE, x={"is_integral": True})
+    window = closed(reference, rows(500, x=[0.5, 7.25, -0.5, 1e300, MISSING, WRONG_TYPE]))
+    found = judged(window)
+    assert found["health.never_seen", "x"].measurement.value == pytest.approx(3 / 498, rel=1e-12)
+    assert found["health.never_seen", "x"].verdict == "ok"
+    assert window.profile.summary("x").n == 498
+    assert judged(closed(reference, rows(500, x=[0.5] * 10)))["health.never_seen", "x"].verdict == "breach"
+    assert ("health.never_seen", "x") not in judged(closed(REFERENCE, rows(500, x=[0.5] * 10)))
+
+
+@pytest.mark.parametrize(("allowed", "verdict"), [(None, "breach"), (0.05, "breach"), (0.1, "ok"), (0.2, "ok")])
+def test_missing_values_that_the_reference_allows_are_no_breach(allowed: float | None, verdict: str) -> None:
+    reference = changed(REFERENCE, x={"max_missing_ratio": allowed})
+    finding = judged(closed(reference, rows(500, x=[MISSING] * 50)))["health.missing", "x"]
+    assert (finding.measurement.value, finding.verdict) == (0.1, verdict)
+    assert finding.measurement.evidence.get("max_missing_ratio") == allowed

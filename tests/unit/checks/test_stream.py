@@ -11,7 +11,7 @@ from scipy import stats
 
 from monitor.checks.stream import stream
 from monitor.checks.traffic import traffic
-from monitor.columns import Envelope
+from monitor.columns import Envelope, names_of
 from monitor.findings import ClosedWindow, Measurement
 from monitor.pipeline import gather
 from monitor.reference import Reference
@@ -25,7 +25,8 @@ def window(
 ) -> ClosedWindow:
     made = closed(None, {}, partition_rows=partition_rows or {})
     times = np.asarray(times, np.int64)
-    envelope = Envelope(said.pop("ids", []), np.array(said.pop("rates", []), np.float64), said.pop("wrong_type", {}), **said)
+    ids, rates, wrong_type = said.pop("ids", []), np.array(said.pop("rates", []), np.float64), said.pop("wrong_type", {})
+    envelope = Envelope(ids, rates, wrong_type, **{kind: names_of(column) for kind, column in said.items()})
     made.profile.stream.add_rows(envelope, times, times + delays, np.maximum.accumulate(times))
     return made
 

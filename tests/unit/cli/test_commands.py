@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 COMMANDS = [
-    [], ["init"], ["config"], ["config", "check"], ["config", "show"], ["reference"], ["reference", "build"], ["reference", "publish"],
-    ["reference", "show"], ["replay"], ["topics"], ["topics", "create"], ["topics", "check"], ["tail"], ["traffic"], ["run"], ["demo"],
+    [], ["init"], ["config"], ["config", "check"], ["config", "show"], ["reference"], ["reference", "infer"], ["reference", "build"], ["reference", "publish"],
+    ["reference", "show"], ["reference", "diff"], ["replay"], ["topics"], ["topics", "create"], ["topics", "check"], ["tail"], ["traffic"], ["run"], ["demo"],
 ]  # fmt: skip
 
 
@@ -51,7 +51,12 @@ def test_init_writes_a_file_that_is_valid_and_never_overwrites(tmp_path: Path) -
         (["run"], 78, "no such file"),
         (["reference", "build", "none.csv", "--model", "m", "--model-version", "1"], 2, "none.csv: no such file"),
         (["reference", "show", "none.json"], 2, "none.json: no such file"),
+        (["reference", "diff", "none.json", "none.json"], 2, "none.json: no such file"),
+        (["reference", "diff", "a", "b", "--fail-on", "pis>1"], 2, "'pis' is no distance; it is one of psi,"),
+        (["reference", "diff", "a", "b", "--fail-on", "psi"], 2, "a distance, > and a number are expected, such as psi>0.2"),
         (["reference", "build"], 2, "Missing"),
+        (["reference", "infer", "none.csv"], 2, "none.csv: no such file"),
+        (["reference", "infer", "none.csv", "--class-score", "p_yes"], 2, "write class=column, such as --class-score yes=p_yes"),
     ],
 )
 def test_a_mistake_is_a_sentence_and_an_exit_code(tmp_path: Path, words: list[str], code: int, message: str) -> None:
@@ -79,3 +84,87 @@ def test_replay_says_what_became_of_every_record(tmp_path: Path) -> None:
     assert "still open" in done.stderr
     assert done.stdout == ""
     assert (tmp_path / "results.ndjson").read_text().count("\n") > 5
+
+
+def test_what_is_inferred_can_be_edited_and_pasted_and_is_obeyed(tmp_path: Path) -> None:
+    rows = [
+        {
+            "time": 1_735_689_600_000 + i,
+            "age": i % 60,
+            "mail": f"a{i % 7}@x.org",
+            "tags": ["a"] * (i % 3),
+            "p": i / 600,
+            "q": 1 - i / 600,
+        }
+        for i in range(600)
+    ]
+    (tmp_path / "train.ndjson").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    columns = ["--time-column", "time", "--class-score", "yes=p", "--class-score", "no=q"]
+    done = run("reference", "infer", "train.ndjson", *columns, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""
+    assert "wrote features.yaml: 6 features; paste it under models.<model>.features of monitor.yaml" in done.stderr
+    text = (tmp_path / "features.yaml").read_text()
+    assert "age: {kind: integer, max_missing_ratio: 0.015667, minimum: 0, maximum: 59}" in text
+    assert text.startswith("# train.ndjson: 600 rows.")
+    edited = text.replace("mail: {", "mail: {pii: hash, ").replace("kind: list", "kind: list, pii: drop")
+    indented = "".join(f"      {line}\n" for line in edited.splitlines())
+    (tmp_path / "monitor.yaml").write_text(f"models:\n  m:\n    features:\n{indented}")
+    assert run("config", "check", cwd=tmp_path).returncode == 0
+    built = run("reference", "build", "train.ndjson", "--model", "m", "--model-version", "1", *columns, cwd=tmp_path)
+    assert built.returncode == 0, built.stderr
+    made = json.loads((tmp_path / "reference.json").read_text())
+    features = {feature["name"]: feature for feature in made["features"]}
+    assert sorted(features) == ["@confidence", "@score[no]", "@score[yes]", "age", "mail"]
+    assert features["age"]["is_integral"]
+    assert "x.org" not in json.dumps(made)
+    replayed = run(
+        "replay", "--reference", "reference.json", "--events", "train.ndjson", *columns, "--end-of-input", cwd=tmp_path
+    )
+    assert replayed.returncode == 0, replayed.stderr
+    result = json.loads((tmp_path / "results.ndjson").read_text())
+    assert result["features"]["@confidence"]["n"] == 600
+
+
+def test_build_show_and_diff_say_what_a_reference_holds(tmp_path: Path) -> None:
+    for name, shift in (("old", 0.0), ("new", 3.0)):
+        lines = [
+            f"{1_735_689_600_000 + i * 18_000},{i % 50 + shift},{'ab'[i % 2]},{'ab'[i % 3 % 2]},{i % 2 * 0.5 + 0.25}"
+            for i in range(6_000)
+        ]
+        (tmp_path / f"{name}.csv").write_text("\n".join(["time,x,label,prediction,score", *lines]) + "\n")
+        built = run(
+            "reference", "build", f"{name}.csv", "--model", "m", "--model-version", name, "-o", f"{name}.json", "--time-column", "time",
+            "--label-column", "label", "--prediction-column", "prediction", "--score-column", "score", "--window", "30m",
+            "--positive-class", "b", cwd=tmp_path,
+        )  # fmt: skip
+        assert built.returncode == 0, built.stderr
+    shown = run("reference", "show", "old.json", cwd=tmp_path)
+    assert len(shown.stdout.strip()) == 64
+    assert "φ: how far its 60 windows of 30m scatter" in shown.stderr
+    assert "performance (binary of b, 6,000 rows): accuracy 0.5" in shown.stderr
+    assert "labels: a 3,000, b 3,000" in shown.stderr
+    quiet = run("reference", "diff", "old.json", "old.json", "--fail-on", "psi>0.2", cwd=tmp_path)
+    assert (quiet.returncode, json.loads(quiet.stdout)["features"]["x"]["distances"]["psi"]) == (0, 0)
+    moved = run("reference", "diff", "old.json", "new.json", "--fail-on", "js>0.9", "--fail-on", "psi>0.02", cwd=tmp_path)
+    found = json.loads(moved.stdout)
+    assert moved.returncode == 1
+    assert found["features"]["x"]["mean"] == [24.5, 27.5]
+    assert "x: psi 0." in moved.stderr
+    assert "js 0.9" not in moved.stderr
+    assert "A: m old" in moved.stderr
+
+
+@pytest.mark.parametrize(("window", "message"), [("soon", "'soon' is not a duration"), ("0h", "must be longer than 0")])
+def test_a_window_that_is_none_is_told(tmp_path: Path, window: str, message: str) -> None:
+    (tmp_path / "t.csv").write_text("x\n1\n")
+    done = run("reference", "build", "t.csv", "--model", "m", "--model-version", "1", "--window", window, cwd=tmp_path)
+    assert (done.returncode, message in done.stderr) == (2, True)
+
+
+def test_without_a_word_the_models_shortest_tumbling_window_is_taken(tmp_path: Path) -> None:
+    (tmp_path / "monitor.yaml").write_text("models: {m: {windows: [{size: 6h}, {size: 2h}, {size: 1h, step: 30m}]}}\n")
+    (tmp_path / "t.csv").write_text("time,x\n" + "".join(f"{1_735_689_600_000 + i * 18_000},{i % 50}\n" for i in range(6_000)))
+    for model, hours in (("m", 2), ("n", 1)):
+        run("reference", "build", "t.csv", "--model", model, "--model-version", "1", "--time-column", "time", cwd=tmp_path)
+        assert json.loads((tmp_path / "reference.json").read_text())["calibration"]["size_ms"] == hours * 3_600_000

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from monitor.columns import Envelope, NoValue, Special
+from monitor.columns import Envelope, Names, NoValue, Special
 from monitor.formats.native import INSPECT_EVERY, MAX_NAME_CHARS, NativeFormat
 from monitor.json_objects import MAX_DEPTH
 from monitor.layout import CategoryFeature, Layout, NumberFeature, layout_of
@@ -295,15 +295,17 @@ def envelope_of(*values: bytes) -> Envelope:
     return found
 
 
+def texts(names: Names | None) -> list[str | None]:
+    assert names is not None and names.codes is not None
+    return [names.distinct[code] for code in names.codes.tolist()]
+
+
 def test_the_envelope_says_what_events_say() -> None:
     full = {"id": "r-ü", "schema": "s-1", "producer": "host-1", "status": "ok", "sample_rate": 0.25}
     found = envelope_of(event(**full), event(), event(**full | {"schema": None, "sample_rate": 1}))
     assert list(found.ids) == ["r-ü".encode()] * 2
-    assert (found.schemas, found.producers, found.statuses) == (
-        ["s-1", None, None],
-        ["host-1", None, "host-1"],
-        ["ok", None, "ok"],
-    )
+    assert texts(found.schemas) == ["s-1", None, None]
+    assert (texts(found.producers), texts(found.statuses)) == (["host-1", None, "host-1"], ["ok", None, "ok"])
     assert (found.sample_rates.tolist(), found.wrong_type) == ([0.25, 1.0], {})
 
 
@@ -319,7 +321,7 @@ def test_an_optional_field_of_a_wrong_type_marks_and_does_not_reject(name: str, 
     found = envelope_of(event(**{name: value}), event(id="r-1", schema="s-1"))
     assert found.wrong_type == {name: 1}
     assert list(found.ids) == [b"r-1"]
-    assert found.schemas == [None, "s-1"]
+    assert texts(found.schemas) == [None, "s-1"]
 
 
 @pytest.mark.parametrize("rate", [0, -0.5, 1.5, 1e-7, 2, "0.5", 1e308])
@@ -351,6 +353,19 @@ def test_quoted_numbers_that_are_not_finite_are_what_they_say(is_often: bool) ->
         summary = profile.summary("age")
         assert (summary.nan, summary.infinite, summary.n) == (len(texts) // 7, 2 * len(texts) // 7, 0)
         assert profile.summary("country").never_seen == len(texts)
+
+
+@pytest.mark.parametrize("status", ["ok", 7])
+def test_what_all_events_say_is_said_once(status: object) -> None:
+    found = envelope_of(*[event(status=status, sample_rate=0.5)] * 3)
+    assert found.sample_rates.tolist() == [0.5] * 3
+    assert found.statuses == (Names(["ok"], None) if status == "ok" else None)
+    assert found.wrong_type == ({} if status == "ok" else {"status": 3})
+
+
+def test_a_rate_of_one_is_none_where_it_is_true() -> None:
+    found = envelope_of(event(sample_rate=1.0), event(sample_rate=True), event(sample_rate=1))
+    assert (found.sample_rates.tolist(), found.wrong_type) == ([1.0, 1.0], {"sample_rate": 1})
 
 
 class TestRows:

@@ -11,14 +11,17 @@ import pytest
 from monitor.discovery import Discovery
 from monitor.findings import ClosedWindow, Judgement
 from monitor.formats.native import NativeFormat
-from monitor.hash_key import NO_KEY
+from monitor.hash_key import NO_KEY, HashKey
 from monitor.learning import Learnt, learn
 from monitor.ports import Message, PartitionStage, StoredRecord
 from monitor.reference import Reference, References
-from monitor.stages import merge, rows
+from monitor.stages import merge
+from monitor.stages import rows as rows_of_state
 from monitor.stages.ingest import IngestPartition
 from monitor.stages.learning import FORGET_WINDOWS, Learner, Learning, after_window
 from monitor.stages.merge import MergePartition
+from monitor.stages.merge_rows import PIECE_BYTES, ModelRows, Row
+from monitor.stages.rows import Stored
 from monitor.stages.settings import LearningSettings, ModelSettings, Settings, SourceSettings
 from monitor.windows import Window, WindowSpec
 from tests.simulation import SOURCE, ZOMBIE_MS, Place, Topic, count_rows, run
@@ -128,7 +131,7 @@ class World:
                     reference = learn(total, model, "1", Learnt(n, starts[0], end))
                     assert reference is not None
                     reference = reference.effective_from(end + GRACE_MS + LEAD_MS)
-                    found[reference.key] = reference.to_bytes()
+                    found[reference.key] = reference.to_packed()
                     break
         return found
 
@@ -172,16 +175,16 @@ def test_learning_twice_from_a_window_is_found(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_row_that_last_writes_wins_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rows, "rank", lambda version: (version.epoch, version.hi))
+    monkeypatch.setattr(rows_of_state, "rank", lambda version: (version.epoch, version.hi))
     assert failures(20)
 
 
 class OneLog:
     """A single source partition whose records are read one after the other."""
 
-    def __init__(self, own: Settings | None = None) -> None:
+    def __init__(self, own: Settings | None = None, hash_key: HashKey = NO_KEY) -> None:
         own = own or settings(specs=(WindowSpec(10, 10),))
-        self.references = References()
+        self.references = References(hash_key)
         self.published: list[Message] = []
         self.one = IngestPartition(own, SOURCE, 0, partitions=1, epoch=1, wire=NativeFormat(), references=self.references)
         self.two = MergePartition(own, 0, topology={SOURCE: 1}, epoch=1, judge=alarming_at_forty, references=self.references)
@@ -304,6 +307,40 @@ def test_what_was_sealed_and_learnt_from_is_not_kept_in_the_store(*, is_apart: b
     assert any(key.startswith((b"found|", b"partial|")) for key in written) == is_apart
     assert not any(key.startswith((b"found|", b"partial|")) for key in store)
     assert len([key for key in store if key.startswith(b"learning|")]) == 1
+
+
+def test_what_is_found_and_learnt_is_hashed_with_the_key() -> None:
+    key = HashKey("correct horse battery")
+    log = OneLog(hash_key=key)
+    for window in range(1, 4):
+        offset = max(0, log.one.next_offset)
+        rows = [event(offset + i, "m", window * 10, {"c": "ab"[i % 2]}) for i in range(20)]
+        log.feed([*rows, tick(offset + 20, window * 10 + 10 + GRACE_MS)])
+    (message,) = [m for m in log.published if m.topic == "m.references"]
+    reference = Reference.from_bytes(message.value or b"").with_key(key)
+    assert reference.layout.hash_key_ids == {key.id}
+    assert reference.profile.summary("c").values.tolist() == [30, 30, 0]
+
+
+def test_a_learning_that_is_larger_than_a_piece_comes_back_whole() -> None:
+    learning = Learning(10, 1, 0, random.Random(1).randbytes(2 * PIECE_BYTES))
+    row = Row(b"learning|m|1|10", rows_of_state.OPEN, 7, learning)
+    pieces = row.pieces()
+    assert len(pieces) == len(row.keys) > 2
+    assert all(len(payload) <= PIECE_BYTES + 2 for *_, payload in pieces)
+    model = ModelRows()
+    model.load(b"learning|m|1|10", {i: Stored(7, 1, 0, payload) for i, (*_, payload) in enumerate(pieces)})
+    assert model.learning["1"].value == learning
+
+
+def test_of_two_learnings_the_one_that_has_seen_most_counts_and_the_other_is_given_up() -> None:
+    for order in ((10, 20, 30), (30, 10, 20), (20, 30, 10)):
+        model = ModelRows()
+        for seen in order:
+            row = Row(f"learning|m|1|{seen}".encode(), rows_of_state.OPEN, seen, Learning(seen))
+            model.load(row.key, {0: Stored(seen, 1, 0, row.pieces()[0][3])})
+        assert model.learning["1"].value.seen_ms == 30
+        assert {row.value.seen_ms for row in model.pop_outdated()} == {10, 20}
 
 
 def alarming_at_forty(closed: ClosedWindow, before: bytes) -> Judgement:
