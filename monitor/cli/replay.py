@@ -43,7 +43,7 @@ def replay(
     fail_on: Annotated[str | None, typer.Option(help="Exit 1 if an alert of this severity or above fires.")] = None,
 ) -> None:
     """Run the monitor on a file: `monitor replay --reference reference.json --events new.csv --time-column time --end-of-input`."""
-    from monitor.bootstrap import build_hash_key, build_pipeline  # noqa: PLC0415
+    from monitor.bootstrap import build_hash_key, build_pipeline, missing_segments  # noqa: PLC0415
     from monitor.files import ColumnOptions, EventFile  # noqa: PLC0415
     from monitor.formats.native import NativeFormat  # noqa: PLC0415
     from monitor.replay import Replay  # noqa: PLC0415
@@ -52,6 +52,8 @@ def replay(
     references = [read_reference(path) for path in reference]
     source = topic or found.sources[0].topic
     pipeline = build_pipeline(found, references)
+    for difference in filter(None, (missing_segments(found, one) for one in references)):
+        say(f"warning: {difference}")
     if source not in pipeline.formats:
         raise InputError(f"--topic {source} is not one of the sources: {', '.join(pipeline.formats)}")
     if fail_on is not None and fail_on not in SEVERITIES:

@@ -90,7 +90,7 @@ def _tails(low: float, high: float, step: float) -> tuple[float, ...]:
     """Return the tail edges a step beyond both ends, those that can be told from them; decimals that matter to the step only.
 
     >>> _tails(0.1, 33.81, 0.0300459)
-    (0.06995, 33.84005)
+    (0.07, 33.84)
     """
     if not math.isfinite(step) or step == 0:
         return ()
