@@ -134,7 +134,8 @@ class ModelRows:
         return places.setdefault(place_of(partial), {})
 
 
-PIECE_BYTES = 512 << 10
+PIECE_BYTES = (512 << 10) - 64
+"""With its header a row takes at most half of what a broker allows by default."""
 _N_PIECES = struct.Struct(">H")
 _encode = msgspec.msgpack.Encoder().encode
 _DECODE: dict[type, Callable[[bytes], Any]] = {kind: msgspec.msgpack.Decoder(kind).decode for kind in (Sealed, Final)}
