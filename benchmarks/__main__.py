@@ -30,13 +30,13 @@ from monitor.profiles import Profile
 from monitor.reference import Reference
 from monitor.runtime import references, topics
 from monitor.runtime.supervisor import die_with_parent
+from monitor.segments import Key, Segmentation
 from tests.kafka import KafkaCluster, free_port
 from tests.shapes import number_feature_of
 
 N_NUMBERS, N_CATEGORIES, PARTITIONS = 15, 5, 4
 COLOURS = ["red", "green", "blue", "black"]
 START_MS = 1_700_000_000_000
-WINDOW_SETS = {"1h": ["1h"], "1h + 24h/1h + 7d": ["1h", "24h/1h", "7d"]}
 
 CONFIG = """\
 app: {app}
@@ -78,12 +78,13 @@ def fill(bootstrap: str, topic: str, n: int, bad_share: float) -> float:
     return statistics.mean(map(len, bodies))
 
 
-def reference() -> Reference:
+def reference(split: tuple[Segmentation, ...]) -> Reference:
     dice = np.random.default_rng(2)
     numbers = dice.normal(size=(N_NUMBERS, 5_000))
     features = [number_feature_of(f"feature_{j:02d}", numbers[j]) for j in range(N_NUMBERS)]
     names = [f"feature_{j:02d}" for j in range(N_NUMBERS, N_NUMBERS + N_CATEGORIES)]
-    layout = layout_of([*features, *(CategoryFeature(name=name, values=tuple(COLOURS)) for name in names)])
+    categories = [CategoryFeature(name=name, values=tuple(COLOURS)) for name in names]
+    layout = layout_of([*features, *categories], segmentations=split)
     profile = Profile(layout)
     profile.update(ColumnBatch(5_000, numbers, None, [dice.choice(COLOURS, 5_000).tolist() for _ in names]))
     return Reference.build("credit", "7", profile)
@@ -107,6 +108,29 @@ def bare(bootstrap: str, topic: str, n: int) -> float:
     return seen / (time.perf_counter() - (started or 0))
 
 
+def segmentations() -> tuple[Segmentation, ...]:
+    """Return two ways to split rows, 20 rows of a profile with `all` among them."""
+    one, other = (Key(name=f"feature_{j:02d}") for j in (N_NUMBERS, N_NUMBERS + 1))
+    crossed = [(a, b) for a in COLOURS for b in COLOURS][:13]
+    return Segmentation((one,), tuple((colour,) for colour in COLOURS)), Segmentation((one, other), tuple(crossed))
+
+
+class Case(NamedTuple):
+    """What a worker reads, and how. split: what rows are split by."""
+
+    topic: str
+    windows: tuple[str, ...]
+    split: tuple[Segmentation, ...] = ()
+
+
+CASES = {
+    "1h": Case("clean", ("1h",)),
+    "1h + 24h/1h + 7d": Case("clean", ("1h", "24h/1h", "7d")),
+    "1h, 1 % malformed": Case("mixed", ("1h",)),
+    "1h, 20 segments": Case("clean", ("1h",), segmentations()),
+}
+
+
 class Run(NamedTuple):
     """One worker's run: wall-clock rate, and CPU time per event, which a busy machine disturbs less."""
 
@@ -120,16 +144,16 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def ours(cluster: KafkaCluster, topic: str, n: int, windows: list[str], folder: Path) -> Run:
-    """Run one worker over the topic, by its own metrics."""
+def ours(cluster: KafkaCluster, case: Case, n: int, folder: Path) -> Run:
+    """Run one worker over a topic, by its own metrics."""
     app, port = f"bench{time.time_ns()}", free_port()
-    spec = ", ".join("{size: %s, step: %s}" % tuple(w.split("/")) if "/" in w else "{size: %s}" % w for w in windows)  # noqa: UP031
+    spec = ", ".join("{size: %s, step: %s}" % tuple(w.split("/")) if "/" in w else "{size: %s}" % w for w in case.windows)  # noqa: UP031
     path = folder / f"{app}.yaml"
     text = CONFIG.format(app=app, bootstrap=cluster.bootstrap, folder=folder, port=port, windows=spec)
-    path.write_text(text.replace("topic: events", f"topic: {topic}"))
+    path.write_text(text.replace("topic: events", f"topic: {case.topic}"))
     config = load_config(path, {})
     topics.create_topics(config)
-    references.publish(config, reference())
+    references.publish(config, reference(case.split))
     command = [sys.executable, "-m", "monitor", "worker", "--config", str(path)]
     with (folder / "worker.log").open("ab") as log:
         process = subprocess.Popen(command, stderr=log, stdout=log, preexec_fn=die_with_parent)
@@ -174,12 +198,11 @@ def main() -> None:
             cluster.create(topic, PARTITIONS)
             figures[f"bytes_{topic}"] = round(fill(cluster.bootstrap, topic, n, share))
         parsing: list[float] = []
-        runs: dict[str, list[Run]] = {"mixed": []} | {name: [] for name in WINDOW_SETS}
+        runs: dict[str, list[Run]] = {name: [] for name in CASES}
         for _ in range(arguments.runs):  # in turn, so that a slow minute of the machine meets all of them
             parsing.append(bare(cluster.bootstrap, "clean", n))
-            for name_, windows in WINDOW_SETS.items():
-                runs[name_].append(ours(cluster, "clean", n, windows, folder))
-            runs["mixed"].append(ours(cluster, "mixed", n, ["1h"], folder))
+            for case_name, case in CASES.items():
+                runs[case_name].append(ours(cluster, case, n, folder))
     rates = {name: statistics.median(run.events_per_second for run in done) for name, done in runs.items()}
     costs = {name: statistics.median(run.cpu_us_per_event for run in done) for name, done in runs.items()}
     rate = statistics.median(parsing)
@@ -188,7 +211,8 @@ def main() -> None:
     figures["ratios"] = {
         "worker / bare consumer with orjson.loads, events per second": round(rates["1h"] / rate, 3),
         "three window specifications / one, CPU per event": round(costs["1h + 24h/1h + 7d"] / costs["1h"], 3),
-        "1 % malformed / none, CPU per event": round(costs["mixed"] / costs["1h"], 3),
+        "1 % malformed / none, CPU per event": round(costs["1h, 1 % malformed"] / costs["1h"], 3),
+        "20 segments / none, CPU per event": round(costs["1h, 20 segments"] / costs["1h"], 3),
     }
     print(json.dumps(figures, indent=2))
     if arguments.json:

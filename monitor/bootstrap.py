@@ -46,6 +46,19 @@ def build_hash_key(config: Config) -> HashKey:
     return HashKey(secret)
 
 
+def missing_segments(config: Config, reference: Reference) -> str | None:
+    """Return a sentence where a configuration splits a model's rows in a way that its reference does not; None where all is well."""
+    built = {segmentation.keys for segmentation in reference.layout.segmentations}
+    wanted = config.models.get(reference.model, config.defaults).segments
+    missing = [" × ".join(map(str, segment.keys)) for segment in wanted if segment.keys not in built]
+    if not missing:
+        return None
+    return (
+        f"the reference {reference.sha256[:12]} of {reference.model} {reference.version} has no segments by {', '.join(missing)}, though the "
+        "configuration has: rows are split as the reference is; build and publish it again"
+    )
+
+
 def build_settings(config: Config) -> Settings:
     """Return the values that the stages share."""
     idle_after = max([config.defaults.idle_after, *(model.idle_after for model in config.models.values())])

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 
-Z = 3.0902323061678132
-"""Standard normal quantile of 0.999."""
+from monitor.chance import wilson_upper
 
 _MILLION = 1_000_000
 
@@ -14,12 +13,9 @@ def most_missing(missing: int, rows: int) -> float:
     """Return the largest missing ratio that such a reference may come from: the upper end of Wilson's interval, 99.9 % one-sided.
 
     In (0, 1], rounded up to the sixth decimal. The observed ratio is no bound: none missing of 1,000 rows still allows 0.95 %.
-    Source: Wilson, J. Am. Stat. Assoc. 22 (1927), 209; by its standard form with centre (p + z²/2n)/(1 + z²/n).
+    Source: Wilson, J. Am. Stat. Assoc. 22 (1927), 209.
 
     >>> most_missing(0, 1_000), most_missing(300, 1_000), most_missing(5, 5)
     (0.00946, 0.346502, 1.0)
     """
-    ratio, spread = missing / rows, Z * Z / rows
-    half = Z * math.sqrt(ratio * (1 - ratio) / rows + spread / (4 * rows))
-    upper = (ratio + spread / 2 + half) / (1 + spread)
-    return min(1.0, math.ceil(upper * _MILLION) / _MILLION)
+    return min(1.0, math.ceil(wilson_upper(missing, rows) * _MILLION) / _MILLION)

@@ -19,6 +19,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError
 
+from monitor.distances import DISTANCES
 from monitor.distances.psi import EPS
 from monitor.errors import ConfigError, InputError
 from monitor.events import NAME_PATTERN
@@ -365,6 +366,23 @@ class State(_Node):
     checkpoint: Duration = Field(2_000, description="at most so much is read again after a crash")
 
 
+class Metrics(_Node):
+    """What Prometheus is told of final windows."""
+
+    distances: tuple[str, ...] = Field(("psi", "js"), description="told for every feature; [] leaves features out")
+    max_series: int = Field(
+        2_000, ge=0, le=100_000, description="series of windows per worker; segments have at most half of them"
+    )
+
+    @model_validator(mode="after")
+    def _known(self) -> Metrics:
+        known = [distance.name for distance in DISTANCES]
+        for name in self.distances:
+            if name not in known:
+                raise ValueError(f"distances: no such distance{_near(name, known)}: {name}; they are {', '.join(known)}")
+        return self
+
+
 class Http(_Node):
     """Probes and metrics."""
 
@@ -392,6 +410,7 @@ class Config(_Node):
     replication: int = Field(1, ge=1, description="replicas of the application's own topics")
     state: State = Field(State(), description="local state")
     http: Http = Field(Http(), description="probes and metrics")
+    metrics: Metrics = Field(Metrics(), description="gauges of final windows")
 
     @model_validator(mode="after")
     def _consistent(self) -> Config:

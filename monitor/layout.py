@@ -12,6 +12,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import accumulate
 from typing import Literal, NamedTuple, get_args
 
 import msgspec
@@ -281,6 +282,11 @@ class Layout:
     def segments(self) -> tuple[str, ...]:
         """Name of each row of a profile."""
         return (ALL, *(name for segmentation in self.segmentations for name in segmentation.names))
+
+    @cached_property
+    def other_segments(self) -> tuple[int, ...]:
+        """The `(other)` row of each segmentation, the last one of its rows."""
+        return tuple(accumulate(len(segmentation.segments) for segmentation in self.segmentations))
 
     @cached_property
     def tags(self) -> tuple[str, ...]:

@@ -70,6 +70,7 @@ DEFAULT_RULES: Mapping[str, Rule] = {
     "schema.envelope": Rule(above=0.001, severity="notice"),
     "traffic.low": Rule(below=1.0, severity="warning"),
     "segments.drift": Rule(above=0.1, severity="warning"),
+    "segments.other": Rule(above=0.05, severity="notice"),
     "telemetry.gap": Rule(above=0.0, severity="critical"),
     "stream.late": Rule(above=0.01, severity="warning"),
     "stream.future": Rule(above=0.001, severity="warning"),

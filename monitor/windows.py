@@ -70,3 +70,15 @@ def pane_size_ms(specs: Iterable[WindowSpec]) -> int:
     3600000
     """
     return math.gcd(*(length for spec in specs for length in spec))
+
+
+def duration_text(ms: int) -> str:
+    """Return a length of time in the largest unit that divides it, as configurations write it.
+
+    >>> duration_text(86_400_000), duration_text(5_400_000), duration_text(1_500)
+    ('1d', '90m', '1500ms')
+    """
+    for unit, name in ((86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s")):
+        if ms % unit == 0:
+            return f"{ms // unit}{name}"
+    return f"{ms}ms"

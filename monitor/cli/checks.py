@@ -6,13 +6,13 @@ import sys
 from itertools import groupby
 from pathlib import Path
 
-from monitor.checks import HEALTH_TABLE
+from monitor.checks import TABLE
 from monitor.findings import CheckInfo
 from monitor.policy import DEFAULT_RULES
 
 PAGE = "checks.md"
 
-_HEAD = """# Data-health checks
+_HEAD = """# Checks of data health and segments
 
 Made from the table in `monitor/checks` and the rules in `monitor/policy.py` by `python -m monitor.cli.checks`; do not edit.
 
@@ -29,12 +29,13 @@ _THEMES = {
     "traffic": "Traffic",
     "telemetry": "What was not read",
     "stream": "The stream itself",
+    "segments": "Segments",
 }
 
 
 def generate() -> str:
     """Return the text of the page."""
-    by_theme = sorted(HEALTH_TABLE, key=_theme_place)
+    by_theme = sorted(TABLE, key=_theme_place)
     parts = [_HEAD]
     for theme, checks in groupby(by_theme, key=_theme):
         parts.append(f"## {_THEMES[theme]}\n")

@@ -271,13 +271,16 @@ def publish(
     ] = None,
 ) -> None:
     """Put a reference on the references topic. A later one for the same version must say from when it applies."""
-    from monitor.bootstrap import build_hash_key  # noqa: PLC0415
+    from monitor.bootstrap import build_hash_key, missing_segments  # noqa: PLC0415
     from monitor.files import text_ms  # noqa: PLC0415
     from monitor.reference import References  # noqa: PLC0415
     from monitor.runtime import references, topics  # noqa: PLC0415
 
     found = load_config(config)
     made = read_reference(file).with_key(build_hash_key(found))
+    difference = missing_segments(found, made)
+    if difference is not None:
+        say(f"warning: {difference}")
     counts = topics.check_topics(found)
     known = References(None)
     references.read_references(found, counts[references.references_topic(found)], known)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from rich.table import Table
@@ -12,9 +13,12 @@ from monitor.layout import Feature, NumberFeature, kind_of
 from monitor.profiles import FeatureSummary
 from monitor.reference import Reference, ReferencePerformance
 from monitor.reference_diff import FeatureDiff, ReferenceDiff, Side
+from monitor.segments import OTHER
+from monitor.windows import duration_text
 
 SHOWN_VALUES = 3
 SHOWN_CLASSES = 8
+SHOWN_SEGMENTS = 8
 
 
 def print_reference(made: Reference) -> None:
@@ -32,6 +36,8 @@ def print_reference(made: Reference) -> None:
     _print_performance(made.performance)
     if record.labels:
         say(_labels(record.labels))
+    for line in _segments(made):
+        say(line)
     for warning in record.warnings:
         say(f"warning: {warning}")
 
@@ -69,16 +75,7 @@ def _calibration(found: Calibration) -> str:
     if found.unknown is not None:
         return f"φ is unknown: {found.unknown}"
     kept = "" if found.is_complete else "newest "
-    return (
-        f"φ: how far its {found.windows:,} {kept}windows of {_duration(found.size_ms or 0)} scatter, beside independent rows (1)"
-    )
-
-
-def _duration(ms: int) -> str:
-    for unit, name in ((86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s")):
-        if ms % unit == 0:
-            return f"{ms // unit}{name}"
-    return f"{ms}ms"
+    return f"φ: how far its {found.windows:,} {kept}windows of {duration_text(found.size_ms or 0)} scatter, beside independent rows (1)"
 
 
 def _print_performance(found: ReferencePerformance) -> None:
@@ -108,6 +105,22 @@ def _labels(labels: dict[str, int]) -> str:
         [f"{label} {labels[label]:,}" for label in most[:SHOWN_CLASSES]]
         + ([f"{len(most) - SHOWN_CLASSES} others {rest:,}"] if rest else [])
     )
+
+
+def _segments(made: Reference) -> Iterator[str]:
+    """Yield a line per segmentation: its segments by rows."""
+    first = 1
+    for segmentation in made.layout.segmentations:
+        rows = made.profile.rows[first : first + len(segmentation.segments)].tolist()
+        first += len(rows)
+        named = [(", ".join(values), n) for values, n in zip(segmentation.values, rows, strict=False)]
+        shown = [f"{name} {n:,}" for name, n in named[:SHOWN_SEGMENTS]]
+        rest = (
+            [f"{len(named) - SHOWN_SEGMENTS} others {sum(n for _, n in named[SHOWN_SEGMENTS:]):,}"]
+            if named[SHOWN_SEGMENTS:]
+            else []
+        )
+        yield f"segments by {segmentation}: " + ", ".join([*shown, *rest, f"{OTHER} {rows[-1]:,}"])
 
 
 def print_diff(found: ReferenceDiff, distances: tuple[str, ...]) -> None:

@@ -47,7 +47,7 @@ def replay(
     fail_on: Annotated[str | None, typer.Option(help="Exit 1 if an alert of this severity or above fires.")] = None,
 ) -> None:
     """Run the monitor on a file: `monitor replay --reference reference.json --events new.csv --time-column time --end-of-input`."""
-    from monitor.bootstrap import build_hash_key, build_pipeline  # noqa: PLC0415
+    from monitor.bootstrap import build_hash_key, build_pipeline, missing_segments  # noqa: PLC0415
     from monitor.files import ColumnOptions, EventFile  # noqa: PLC0415
     from monitor.formats.native import NativeFormat  # noqa: PLC0415
     from monitor.replay import Replay  # noqa: PLC0415
@@ -56,6 +56,8 @@ def replay(
     references = [read_reference(path) for path in reference or ()]
     source = topic or found.sources[0].topic
     pipeline = build_pipeline(found, references)
+    for difference in filter(None, (missing_segments(found, one) for one in references)):
+        say(f"warning: {difference}")
     if source not in pipeline.formats:
         raise InputError(f"--topic {source} is not one of the sources: {', '.join(pipeline.formats)}")
     if fail_on is not None and fail_on not in SEVERITIES:
@@ -104,11 +106,7 @@ def replay(
         + "".join(f", {n:,} {reason}" for reason, n in sorted(outcome.rejected.items()))
         + (f", {outcome.dropped:,} dropped" if outcome.dropped else "")
     )
-    for value in (Reference.from_bytes(value).record for _, value in outcome.references):
-        say(
-            f"learnt a provisional reference of {value.model} {value.version} from {value.rows:,} rows in {value.windows} windows: "
-            f"{len(value.features)} features" + (f", {len(value.warnings)} warnings" if value.warnings else "")
-        )
+    _say_learnt(Reference.from_bytes(value) for _, value in outcome.references)
     if labels is not None:
         say(f"{_count_labels(labels):,} labels (counted; they are joined in a later version)")
     if outcome.open_panes:
@@ -118,6 +116,14 @@ def replay(
         worst = [s for s in outcome.alert_severities if SEVERITIES.index(s) >= SEVERITIES.index(fail_on)]
         if worst:
             raise typer.Exit(1)
+
+
+def _say_learnt(references: Iterable[Reference]) -> None:
+    for record in (reference.record for reference in references):
+        say(
+            f"learnt a provisional reference of {record.model} {record.version} from {record.rows:,} rows in {record.windows} windows: "
+            f"{len(record.features)} features" + (f", {len(record.warnings)} warnings" if record.warnings else "")
+        )
 
 
 @dataclass(frozen=True, slots=True)

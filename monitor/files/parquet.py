@@ -13,6 +13,8 @@ from monitor.errors import InputError
 from monitor.files.rows import LIST, NO_VALUES, TIMESTAMP, Array, Columns, Source
 
 BATCH_ROWS = 65_536
+_BUFFER_BYTES = 1 << 20
+"""Of each column chunk; without a bound a whole row group is read at once, and with `pre_buffer` the file is kept until its end."""
 
 
 def parquet_source(path: Path) -> Source:
@@ -24,7 +26,7 @@ def parquet_source(path: Path) -> Source:
         raise InputError(f"{path}: more than one column is called {', '.join(map(repr, twice))}; rename all but one")
 
     def read(keys: Sequence[str]) -> Iterator[Columns]:
-        with parquet.ParquetFile(path) as file:
+        with parquet.ParquetFile(path, pre_buffer=False, buffer_size=_BUFFER_BYTES) as file:
             for batch in file.iter_batches(BATCH_ROWS, columns=list(keys)):
                 if batch.num_rows:
                     yield Columns(batch.num_rows, {key: _plain(batch.column(key)) for key in keys}, {})

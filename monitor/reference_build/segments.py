@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -67,7 +68,7 @@ class SegmentCounts:
             raise InputError("\n".join(dict.fromkeys(problems)))
         each = 8 * max(1, layout.n_cells)
         budget = min(max_segments, max(1, MAX_BYTES // each)) - 1 - len(self._wanted)
-        chosen: list[list[Values]] = [list(options.values or ()) for options in self._wanted]
+        chosen: list[list[Values]] = [list(_listed(options)) for options in self._wanted]
         budget -= sum(map(len, chosen))
         if budget < 0:
             raise InputError(
@@ -78,7 +79,7 @@ class SegmentCounts:
             (-rows, place, values)
             for place, found in enumerate(self._found(layout))
             for values, rows in found.items()
-            if rows >= MIN_ROWS
+            if rows >= MIN_ROWS and values not in chosen[place]
         )
         for _, place, values in ranked[:budget]:
             chosen[place].append(values)
@@ -98,12 +99,19 @@ class SegmentCounts:
 
     def _report(self, options: SegmentOptions, counts: Counter[Values], chosen: Sequence[Values], warnings: list[str]) -> None:
         rest = len(counts) - len(chosen)
-        if options.values is None and rest:
+        if options.values is None and rest > 0:
             share = (self._rows - sum(counts[values] for values in chosen)) / max(1, self._rows)
             warnings.append(
                 f"segments of {Segmentation(options.keys, ())}: {len(chosen):,} of {len(counts):,} values have rows of their own, "
                 f"the others share (other): {share:.1%} of the rows"
             )
+
+
+def _listed(options: SegmentOptions) -> Iterable[Values]:
+    """Return the segments that there are in any case: those of the user, or both outcomes of comparisons."""
+    if options.values is not None:
+        return options.values
+    return product((TRUE, FALSE), repeat=len(options.keys)) if all(key.op for key in options.keys) else ()
 
 
 def _problems(key: Key, layout: Layout) -> list[str]:

@@ -14,7 +14,7 @@ import confluent_kafka as ck
 import structlog
 
 from monitor.errors import MonitorError, OffsetGap, StateMismatch
-from monitor.ports import PartitionStage, Record
+from monitor.ports import Outbox, PartitionStage, Record
 from monitor.runtime.broker import Watch
 from monitor.runtime.extensions import CheckpointTable, MonitorApp
 
@@ -44,7 +44,8 @@ class LostRecords(MonitorError):
 class Surroundings:
     """What all drivers of a worker share.
 
-    on_durable: told a partition's counts each time they are durable. checkpoint_s: at most so long between checkpoints.
+    on_durable: told a partition's counts each time they are durable. on_sent: told what the broker acknowledged.
+    checkpoint_s: at most so long between checkpoints.
     """
 
     app: MonitorApp
@@ -53,6 +54,7 @@ class Surroundings:
     check_guard: Callable[[], None]
     is_current: Callable[[PartitionDriver], bool]
     on_durable: Callable[[PartitionDriver, Counts, float | None], None]
+    on_sent: Callable[[PartitionDriver, Outbox], None]
     checkpoint_s: float
 
 
@@ -246,6 +248,7 @@ class PartitionDriver:
         await self._around.app.send_all(box.first, self.is_owner)
         await self._around.app.send_all(box.then, self.is_owner)
         self.stage.emitted(box, now_ms())
+        self._around.on_sent(self, box)
 
     async def last_checkpoint(self) -> None:
         """Make durable what there is, before the partition is given away."""

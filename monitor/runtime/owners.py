@@ -12,7 +12,7 @@ from faust.types import TP
 
 from monitor.config import Config
 from monitor.errors import ConfigError, StaleOwner, StateMismatch, UnknownCodec
-from monitor.ports import PartitionStage
+from monitor.ports import Outbox, PartitionStage
 from monitor.runtime.broker import Watch
 from monitor.runtime.driver import PartitionDriver, Start, Surroundings, now_ms
 from monitor.runtime.exits import EXIT_CONFIG, end_process
@@ -50,6 +50,7 @@ class Owners:
         self._guard = Guard(config.kafka.session_timeout / 1000, on_stale=end_process)
         self._telemetry = telemetry
         self._starts = starts
+        self._partials, self._results = f"{config.app}.partials", f"{config.app}.results"
         self._drivers: dict[tuple[str, int], PartitionDriver] = {}
         self._around = Surroundings(
             app=app,
@@ -58,6 +59,7 @@ class Owners:
             check_guard=self._guard.check,
             is_current=self._is_current,
             on_durable=self._on_durable,
+            on_sent=self._on_sent,
             checkpoint_s=config.state.checkpoint / 1000,
         )
 
@@ -85,6 +87,10 @@ class Owners:
         if seconds is not None:
             self._telemetry.checkpointed(seconds)
 
+    def _on_sent(self, driver: PartitionDriver, box: Outbox) -> None:
+        if driver.topic == self._partials:
+            self._telemetry.windows.take(driver.partition, (m for m in box.first if m.topic == self._results))
+
     # --- assignment
 
     def on_assigned(self, coordinator: Any) -> None:
@@ -103,6 +109,8 @@ class Owners:
         for key in [key for key in self._drivers if key[0] == topic]:
             del self._drivers[key]
         partitions = sorted(tp.partition for tp in self._app.assignor.assigned_actives() if tp.topic == topic)
+        if topic == self._partials:
+            self._telemetry.windows.keep(partitions)
         stages = await self._load(table, topic, partitions, generation)
         if self._app.owned_generation != generation:
             return

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import confluent_kafka as ck
 import structlog
 
+from monitor.bootstrap import missing_segments
 from monitor.config import Config
 from monitor.errors import ConfigError, InputError
 from monitor.reference import Reference, References
@@ -36,18 +37,23 @@ def read_references(config: Config, partitions: int, into: References) -> dict[i
         newest[message.key() or b""] = message.value()
         nexts[message.partition() or 0] = (message.offset() or 0) + 1
     for value in newest.values():
-        take_reference(value, into)
+        take_reference(value, into, config)
     return nexts
 
 
-def take_reference(value: bytes | None, into: References) -> None:
+def take_reference(value: bytes | None, into: References, config: Config) -> None:
     """Take one record in; one that is no reference is logged and left out. Raises ConfigError for one of another hash key."""
     if value is None:
         return
     try:
-        into.add(Reference.from_bytes(value))
+        reference = Reference.from_bytes(value)
+        into.add(reference)
     except InputError as error:
         log.error("reference_ignored", reason=str(error))
+        return
+    difference = missing_segments(config, reference)
+    if difference is not None:
+        log.warning("segments_differ", reason=difference)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 
 from monitor import __version__
 from monitor.ports import PartitionStage
+from monitor.runtime.window_gauges import WindowGauges
 
 MAX_MODELS = 200
 """More models than this share the label `other`."""
@@ -93,8 +94,10 @@ class Telemetry:
     partition; so its counters never fall, and over all workers nothing is counted twice, read again or not.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, windows: WindowGauges | None = None) -> None:
         self.registry = CollectorRegistry()
+        self.windows = windows or WindowGauges((), 0)
+        self.registry.register(self.windows)
         Info("monitor_build", "Version of the program", registry=self.registry).info({"version": __version__})
         self._counters: dict[str, Counter] = {}
         self._gauges: dict[str, Gauge] = {}

@@ -32,6 +32,7 @@ from monitor.runtime.logs import forward_libraries
 from monitor.runtime.owners import MakeStage, Owners
 from monitor.runtime.references import LEAD_S, Listener, ReferenceFollower, read_references, take_reference
 from monitor.runtime.telemetry import Observed, Telemetry
+from monitor.runtime.window_gauges import WindowGauges
 
 __all__ = ["Worker", "check_environment"]
 
@@ -70,7 +71,7 @@ class Worker:
         folder = Path(config.state.dir).absolute() / f"worker-{index}"
         self._lock = claim(folder)
         self._loop: asyncio.AbstractEventLoop
-        self.telemetry = Telemetry()
+        self.telemetry = Telemetry(WindowGauges(config.metrics.distances, config.metrics.max_series))
         self.pipeline: Pipeline = build_pipeline(config)
         self._partials = f"{config.app}.partials"
         self._ids = topic_ids(config.kafka, [*self.counts]) if not embedded else dict.fromkeys(self.counts)
@@ -154,7 +155,7 @@ class Worker:
 
     def _add_reference(self, value: bytes | None) -> None:
         try:
-            take_reference(value, self.pipeline.references)
+            take_reference(value, self.pipeline.references, self.config)
         except ConfigError as error:
             Owners.fatal("references", error)
 

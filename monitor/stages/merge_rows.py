@@ -179,7 +179,8 @@ class ModelRows:
         return by_version
 
 
-PIECE_BYTES = 512 << 10
+PIECE_BYTES = (512 << 10) - 64
+"""With its header a row takes at most half of what a broker allows by default."""
 _N_PIECES = struct.Struct(">H")
 _encode = msgspec.msgpack.Encoder().encode
 _KINDS: dict[str, type] = {"sealed": Sealed, "window": Final, "found": Found, "learning": Learning, "kept": Kept}

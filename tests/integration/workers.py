@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -72,10 +72,15 @@ def wait_for(condition: Callable[[], Any], seconds: float) -> Any:
 
 
 def send(config: Config, records: Sequence[tuple[int, bytes, int | None]]) -> None:
+    """Send (partition, value, record timestamp) to the first source and await the acknowledgements."""
+    send_to(config, config.sources[0].topic, records)
+
+
+def send_to(config: Config, topic: str, records: Iterable[tuple[int, bytes, int | None]]) -> None:
     """Send (partition, value, record timestamp) and await the acknowledgements."""
     client = ck.Producer({"bootstrap.servers": config.kafka.bootstrap_servers, "acks": "all", "log_level": 0, "linger.ms": 5})
     for partition, value, stamp in records:
-        client.produce(config.sources[0].topic, value, partition=partition, **({} if stamp is None else {"timestamp": stamp}))
+        client.produce(topic, value, partition=partition, **({} if stamp is None else {"timestamp": stamp}))
         client.poll(0)
     assert client.flush(30) == 0
 

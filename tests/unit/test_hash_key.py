@@ -145,8 +145,9 @@ def test_open_windows_from_before_there_was_a_key_close_without_one() -> None:
 
 def test_a_worker_ends_when_a_reference_of_another_key_is_on_the_topic(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError):
-        take_reference(reference(OTHER_KEY).to_bytes(), References(KEY))
+        take_reference(reference(OTHER_KEY).to_bytes(), References(KEY), config())
     worker = Worker.__new__(Worker)
+    worker.config = config(hash_key=KEY.secret)
     worker.pipeline = build_pipeline(config(hash_key=KEY.secret))
     ended: list[BaseException] = []
     monkeypatch.setattr(Owners, "fatal", lambda _, error: ended.append(error))

@@ -171,6 +171,7 @@ def drive(stage: CountingStage, log: Log, place: Place, *, checkpoint_s: float =
         check_guard=lambda: None,
         is_current=lambda _: place.is_owned,
         on_durable=lambda *_: None,
+        on_sent=lambda *_: None,
         checkpoint_s=checkpoint_s,
     )
     return PartitionDriver(around, place, "t", 0, stage, generation=1, **settings)  # type: ignore[arg-type]

@@ -88,9 +88,9 @@ def test_what_ends_the_thread_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_record_that_is_no_reference_is_left_out() -> None:
     known = References()
-    take_reference(b"{nonsense", known)
-    take_reference(None, known)
-    take_reference(reference(np.arange(50.0), ["a"] * 50).to_bytes(), known)
+    take_reference(b"{nonsense", known, Config())
+    take_reference(None, known, Config())
+    take_reference(reference(np.arange(50.0), ["a"] * 50).to_bytes(), known, Config())
     assert len(known) == 1
 
 

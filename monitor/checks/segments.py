@@ -1,4 +1,4 @@
-"""Averages hide segments: the ones that have drifted further than all rows together, searched over the additive counts of a window."""
+"""Averages hide segments: those that have drifted further than all rows together, and rows that no segment of their own holds."""
 
 from __future__ import annotations
 
@@ -7,20 +7,39 @@ from typing import NamedTuple
 
 import numpy as np
 
-from monitor.chance import ALPHA
+from monitor.chance import ALPHA, critical_excess, excess_p
 from monitor.chi_square import critical
 from monitor.columns import Int, Special
 from monitor.distances.pearson import chi2
 from monitor.distances.psi import psi, psi_corrected
-from monitor.findings import ClosedWindow, Evidence, Measurement
+from monitor.findings import CheckInfo, ClosedWindow, Evidence, Measurement
 from monitor.laws import ChiSquareLaw, sample_of
 from monitor.layout import NumberFeature
+from monitor.reference import Reference
 from monitor.sides import Sides
 
 MIN_ROWS = 100
 """Fewer rows of a segment, in the window or in the reference, are not searched."""
 MAX_REPORTED = 5
 _LAW = ChiSquareLaw(1.0, is_statistic=True)
+
+TABLE = (
+    CheckInfo(
+        "segments.drift",
+        "by how much psi, corrected for the sample size, of the worst segment and feature exceeds that of all rows; the evidence names the "
+        f"worst {MAX_REPORTED}, with the share of the rows that each has and the share of the feature's psi over all rows that is gone "
+        "without it",
+        f"only segments × features count that Benjamini and Hochberg's procedure rejects at {ALPHA:g}, by Pearson's χ²",
+        MIN_ROWS,
+    ),
+    CheckInfo(
+        "segments.other",
+        "share of the rows in the `(other)` row of a segmentation, less that share in the reference; the largest of all segmentations: new "
+        "values of the keys, or the reference's segments are out of date",
+        "exact (Fisher), approximate from a standard deviation of 20 rows on; of the largest, without correction for their number",
+        MIN_ROWS,
+    ),
+)
 
 
 class Slice(NamedTuple):
@@ -33,21 +52,35 @@ class Slice(NamedTuple):
     p_value: float
 
 
-def worst_segments(evidence: Evidence) -> Iterator[Measurement]:
-    """Yield `segments.drift`: by how much the worst segment's psi, corrected for its sample size, exceeds that of all rows.
-
-    Only segments with rows of their own in the reference are compared. Among all segments × features those count that the
-    Benjamini–Hochberg procedure rejects at `chance.ALPHA`, by Pearson's χ²; evidence names the worst, with the share of the window's rows that each
-    has, and the share of the feature's psi over all rows that is gone without it.
-    """
+def segments(evidence: Evidence) -> Iterator[Measurement]:
+    """Yield what `TABLE` says, of a model that has segments and a reference. Only segments with rows of their own there are compared."""
     closed = evidence.closed
     if len(closed.profile.rows) == 1 or closed.reference is None:
         return
+    yield _worst(evidence, closed)
+    yield _other(closed, closed.reference)
+
+
+def _worst(evidence: Evidence, closed: ClosedWindow) -> Measurement:
     found, n_compared = _search(closed)
     worst = sorted(found, key=lambda s: (-s.excess, s.segment, s.feature))[:MAX_REPORTED]
     value, p_value = (worst[0].excess, worst[0].p_value) if worst else (0.0, None)
     facts = {"compared": n_compared, "drifted": len(found), "worst": [_facts(closed, s) for s in worst]}
-    yield Measurement("segments.drift", "", value, evidence.n, evidence.n_ref, p_value=p_value, min_n=MIN_ROWS, evidence=facts)
+    return Measurement("segments.drift", "", value, evidence.n, evidence.n_ref, p_value=p_value, min_n=MIN_ROWS, evidence=facts)
+
+
+def _other(closed: ClosedWindow, reference: Reference) -> Measurement:
+    """Of the segmentation whose `(other)` row has grown most."""
+    n, m = closed.profile.n, max(1, reference.profile.n)
+    grown = []
+    for segmentation, segment in zip(closed.profile.layout.segmentations, closed.profile.layout.other_segments, strict=True):
+        rows, rows_ref = int(closed.profile.rows[segment]), int(reference.profile.rows[segment])
+        grown.append((rows / max(1, n) - rows_ref / m, str(segmentation), rows, rows_ref))
+    value, by, rows, rows_ref = max(grown, key=lambda one: one[0])
+    critical_value = critical_excess(n, rows_ref, m) / max(1, n) - rows_ref / m
+    facts = {"by": by, "other_ratio": rows / max(1, n), "other_ratio_ref": rows_ref / m}
+    p_value = excess_p(rows, n, rows_ref, m)
+    return Measurement("segments.other", "", value, n, m, critical_value, p_value, MIN_ROWS, evidence=facts)
 
 
 def _search(closed: ClosedWindow) -> tuple[list[Slice], int]:

@@ -1,0 +1,145 @@
+"""The last final window of each model, as gauges: rows, breaches, distances. Series are bounded; those that did not fit are counted."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Collection, Iterable, Iterator
+from typing import NamedTuple
+
+import msgspec
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from monitor.policy import SEVERITIES
+from monitor.ports import Message
+from monitor.segments import ALL
+from monitor.windows import duration_text
+
+WINDOW = ("model", "version", "window", "segment")
+
+GAUGES: dict[str, tuple[tuple[str, ...], str]] = {
+    "monitor_window_end_timestamp_seconds": (WINDOW, "End of the last final window"),
+    "monitor_window_rows": (WINDOW, "Rows of the last final window that were compared"),
+    "monitor_window_breaches": ((*WINDOW, "severity"), "Values of the last final window that a rule calls bad"),
+    "monitor_feature_missing_ratio": ((*WINDOW, "feature"), "Share of the rows of the last final window without a value"),
+    "monitor_feature_distance": ((*WINDOW, "feature", "distance"), "Distance of the last final window from the reference"),
+}
+"""Name → labels, help. `window` is a size, or size/step of hopping windows."""
+SUPPRESSED = "monitor_suppressed_series"
+
+KEPT_SIZES = 3
+"""A version, or a segment, that had no window for so many sizes while the model has newer ones is gone."""
+
+
+class _Window(msgspec.Struct):
+    end_ms: int
+    size_ms: int
+    step_ms: int
+
+
+class _Feature(msgspec.Struct):
+    missing_ratio: float | None
+    distances: dict[str, float]
+
+
+class _Breach(msgspec.Struct):
+    severity: str
+
+
+class _Seen(msgspec.Struct):
+    """What is read of a result record."""
+
+    model: str
+    version: str
+    window: _Window
+    segment: str
+    n: int
+    features: dict[str, _Feature]
+    findings: list[_Breach]
+
+
+_decode = msgspec.json.Decoder(_Seen).decode
+
+Sample = tuple[str, tuple[str, ...], float]
+"""Metric, values of its labels beyond those of the window, value."""
+
+
+class _Group(NamedTuple):
+    """The series of one window and segment. samples: none where they did not fit."""
+
+    partition: int
+    end_ms: int
+    size_ms: int
+    samples: tuple[Sample, ...]
+    n: int
+
+
+class WindowGauges(Collector):
+    """What this worker published last, of the partitions that it owns. After a restart a window's series are back when the next one closes.
+
+    distances: names of those that are told. max_series: at most so many series, of segments at most half as many.
+    """
+
+    def __init__(self, distances: Collection[str], max_series: int) -> None:
+        self._distances = frozenset(distances)
+        self._max_series = max_series
+        self._groups: dict[tuple[str, ...], _Group] = {}
+        self._lock = threading.Lock()
+
+    def take(self, partition: int, results: Iterable[Message]) -> None:
+        """Take result records in that are on their topic."""
+        seen = [_decode(message.value) for message in results if message.value is not None]
+        with self._lock:
+            for one in seen:
+                self._take(partition, one)
+
+    def _take(self, partition: int, seen: _Seen) -> None:
+        window = seen.window
+        spec = duration_text(window.size_ms)
+        if window.step_ms != window.size_ms:
+            spec = f"{spec}/{duration_text(window.step_ms)}"
+        key = (seen.model, seen.version, spec, seen.segment)
+        before = self._groups.pop(key, None)
+        if before is not None and before.end_ms > window.end_ms:
+            self._groups[key] = before
+            return
+        oldest_ms = window.end_ms - KEPT_SIZES * window.size_ms
+        gone = [k for k, g in self._groups.items() if (k[0], k[2]) == (seen.model, spec) and g.end_ms < oldest_ms]
+        for k in gone:
+            del self._groups[k]
+        samples = tuple(self._samples(seen))
+        room = (self._max_series if seen.segment == ALL else self._max_series // 2) - sum(
+            len(g.samples) for g in self._groups.values()
+        )
+        kept = samples if len(samples) <= room else ()
+        self._groups[key] = _Group(partition, window.end_ms, window.size_ms, kept, len(samples))
+
+    def _samples(self, seen: _Seen) -> Iterator[Sample]:
+        yield "monitor_window_end_timestamp_seconds", (), seen.window.end_ms / 1000
+        yield "monitor_window_rows", (), seen.n
+        for severity in SEVERITIES:
+            yield "monitor_window_breaches", (severity,), sum(found.severity == severity for found in seen.findings)
+        if not self._distances:
+            return
+        for name, feature in seen.features.items():
+            if feature.missing_ratio is not None:
+                yield "monitor_feature_missing_ratio", (name,), feature.missing_ratio
+            for distance in self._distances & feature.distances.keys():
+                yield "monitor_feature_distance", (name, distance), feature.distances[distance]
+
+    def keep(self, partitions: Collection[int]) -> None:
+        """Forget the series of other partitions: another worker has them."""
+        with self._lock:
+            self._groups = {key: group for key, group in self._groups.items() if group.partition in partitions}
+
+    def collect(self) -> Iterator[Metric]:
+        """Return the current series, for a registry."""
+        with self._lock:
+            groups = dict(self._groups)
+        families = {name: GaugeMetricFamily(name, text, labels=labels) for name, (labels, text) in GAUGES.items()}
+        for key, group in groups.items():
+            for name, labels, value in group.samples:
+                families[name].add_metric([*key, *labels], value)
+        yield from families.values()
+        suppressed = sum(group.n - len(group.samples) for group in groups.values())
+        yield GaugeMetricFamily(SUPPRESSED, "Series of windows that metrics.max_series left out", value=suppressed)

@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from prometheus_client import CollectorRegistry, generate_latest
+
+from monitor.ports import Message
+from monitor.runtime.window_gauges import GAUGES, SUPPRESSED, WindowGauges
+
+HOUR_MS = 3_600_000
+
+
+def result(
+    at: int = 0, segment: str = "all", version: str = "7", psi: float = 0.1, n_features: int = 1, hop: bool = False
+) -> Message:
+    window = {
+        "start_ms": at * HOUR_MS,
+        "end_ms": (at + 1) * HOUR_MS,
+        "size_ms": HOUR_MS,
+        "step_ms": HOUR_MS // 2 if hop else HOUR_MS,
+    }
+    features = {f"f{i}": {"missing_ratio": 0.25, "distances": {"psi": psi, "js": 0.3}, "n": 3} for i in range(n_features)}
+    findings = [{"severity": "warning"}, {"severity": "warning"}, {"severity": "notice"}]
+    record: dict[str, Any] = {"model": "m", "version": version, "window": window, "segment": segment, "n": 40}
+    return Message("results", b"k", json.dumps(record | {"features": features, "findings": findings, "more": [1]}).encode())
+
+
+def value(gauges: WindowGauges, name: str, **labels: str) -> float | None:
+    registry = CollectorRegistry()
+    registry.register(gauges)
+    window = {"model": "m", "version": "7", "window": "1h", "segment": "all"} | labels
+    return registry.get_sample_value(name, {} if name == SUPPRESSED else {k: v for k, v in window.items() if v})
+
+
+def series(gauges: WindowGauges) -> int:
+    registry = CollectorRegistry()
+    registry.register(gauges)
+    return sum(line.startswith(b"monitor_") for line in generate_latest(registry).splitlines()) - 1
+
+
+def test_the_last_window_is_told() -> None:
+    gauges = WindowGauges(("psi",), 100)
+    gauges.take(0, [result(0, psi=0.1), result(1, psi=0.2), result(3, psi=0.4, hop=True)])
+    assert value(gauges, "monitor_feature_distance", feature="f0", distance="psi") == 0.2
+    assert value(gauges, "monitor_feature_distance", feature="f0", distance="psi", window="1h/30m") == 0.4
+    assert value(gauges, "monitor_feature_distance", feature="f0", distance="js") is None
+    assert value(gauges, "monitor_feature_missing_ratio", feature="f0") == 0.25
+    assert value(gauges, "monitor_window_rows") == 40
+    assert value(gauges, "monitor_window_end_timestamp_seconds") == 2 * 3600
+    assert [value(gauges, "monitor_window_breaches", severity=s) for s in ("notice", "warning", "critical")] == [1, 2, 0]
+
+
+def test_a_record_that_comes_again_changes_nothing() -> None:
+    gauges = WindowGauges(("psi",), 100)
+    gauges.take(0, [result(1, psi=0.2)])
+    gauges.take(0, [result(0, psi=0.9)])
+    assert value(gauges, "monitor_feature_distance", feature="f0", distance="psi") == 0.2
+
+
+def test_series_stay_within_the_budget_segments_within_half_of_it_and_the_rest_is_counted() -> None:
+    gauges = WindowGauges(("psi", "js"), 100)
+    each = 5 + 3 * 5
+    gauges.take(0, [result(0, f"country={i}", n_features=5) for i in range(10)])
+    assert series(gauges) == 2 * each
+    assert value(gauges, SUPPRESSED) == 8 * each
+    gauges.take(0, [result(0, n_features=5)])
+    assert series(gauges) == 3 * each
+    assert value(gauges, "monitor_window_rows") == 40
+    gauges.take(0, [result(1, f"country={i}", n_features=5) for i in range(10_000)])
+    assert series(gauges) <= 100
+    assert value(gauges, SUPPRESSED) == (10_000 - (series(gauges) // each - 1)) * each
+
+
+def test_a_version_without_windows_is_gone_after_a_while() -> None:
+    gauges = WindowGauges((), 100)
+    gauges.take(0, [result(0, version="6"), result(3)])
+    assert value(gauges, "monitor_window_rows", version="6") == 40
+    gauges.take(0, [result(4)])
+    assert value(gauges, "monitor_window_rows", version="6") is None
+    assert value(gauges, "monitor_window_rows") == 40
+
+
+def test_only_series_of_partitions_that_are_kept_stay() -> None:
+    gauges = WindowGauges((), 100)
+    gauges.take(0, [result(0)])
+    gauges.take(1, [result(0, version="8")])
+    gauges.keep([1, 2])
+    assert value(gauges, "monitor_window_rows") is None
+    assert value(gauges, "monitor_window_rows", version="8") == 40
+
+
+def test_every_gauge_has_a_prefix_a_unit_and_a_help() -> None:
+    for name, (labels, text) in GAUGES.items():
+        assert name.startswith(("monitor_window_", "monitor_feature_"))
+        assert labels[:4] == ("model", "version", "window", "segment")
+        assert text
