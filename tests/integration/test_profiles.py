@@ -18,6 +18,7 @@ from monitor.bootstrap import build_pipeline
 from monitor.config import Config, load_config
 from monitor.files import ColumnOptions
 from monitor.ports import StoredRecord
+from monitor.reference import Reference
 from monitor.reference_build import SegmentOptions, build_reference
 from monitor.replay import Replay
 from monitor.runtime import references
@@ -27,6 +28,7 @@ from tests.health_vectors import HOUR_MS, PARTITIONS, START_MS, STREAM_VECTORS, 
 from tests.integration.test_live import stripped
 from tests.integration.workers import read, send_to, wait_for, workers, write_config
 from tests.kafka import KafkaCluster
+from tests.unit import test_replay_learning as learnt
 from tests.unit.test_replay_windows import reference
 
 pytestmark = [pytest.mark.broker, pytest.mark.timeout(240)]
@@ -209,3 +211,36 @@ def test_a_reference_that_is_published_mid_stream_is_named_by_every_window_and_l
     assert {record["reference"] for record in records} == {old.sha256, new.sha256}
     of_hours = [r for r in records if r["window"]["size_ms"] == HOUR_MS]
     assert sum(r["n"] + r["rows_other_layout"] for r in of_hours) + outcome.late == 9_000
+
+
+def test_a_model_without_a_reference_learns_one_and_is_compared_with_it(kafka: KafkaCluster, app: str, tmp_path: Path) -> None:
+    """The reference is the one of a replay, bit for bit: a function of the log."""
+    path = write_config(
+        kafka, app, tmp_path,
+        "sources: [{topic: EVENTS, clock: event}]\n"
+        "models: {m: {windows: [{size: 1h}, {size: 4h, step: 1h}], learning: {rows: 2000, windows: 6}}}\n",
+    )  # fmt: skip
+    config = load_config(path)
+    topic = config.sources[0].topic
+    records = [(partition, record.value or b"", record.timestamp) for partition, record in learnt.EVENTS]
+    at = next(i for i, (_, record) in enumerate(learnt.EVENTS) if record.timestamp >= learnt.START + 8 * HOUR_MS)
+    ticks = [(p, b'{"tick": %d}' % (learnt.NOW + HOUR_MS), learnt.NOW + HOUR_MS) for p in range(4)]
+    idle = [(p, b'{"tick": %d}' % (learnt.START + 8 * HOUR_MS), learnt.START + 8 * HOUR_MS) for p in range(4)]
+    ((key, value),) = learnt.replay([]).references
+    expected = Reference.from_bytes(value)
+    with workers(path, 2):
+        send_to(config, topic, [*records[:at], *idle])
+        assert wait_for(lambda: read(config, "references", 1), 60)
+        time.sleep(4)
+        send_to(config, topic, [*records[at:], *ticks])
+        last_ms = learnt.NOW
+        assert wait_for(lambda: any(of(v)["window"]["end_ms"] >= last_ms for _, v in read(config, "results")), 60)
+        time.sleep(2)
+    assert [(k, Reference.from_bytes(v).sha256) for k, v in read(config, "references", 1)] == [(key, expected.sha256)]
+    results = [of(v) for _, v in read(config, "results")]
+    known = [r for r in results if r["window"]["start_ms"] >= learnt.START + 9 * HOUR_MS and r["n"]]
+    assert len(known) > 30
+    assert {r["reference"] for r in known} == {expected.sha256}
+    assert {r["reference"] for r in results if r["window"]["end_ms"] <= learnt.START + 7 * HOUR_MS} == {None}
+    alerts = [a for _, v in read(config, "alerts") if (a := of(v)["data"])["check"] == "drift.psi" and a["feature"] == "x"]
+    assert min(a["window"]["end_ms"] for a in alerts) == learnt.START + (learnt.DRIFT_AT + 1) * HOUR_MS

@@ -55,11 +55,11 @@ def workers(path: Path, n: int = 1) -> Iterator[subprocess.Popen[bytes]]:
             process.wait()
 
 
-def read(config: Config, kind: str) -> list[tuple[bytes, bytes]]:
-    """Return every (key, value) of one of the application's topics."""
+def read(config: Config, kind: str, partitions: int | None = None) -> list[tuple[bytes, bytes]]:
+    """Return every (key, value) of one of the application's topics; partitions: its own, where it has not as many as `partials`."""
     return [
         (m.key() or b"", m.value() or b"")
-        for m in read_to_end(config.kafka, f"{config.app}.{kind}", partitions=config.partials_partitions)
+        for m in read_to_end(config.kafka, f"{config.app}.{kind}", partitions=partitions or config.partials_partitions)
     ]
 
 
