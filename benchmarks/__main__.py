@@ -24,8 +24,9 @@ import numpy as np
 import orjson
 
 from monitor.columns import ColumnBatch
-from monitor.config import load_config
-from monitor.layout import CategoryFeature, layout_of
+from monitor.config_file import load_config
+from monitor.features import CategoryFeature
+from monitor.layout import layout_of
 from monitor.profiles import Profile
 from monitor.reference import Reference
 from monitor.runtime import references, topics

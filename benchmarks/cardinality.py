@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from monitor.columns import ColumnBatch
+from monitor.features import CategoryFeature
 from monitor.hash_key import HashKey
-from monitor.layout import CategoryFeature, layout_of
+from monitor.layout import layout_of
 from monitor.profiles import Profile
 from monitor.sketches.id_sample import IdSample
 

@@ -12,8 +12,9 @@ import numpy as np
 
 from monitor.columns import ColumnBatch
 from monitor.distances import DISTANCES
+from monitor.features import CategoryFeature
 from monitor.findings import ClosedWindow, compare, measure
-from monitor.layout import CategoryFeature, Layout, layout_of
+from monitor.layout import Layout, layout_of
 from monitor.pipeline import judge_window
 from monitor.policy import DEFAULT_RULE_SET
 from monitor.profiles import Profile

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import orjson
 
-from monitor.layout import CategoryFeature, Feature, Layout, NumberFeature, layout_of
+from monitor.features import CategoryFeature, Feature, NumberFeature
+from monitor.layout import Layout, layout_of
 from monitor.sketches.moments import scale_of
 
 START_MS = 1_735_689_600_000

@@ -11,9 +11,9 @@ from typing import Any, Literal
 import msgspec
 import orjson
 
+from monitor.features import OTHER, NumberFeature, ViewName
 from monitor.findings import ClosedWindow, Compared, Evidence, Finding
 from monitor.incidents import Transition
-from monitor.layout import OTHER, NumberFeature, ViewName
 from monitor.segments import ALL
 from monitor.sides import Sides
 

@@ -12,7 +12,7 @@ import numpy as np
 from msgspec import structs
 
 from monitor.columns import Float
-from monitor.layout import AskedKind, NumberFeature, TimestampUnit
+from monitor.features import AskedKind, NumberFeature, TimestampUnit
 from monitor.sketches.moments import scale_of
 
 FINE_CELLS = 128

@@ -19,8 +19,9 @@ import msgspec
 import numpy as np
 
 from monitor.columns import ColumnBatch, Float, Int, NoValue
+from monitor.features import Feature, NumberFeature, source_of
 from monitor.json_objects import FAILURES, fields_of
-from monitor.layout import Feature, Layout, NumberFeature, source_of
+from monitor.layout import Layout
 from monitor.reference import CONFIDENCE, LATENCY, PREDICTION, SCORE, class_of
 from monitor.views import (
     ABSENT,

@@ -13,7 +13,7 @@ import numpy as np
 
 from monitor.columns import Float, Int
 from monitor.distances import DISTANCES, Distance
-from monitor.layout import CategoryFeature, Feature, NumberFeature, ViewName, source_of
+from monitor.features import CategoryFeature, Feature, NumberFeature, ViewName, source_of
 from monitor.profiles import FeatureSummary, Profile
 from monitor.reference import Reference
 from monitor.segments import ALL

@@ -31,18 +31,9 @@ from monitor.cells import (
 from monitor.columns import Float, Int, Special
 from monitor.discovery import Discovery
 from monitor.feature_discovery import FeatureDiscovery, NumberDiscovery
+from monitor.features import AskedKind, CategoryFeature, Feature, NumberFeature, ValueType, canonical, hashed_texts, source_of
 from monitor.hash_key import HashKey
-from monitor.layout import (
-    AskedKind,
-    CategoryFeature,
-    Feature,
-    NumberFeature,
-    ValueType,
-    canonical,
-    hashed_texts,
-    layout_of,
-    source_of,
-)
+from monitor.layout import layout_of
 from monitor.profiles import Profile
 from monitor.reference import LATENCY, SCORE, Reference
 from monitor.sketches.log_cells import MANTISSA_BITS, relative_width

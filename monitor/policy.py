@@ -10,7 +10,7 @@ import msgspec
 
 from monitor import distances, findings
 from monitor.distances.psi import EPS
-from monitor.layout import without_view
+from monitor.features import without_view
 from monitor.segments import ALL
 
 Severity = findings.Severity

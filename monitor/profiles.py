@@ -14,7 +14,8 @@ import numpy as np
 
 from monitor.columns import ColumnBatch, Float, Int, Objects, Special
 from monitor.errors import StateMismatch, UnknownCodec
-from monitor.layout import CategoryFeature, Layout, NumberFeature
+from monitor.features import CategoryFeature, NumberFeature
+from monitor.layout import Layout
 from monitor.outside import Frequent, Outside, OutsideWire
 from monitor.sketches import bounded, varint
 from monitor.sketches.moments import exact_sums_by_group, mean_std

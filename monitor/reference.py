@@ -14,8 +14,9 @@ import msgspec
 
 from monitor.calibration import Calibration
 from monitor.errors import ConfigError, InputError
+from monitor.features import Feature
 from monitor.hash_key import NO_KEY, HashKey
-from monitor.layout import Feature, Layout
+from monitor.layout import Layout
 from monitor.profiles import Profile
 from monitor.segments import Segmentation
 from monitor.windows import NEVER_MS

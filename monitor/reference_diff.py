@@ -13,9 +13,10 @@ import msgspec
 import numpy as np
 
 from monitor.columns import Float, Int, Special
+from monitor.features import CategoryFeature, FeatureKind, NumberFeature, kind_of
 from monitor.findings import ClosedWindow
 from monitor.hash_key import HashKey
-from monitor.layout import N_SPECIAL, CategoryFeature, FeatureKind, NumberFeature, kind_of
+from monitor.layout import N_SPECIAL
 from monitor.pipeline import gather
 from monitor.profiles import FeatureSummary, Profile
 from monitor.reference import Reference

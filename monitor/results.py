@@ -8,8 +8,8 @@ from typing import Any, Literal
 import msgspec
 import orjson
 
+from monitor.features import CategoryFeature, FeatureKind, ViewName, kind_of, source_of
 from monitor.findings import Compared, Evidence, Finding
-from monitor.layout import CategoryFeature, FeatureKind, ViewName, kind_of, source_of
 from monitor.outside import Frequent
 from monitor.stream_result import StreamResult, stream_result
 

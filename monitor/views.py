@@ -21,11 +21,10 @@ from msgspec import structs
 from monitor import event_time
 from monitor.columns import Codes, Float, Int, NoValue, Special
 from monitor.event_time import EARLIEST_MS, INVALID_MS
-from monitor.layout import (
+from monitor.features import (
     CategoryFeature,
     Feature,
     FeatureKind,
-    Layout,
     NumberFeature,
     TimestampUnit,
     ValueType,
@@ -34,6 +33,7 @@ from monitor.layout import (
     source_of,
     view_name,
 )
+from monitor.layout import Layout
 from monitor.sketches import varint
 
 MISSING, ABSENT, WRONG_TYPE = math.nan, math.inf, -math.inf

@@ -26,8 +26,9 @@ import confluent_kafka as ck
 import numpy as np
 
 from monitor.columns import ColumnBatch
-from monitor.config import load_config
-from monitor.layout import CategoryFeature, layout_of
+from monitor.config_file import load_config
+from monitor.features import CategoryFeature
+from monitor.layout import layout_of
 from monitor.profiles import Profile
 from monitor.reference import Reference
 from monitor.runtime import references, topics

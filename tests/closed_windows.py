@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from monitor.columns import ColumnBatch, NoValue, Special
+from monitor.features import CategoryFeature
 from monitor.findings import ClosedWindow
-from monitor.layout import CategoryFeature, Layout, layout_of
+from monitor.layout import Layout, layout_of
 from monitor.profiles import Profile
 from monitor.reference import Reference
 from monitor.segments import Segmentation

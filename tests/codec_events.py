@@ -5,7 +5,8 @@ from __future__ import annotations
 import orjson
 
 from monitor.config import Config
-from monitor.layout import CategoryFeature, Layout, NumberFeature
+from monitor.features import CategoryFeature, NumberFeature
+from monitor.layout import Layout
 from monitor.ports import StoredRecord
 from monitor.sketches.bounded import key_hash
 

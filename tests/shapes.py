@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from monitor.columns import Float
-from monitor.layout import NumberFeature
+from monitor.features import NumberFeature
 from monitor.reference_build import number_feature
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from monitor.chance import wilson_upper
+from monitor.features import NumberFeature
 from monitor.findings import CheckInfo, Compared, Evidence, Measurement
-from monitor.layout import NumberFeature
 from monitor.ratios import MIN_ROWS, excess, ratio, with_excess, with_extremes
 from monitor.segments import ALL
 

@@ -12,9 +12,9 @@ from monitor.chi_square import critical
 from monitor.columns import Int, Special
 from monitor.distances.pearson import chi2
 from monitor.distances.psi import psi, psi_corrected
+from monitor.features import NumberFeature
 from monitor.findings import CheckInfo, ClosedWindow, Evidence, Measurement
 from monitor.laws import ChiSquareLaw, sample_of
-from monitor.layout import NumberFeature
 from monitor.reference import Reference
 from monitor.sides import Sides
 

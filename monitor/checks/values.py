@@ -13,8 +13,8 @@ import numpy as np
 
 from monitor.chance import ALPHA, normal_p, normal_quantile
 from monitor.columns import Float
+from monitor.features import OTHER, CategoryFeature, NumberFeature
 from monitor.findings import CheckInfo, Compared, Evidence, Measurement
-from monitor.layout import OTHER, CategoryFeature, NumberFeature
 from monitor.ratios import MIN_ROWS, excess, ratio, with_excess, with_extremes
 
 MIN_MOMENT_ROWS = 100

@@ -10,7 +10,7 @@ import typer
 from ruamel.yaml import YAML
 
 from monitor.cli.console import DEFAULT_CONFIG, ConfigPath, data, say
-from monitor.config import load_config
+from monitor.config_file import load_config
 from monitor.errors import InputError
 
 config = typer.Typer(help="Check or show the configuration.", no_args_is_help=True)

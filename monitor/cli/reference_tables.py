@@ -9,7 +9,7 @@ from rich.table import Table
 
 from monitor.calibration import SCALES, Calibration
 from monitor.cli.console import ERR, say
-from monitor.layout import Feature, NumberFeature, kind_of
+from monitor.features import Feature, NumberFeature, kind_of
 from monitor.profiles import FeatureSummary
 from monitor.reference import Reference, ReferencePerformance
 from monitor.reference_diff import FeatureDiff, ReferenceDiff, Side

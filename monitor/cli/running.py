@@ -10,7 +10,7 @@ import structlog
 import typer
 
 from monitor.cli.console import DEFAULT_CONFIG, ConfigPath, say
-from monitor.config import load_config
+from monitor.config_file import load_config
 
 
 def log_json() -> None:

@@ -25,7 +25,8 @@ import orjson
 from rich.console import Console
 from rich.table import Table
 
-from monitor.config import Config, load_config
+from monitor.config import Config
+from monitor.config_file import load_config
 from monitor.demo import flights as data
 from monitor.demo.flights import DAY_MS, FAULTS, MODEL, REFERENCE_END_MS, VERSION, Flights
 from monitor.files import ColumnOptions

@@ -15,8 +15,8 @@ from pyarrow import csv
 
 from monitor.columns import Codes, Special
 from monitor.errors import InputError
+from monitor.features import ValueType
 from monitor.files.rows import NO_VALUES, Array, Columns, Source
-from monitor.layout import ValueType
 
 BLOCK_BYTES = 2 << 20
 """Read at a time; a single row must be shorter."""

@@ -11,12 +11,13 @@ import msgspec
 import orjson
 
 from monitor.errors import InputError
+from monitor.features import canonical
 from monitor.files import ndjson
 from monitor.files.delimited import MISSING_TEXTS, number_of
 from monitor.files.rows import PARTITION, PLACES, RECORD_TIMESTAMP, RECORD_TIMESTAMP_TYPE, TIMESTAMP, ColumnOptions, Columns
 from monitor.files.tables import NDJSON, OUTPUTS, Table, open_table, readable, role
 from monitor.files.times import texts, times_ms, value_ms
-from monitor.layout import Layout, canonical
+from monitor.layout import Layout
 from monitor.ports import StoredRecord
 from monitor.reference import CONFIDENCE, class_of
 from monitor.segments import TAGS

@@ -19,8 +19,8 @@ import pyarrow as pa
 
 from monitor.columns import Codes, NoValue, Special
 from monitor.errors import InputError
+from monitor.features import ValueType
 from monitor.files.rows import FEATURE_KINDS, LIST, MAX_CLASSES, NO_VALUES, Array, Columns, Source
-from monitor.layout import ValueType
 from monitor.views import confidence
 
 BATCH_ROWS = 10_000

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from monitor.columns import Codes
 from monitor.event_time import TimeUnit
-from monitor.layout import ValueType
+from monitor.features import ValueType
 
 PARTITION, RECORD_TIMESTAMP, RECORD_TIMESTAMP_TYPE = "partition", "record_timestamp", "record_timestamp_type"
 PLACES = (PARTITION, RECORD_TIMESTAMP, RECORD_TIMESTAMP_TYPE)

@@ -15,11 +15,11 @@ import pyarrow as pa
 
 from monitor.columns import Codes, Special
 from monitor.errors import InputError
+from monitor.features import ValueType
 from monitor.files.delimited import BLOCK_BYTES, csv_source
 from monitor.files.ndjson import ndjson_source
 from monitor.files.parquet import parquet_source
 from monitor.files.rows import FEATURE_KINDS, MAX_CLASSES, NO_VALUES, PLACES, VALUE_TYPES, Array, ColumnOptions, Columns, Source
-from monitor.layout import ValueType
 from monitor.reference import CONFIDENCE, LATENCY, PREDICTION, SCORE, class_of, class_score_name
 from monitor.segments import TAGS
 

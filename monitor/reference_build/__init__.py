@@ -20,22 +20,12 @@ from monitor.cells import NOTHING_SAID, NUMBERS, FeatureOptions
 from monitor.columns import Special
 from monitor.errors import InputError
 from monitor.events import DEFAULT_VERSION
+from monitor.features import AskedKind, CategoryFeature, Feature, FeatureKind, TimestampUnit, ValueType, canonical, source_of
 from monitor.files import ColumnOptions, Columns, Table, open_table, times_ms
 from monitor.files.rows import LIST, NO_VALUES, TIMESTAMP
 from monitor.files.tables import near, role
 from monitor.hash_key import NO_KEY, HashKey
-from monitor.layout import (
-    AskedKind,
-    CategoryFeature,
-    Feature,
-    FeatureKind,
-    Layout,
-    TimestampUnit,
-    ValueType,
-    canonical,
-    layout_of,
-    source_of,
-)
+from monitor.layout import Layout, layout_of
 from monitor.profiles import Profile
 from monitor.reference import CONFIDENCE, LATENCY, PREDICTION, SCORE, Reference, class_of
 from monitor.reference_build.gather import Categories, Gathered, Given, Numbers

@@ -15,8 +15,8 @@ from monitor.cells import FEW_VALUES, ROWS_PER_VALUE, FeatureOptions
 from monitor.columns import Float
 from monitor.errors import InputError
 from monitor.event_time import INVALID_MS, time_ms
+from monitor.features import CategoryFeature, Feature, FeatureKind, TimestampUnit, ValueType, canonical, hashed_texts
 from monitor.hash_key import HashKey
-from monitor.layout import CategoryFeature, Feature, FeatureKind, TimestampUnit, ValueType, canonical, hashed_texts
 from monitor.reference_build.kinds import Inferred, LeftOut, TextFacts
 from monitor.reference_build.numbers import number_feature
 from monitor.reference_build.spool import Spool

@@ -14,13 +14,8 @@ from msgspec import structs
 from monitor.cells import with_cells_of
 from monitor.columns import NoValue
 from monitor.event_time import TimeUnit
+from monitor.features import CategoryFeature, Feature, NumberFeature, source_of
 from monitor.files import Columns
-from monitor.layout import (
-    CategoryFeature,
-    Feature,
-    NumberFeature,
-    source_of,
-)
 from monitor.reference_build.gather import append
 from monitor.reference_build.numbers import number_feature
 from monitor.reference_build.rows import event_times_ms, source_values

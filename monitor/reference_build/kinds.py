@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from monitor.cells import FEW_VALUES, IDENTIFIER_ROWS, IDENTIFIER_SHARE, NUMBERS, TEXT_SHARE, TEXT_WORDS
 from monitor.errors import InputError
-from monitor.layout import AskedKind, FeatureKind
+from monitor.features import AskedKind, FeatureKind
 
 KNOWN_SHARE = 0.5
 """It is an identifier, too, where the values that a dictionary and its hashes can know are less than this share of the rows."""

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from monitor.cells import ATOM_SHARE, NOTHING_SAID, Ends, FeatureOptions, Shape, fine_ranks, number_layout, rank
-from monitor.layout import NumberFeature
+from monitor.features import NumberFeature
 from monitor.reference_build.spool import SORT_BYTES, Spool
 from monitor.sketches.moments import exact_sums, mean_std, scale_of
 

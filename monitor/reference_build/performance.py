@@ -14,10 +14,11 @@ import pyarrow.compute as pc
 
 from monitor.cells import FEW_VALUES
 from monitor.columns import Float, Int
+from monitor.features import NumberFeature, canonical
 from monitor.files import Columns
 from monitor.files.rows import VALUE_TYPES
 from monitor.files.tables import role
-from monitor.layout import Layout, NumberFeature, canonical
+from monitor.layout import Layout
 from monitor.reference import PREDICTION, SCORE, ReferencePerformance
 from monitor.reference_build.gather import floats
 from monitor.sketches.moments import exact_sums, mean_std

@@ -10,10 +10,11 @@ import pyarrow.compute as pc
 
 from monitor.columns import ColumnBatch, Float, NoValue, Special, specials_of
 from monitor.event_time import TimeUnit
+from monitor.features import canonical, source_of
 from monitor.files import Columns, times_ms
 from monitor.files.tables import role
 from monitor.files.times import texts
-from monitor.layout import Layout, canonical, source_of
+from monitor.layout import Layout
 from monitor.reference_build.gather import floats
 from monitor.segments import TAGS
 from monitor.views import category_view, number_view

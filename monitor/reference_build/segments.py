@@ -13,9 +13,10 @@ import pyarrow as pa
 
 from monitor.columns import Int
 from monitor.errors import InputError
+from monitor.features import CategoryFeature, NumberFeature, canonical
 from monitor.files import Columns
 from monitor.files.tables import near, role
-from monitor.layout import CategoryFeature, Layout, NumberFeature, canonical
+from monitor.layout import Layout
 from monitor.segments import FALSE, OTHER, TAGS, TRUE, Key, Segmentation, codes_of_numbers
 
 MIN_ROWS = 100

@@ -12,8 +12,9 @@ from monitor.calibration import MIN_ROWS, Calibration, WindowSums, calibrate, qu
 from monitor.columns import ColumnBatch, Int
 from monitor.distances import PSI_LAW
 from monitor.distances.psi import psi
+from monitor.features import Feature, NumberFeature
 from monitor.laws import Sample
-from monitor.layout import Feature, Layout, NumberFeature
+from monitor.layout import Layout
 from monitor.profiles import Profile
 from monitor.scores import grouped
 from monitor.sides import Sides

@@ -15,8 +15,9 @@ from benchmarks import events
 from monitor.cli.schemas import SCHEMAS, generate, main, schema
 from monitor.columns import ColumnBatch
 from monitor.events import Label, Prediction
+from monitor.features import CategoryFeature, NumberFeature
 from monitor.formats.native import NativeFormat
-from monitor.layout import CategoryFeature, Layout, NumberFeature
+from monitor.layout import Layout
 from monitor.ports import StoredRecord
 from monitor.profiles import Profile
 from monitor.reference import Reference

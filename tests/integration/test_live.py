@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from monitor.bootstrap import build_pipeline
-from monitor.config import load_config
+from monitor.config_file import load_config
 from monitor.ports import StoredRecord
 from monitor.replay import Replay
 from monitor.runtime import references

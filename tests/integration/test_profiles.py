@@ -15,7 +15,8 @@ from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from monitor.bootstrap import build_pipeline
-from monitor.config import Config, load_config
+from monitor.config import Config
+from monitor.config_file import load_config
 from monitor.files import ColumnOptions
 from monitor.ports import StoredRecord
 from monitor.reference import Reference

@@ -20,7 +20,8 @@ import numpy as np
 import pytest
 from confluent_kafka.admin import AdminClient
 
-from monitor.config import Config, load_config
+from monitor.config import Config
+from monitor.config_file import load_config
 from monitor.runtime import references
 from monitor.runtime.supervisor import die_with_parent
 from tests.integration.workers import event, read, send, wait_for, write_config

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monitor.columns import ColumnBatch, Special
-from monitor.layout import Layout, NumberFeature
+from monitor.features import NumberFeature
+from monitor.layout import Layout
 from monitor.profiles import Profile
 from monitor.sketches.moments import exact_sums, exact_sums_by_group, scale_of
 

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from monitor.cells import roundest
 from monitor.columns import ColumnBatch, Float, NoValue, Special
-from monitor.layout import N_SPECIAL, CategoryFeature, NumberFeature, ValueType, canonical, layout_of
+from monitor.features import CategoryFeature, NumberFeature, ValueType, canonical
+from monitor.layout import N_SPECIAL, layout_of
 from monitor.profiles import Profile
 from monitor.reference_build import number_feature
 from monitor.sketches.bounded import key_hash

@@ -17,9 +17,10 @@ from msgspec import structs
 from monitor.columns import ColumnBatch, DecodedBatch, NoValue, Special
 from monitor.events import RejectionReason
 from monitor.feature_reader import OFTEN
+from monitor.features import CategoryFeature, Feature, NumberFeature, canonical, source_of
 from monitor.formats.native import INSPECT_EVERY, NativeFormat
 from monitor.formats.native_label import NativeLabelFormat
-from monitor.layout import CategoryFeature, Feature, Layout, NumberFeature, canonical, layout_of, source_of
+from monitor.layout import Layout, layout_of
 from monitor.ports import StoredRecord
 from monitor.profiles import Profile
 from monitor.reference import LATENCY, PREDICTION, SCORE

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monitor.columns import ColumnBatch, NoValue
+from monitor.features import CategoryFeature
 from monitor.hash_key import HashKey
-from monitor.layout import CategoryFeature, Layout, layout_of
+from monitor.layout import Layout, layout_of
 from monitor.profiles import Profile, merge_all
 from monitor.sketches.hyperloglog import HyperLogLog
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from monitor.columns import ColumnBatch, NoValue, specials_of
 from monitor.errors import StateMismatch, UnknownCodec
-from monitor.layout import CategoryFeature, Layout, layout_of
+from monitor.features import CategoryFeature
+from monitor.layout import Layout, layout_of
 from monitor.profiles import Profile, merge_all
 from monitor.sketches import bounded, varint
 from monitor.sketches.moments import exact_sums, mean_std, scale_of

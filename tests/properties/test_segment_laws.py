@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monitor.columns import ColumnBatch, specials_of
-from monitor.layout import CategoryFeature, Layout, layout_of
+from monitor.features import CategoryFeature
+from monitor.layout import Layout, layout_of
 from monitor.profiles import Profile
 from monitor.segments import Key, Segmentation
 from tests.shapes import number_feature_of

@@ -11,8 +11,9 @@ import orjson
 import pytest
 
 from monitor.alerts import Alert, iso
+from monitor.features import CategoryFeature
 from monitor.findings import Judgement
-from monitor.layout import CategoryFeature, layout_of
+from monitor.layout import layout_of
 from monitor.pipeline import judge_window
 from monitor.policy import DEFAULT_RULE_SET, DEFAULT_RULES, Rule, RuleSet
 from monitor.reference import Reference

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from monitor.columns import ColumnBatch, NoValue, Special
-from monitor.layout import CategoryFeature, Layout
+from monitor.features import CategoryFeature
+from monitor.layout import Layout
 
 SIZES = Layout((CategoryFeature(name="size", values=("2", "6", "1"), value_type="number"),))
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import msgspec
 
 from monitor.feature_reader import OFTEN, FeatureReader
-from monitor.layout import CategoryFeature, Layout, NumberFeature
+from monitor.features import CategoryFeature, NumberFeature
+from monitor.layout import Layout
 
 LAYOUT = Layout(
     (

@@ -19,10 +19,11 @@ import pytest
 
 from monitor.columns import Special
 from monitor.errors import InputError
+from monitor.features import CategoryFeature
 from monitor.files import ColumnOptions, EventFile, open_table, times_ms
 from monitor.files.rows import NO_VALUES
 from monitor.formats.native import NativeFormat
-from monitor.layout import CategoryFeature, Layout, layout_of
+from monitor.layout import Layout, layout_of
 from monitor.profiles import Profile
 from monitor.reference_build import build_reference
 from tests.shapes import number_feature_of

@@ -11,10 +11,12 @@ import pytest
 
 from monitor.bootstrap import build_hash_key, build_pipeline
 from monitor.columns import ColumnBatch
-from monitor.config import Config, load_config
+from monitor.config import Config
+from monitor.config_file import load_config
 from monitor.errors import ConfigError, StateMismatch
+from monitor.features import CategoryFeature
 from monitor.hash_key import NO_KEY, HashKey
-from monitor.layout import CategoryFeature, layout_of
+from monitor.layout import layout_of
 from monitor.ports import StoredRecord
 from monitor.profiles import Profile
 from monitor.reference import Reference, References

@@ -12,8 +12,9 @@ from scipy.spatial.distance import jensenshannon
 from monitor.chi_square import critical, survival
 from monitor.columns import ColumnBatch, NoValue, specials_of
 from monitor.distances import DISTANCES
+from monitor.features import CategoryFeature
 from monitor.findings import ClosedWindow
-from monitor.layout import CategoryFeature, layout_of
+from monitor.layout import layout_of
 from monitor.pipeline import gather, judge_window
 from monitor.policy import DEFAULT_RULE_SET, DEFAULT_RULES, Rule, RuleSet
 from monitor.profiles import Profile

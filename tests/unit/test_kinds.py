@@ -21,10 +21,11 @@ from monitor.bounds import most_missing
 from monitor.cli.inferred import features_yaml
 from monitor.config import FeatureConfig
 from monitor.errors import InputError
+from monitor.features import CategoryFeature, Feature, NumberFeature, hashed_texts, kind_of
 from monitor.files import ColumnOptions, open_table
 from monitor.findings import compare
 from monitor.hash_key import NO_KEY
-from monitor.layout import CategoryFeature, Feature, NumberFeature, hashed_texts, kind_of, layout_of
+from monitor.layout import layout_of
 from monitor.profiles import Profile
 from monitor.reference import Reference
 from monitor.reference_build import FeatureOptions, build_reference, infer_features

@@ -20,10 +20,10 @@ from monitor.cells import FeatureOptions
 from monitor.columns import ColumnBatch, NoValue, specials_of
 from monitor.discovery import Discovery
 from monitor.distances.psi import psi
+from monitor.features import AskedKind, CategoryFeature, NumberFeature, kind_of
 from monitor.files import ColumnOptions
 from monitor.findings import ClosedWindow, compare
 from monitor.formats.native import NativeFormat
-from monitor.layout import AskedKind, CategoryFeature, NumberFeature, kind_of
 from monitor.learning import Learnt, learn
 from monitor.ports import StoredRecord
 from monitor.profiles import Profile

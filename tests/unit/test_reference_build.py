@@ -15,9 +15,9 @@ import pyarrow.parquet
 import pytest
 
 from monitor.errors import InputError
+from monitor.features import CategoryFeature, Feature, NumberFeature, kind_of
 from monitor.files import ColumnOptions
 from monitor.hash_key import HashKey
-from monitor.layout import CategoryFeature, Feature, NumberFeature, kind_of
 from monitor.reference import Reference
 from monitor.reference_build import FeatureOptions, build_reference, gather, number_feature
 

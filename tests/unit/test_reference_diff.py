@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from monitor.columns import ColumnBatch
 from monitor.distances.psi import psi
+from monitor.features import CategoryFeature, NumberFeature
 from monitor.files import ColumnOptions
-from monitor.layout import N_SPECIAL, CategoryFeature, NumberFeature, layout_of
+from monitor.layout import N_SPECIAL, layout_of
 from monitor.profiles import Profile
 from monitor.reference import Reference
 from monitor.reference_build import FeatureOptions, build_reference

@@ -10,7 +10,8 @@ import orjson
 from monitor.bootstrap import build_pipeline
 from monitor.columns import ColumnBatch
 from monitor.config import Config
-from monitor.layout import CategoryFeature, layout_of
+from monitor.features import CategoryFeature
+from monitor.layout import layout_of
 from monitor.ports import StoredRecord
 from monitor.profiles import Profile
 from monitor.reference import Reference

@@ -9,7 +9,8 @@ import orjson
 import pytest
 
 from monitor.distances import DISTANCES
-from monitor.layout import CategoryFeature, layout_of
+from monitor.features import CategoryFeature
+from monitor.layout import layout_of
 from monitor.pipeline import judge_window
 from monitor.policy import DEFAULT_RULE_SET
 from monitor.reference import Reference

@@ -7,7 +7,8 @@ import pytest
 
 from monitor.columns import ColumnBatch, Special
 from monitor.errors import InputError
-from monitor.layout import BLOCK_BYTES, CategoryFeature, Layout, layout_of
+from monitor.features import CategoryFeature
+from monitor.layout import BLOCK_BYTES, Layout, layout_of
 from monitor.segments import Key, Segmentation, parse_key
 from tests.shapes import number_feature_of
 

@@ -14,8 +14,9 @@ import pytest
 from monitor.columns import NoValue, Special
 from monitor.events import RejectionReason
 from monitor.feature_reader import FeatureReader, scores_of
+from monitor.features import Feature, NumberFeature
 from monitor.formats.native import NativeFormat
-from monitor.layout import Feature, Layout, NumberFeature, layout_of
+from monitor.layout import Layout, layout_of
 from monitor.ports import StoredRecord
 from monitor.profiles import Profile
 from monitor.views import (

@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
+from monitor.features import NumberFeature
 from monitor.findings import Evidence
-from monitor.layout import NumberFeature
 from tests.unit.distances import oracle
 from tests.unit.distances.oracle import Array
 

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from monitor.columns import Envelope, Names, NoValue, Special
+from monitor.features import CategoryFeature, NumberFeature
 from monitor.formats.native import INSPECT_EVERY, MAX_NAME_CHARS, NativeFormat
 from monitor.json_objects import MAX_DEPTH
-from monitor.layout import CategoryFeature, Layout, NumberFeature, layout_of
+from monitor.layout import Layout, layout_of
 from monitor.ports import StoredRecord
 from monitor.profiles import Profile
 from monitor.reference import LATENCY, PREDICTION, SCORE

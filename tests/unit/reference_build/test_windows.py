@@ -12,8 +12,8 @@ from scipy import stats
 
 from monitor.calibration import SCALES, FeatureCalibration, ScaleLaw, independent_windows
 from monitor.distances.psi import psi
+from monitor.features import NumberFeature
 from monitor.files import ColumnOptions
-from monitor.layout import NumberFeature
 from monitor.reference import Reference
 from monitor.reference_build import build_reference, windows
 from monitor.scores import MIN_EXPECTED

@@ -9,9 +9,10 @@ from dataclasses import replace
 import msgspec
 import pytest
 
+from monitor.features import NumberFeature
 from monitor.findings import ClosedWindow, Judgement
 from monitor.formats.native import NativeFormat
-from monitor.layout import Layout, NumberFeature
+from monitor.layout import Layout
 from monitor.ports import Message
 from monitor.profiles import Profile
 from monitor.reference import Reference, References
