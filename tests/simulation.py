@@ -14,12 +14,17 @@ import numpy as np
 
 from monitor.columns import ColumnBatch, DecodedBatch, Int
 from monitor.findings import ClosedWindow, Judgement
+from monitor.formats import Format
 from monitor.layout import Layout
 from monitor.ports import Message, PartitionStage, Record, StoredRecord
+from monitor.reference import References
+from monitor.stages.ingest import IngestPartition
+from monitor.stages.merge import Judge, MergePartition
 from monitor.stages.settings import ModelSettings, Settings, SourceSettings
 from monitor.windows import WindowSpec
 
 SOURCE = "predictions"
+PARTITIONS = 2
 
 ZOMBIE_MS = 30
 """How long after a take-over the old owner may go on writing; a step of a place is one millisecond."""
@@ -150,6 +155,31 @@ class Place:
             yield
         if box:
             stage.emitted(box, self.now_ms)
+
+
+def places_of(
+    own: Settings, wire: Format, judge: Judge, logs: Sequence[Topic], references: Callable[[], References]
+) -> tuple[list[Place], Topic, list[Message]]:
+    """Return the places of every source partition and of the merge behind them, the `partials` between, and what will be published.
+
+    references: asked for every owner anew.
+    """
+
+    def ingest(partition: int) -> Callable[[int, list[tuple[bytes, bytes]], int], PartitionStage]:
+        return lambda epoch, items, now_ms: IngestPartition(
+            own, SOURCE, partition,
+            partitions=len(logs), epoch=epoch, wire=wire, references=references(), rows=items, now_ms=now_ms,
+        )  # fmt: skip
+
+    def merge(epoch: int, items: list[tuple[bytes, bytes]], now_ms: int) -> PartitionStage:
+        return MergePartition(
+            own, 0,
+            topology={SOURCE: len(logs)}, epoch=epoch, judge=judge, references=references(), rows=items, now_ms=now_ms,
+        )  # fmt: skip
+
+    partials, published = Topic(), list[Message]()
+    places = [Place(log, ingest(p), partials.append) for p, log in enumerate(logs)]
+    return [*places, Place(partials, merge, published.append)], partials, published
 
 
 def run(places: Sequence[Place], dice: random.Random, n_steps: int, *, meta_first: bool = False) -> None:

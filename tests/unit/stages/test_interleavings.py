@@ -9,17 +9,13 @@ import msgspec
 import pytest
 
 from monitor.layout import Layout
-from monitor.ports import Message
 from monitor.profiles import Profile
 from monitor.reference import Reference, References
 from monitor.segments import Key, Segmentation
-from monitor.stages.ingest import IngestPartition
-from monitor.stages.merge import MergePartition
 from monitor.windows import WindowSpec
 from tests.defects import planted
-from tests.simulation import SOURCE, BareFormat, Place, Topic, count_rows, record, run, settings
+from tests.simulation import PARTITIONS, BareFormat, Topic, count_rows, places_of, record, run, settings
 
-PARTITIONS = 2
 SPECS = (WindowSpec(10, 10), WindowSpec(30, 10))
 GRACE_MS = 4
 BY_TAG = Segmentation((Key(name="tags.t"),), (("u",), ("v",)))
@@ -36,11 +32,9 @@ class World:
         for model in "ab" if segmented else "":
             self.references.add(Reference.build(model, "1", Profile(Layout((), (BY_TAG,)))))
         self.settings = settings(*SPECS, grace_ms=GRACE_MS)
-        self.partials = Topic()
-        self.published: list[Message] = []
         self.logs = [self._events(n_events) for _ in range(PARTITIONS)]
-        self.places = [Place(log, self._ingest(p), self.partials.append) for p, log in enumerate(self.logs)]
-        self.places.append(Place(self.partials, self._merge, self.published.append))
+        made = places_of(self.settings, BareFormat(), count_rows, self.logs, lambda: self.references)
+        self.places, self.partials, self.published = made
 
     def _events(self, n: int) -> Topic:
         log = Topic()
@@ -49,31 +43,6 @@ class World:
             log.records.append(record(i, self.dice.choice("ab"), time, tag=self.dice.choice(self.tags)))
         log.records.append(record(n, "tick", 1_000))
         return log
-
-    def _ingest(self, partition: int):
-        return lambda epoch, items, now_ms: IngestPartition(
-            self.settings,
-            SOURCE,
-            partition,
-            partitions=PARTITIONS,
-            epoch=epoch,
-            wire=BareFormat(),
-            references=self.references,
-            rows=items,
-            now_ms=now_ms,
-        )
-
-    def _merge(self, epoch: int, items: list[tuple[bytes, bytes]], now_ms: int) -> MergePartition:
-        return MergePartition(
-            self.settings,
-            0,
-            topology={SOURCE: PARTITIONS},
-            epoch=epoch,
-            judge=count_rows,
-            references=self.references,
-            rows=items,
-            now_ms=now_ms,
-        )
 
     def expected(self) -> tuple[dict[bytes, Counter[str]], int]:
         """Rows per window and tag, `late` those while it was current; and all late rows: by a plain loop over the logs."""

@@ -24,9 +24,8 @@ from monitor.stages.merge_rows import PIECE_BYTES, ModelRows, Row
 from monitor.stages.rows import Stored
 from monitor.stages.settings import LearningSettings, ModelSettings, Settings, SourceSettings
 from monitor.windows import Window, WindowSpec
-from tests.simulation import SOURCE, ZOMBIE_MS, Place, Topic, count_rows, run
+from tests.simulation import PARTITIONS, SOURCE, ZOMBIE_MS, Topic, count_rows, places_of, run
 
-PARTITIONS = 2
 SPECS = (WindowSpec(10, 10), WindowSpec(30, 10))
 GRACE_MS, LEAD_MS = 4, 25
 LEARNING = LearningSettings(min_rows=30, min_windows=3, left_out=frozenset({"mail"}))
@@ -68,11 +67,9 @@ class World:
     def __init__(self, seed: int, n_events: int = 60) -> None:
         self.dice = random.Random(seed)
         self.settings = settings()
-        self.partials = Topic()
-        self.published: list[Message] = []
         self.logs = [self._events(n_events) for _ in range(PARTITIONS)]
-        self.places = [Place(log, self._ingest(p), self.partials.append) for p, log in enumerate(self.logs)]
-        self.places.append(Place(self.partials, self._merge, self.published.append))
+        made = places_of(self.settings, NativeFormat(), judge, self.logs, References)
+        self.places, self.partials, self.published = made
 
     def _events(self, n: int) -> Topic:
         log = Topic()
@@ -83,31 +80,6 @@ class World:
             log.records.append(event(i, self.dice.choice(["a", "bb"]), max(0, i * 2 + self.dice.randrange(-12, 4)), features))
         log.records.append(tick(n, 1_000))
         return log
-
-    def _ingest(self, partition: int):
-        return lambda epoch, items, now_ms: IngestPartition(
-            self.settings,
-            SOURCE,
-            partition,
-            partitions=PARTITIONS,
-            epoch=epoch,
-            wire=NativeFormat(),
-            references=References(),
-            rows=items,
-            now_ms=now_ms,
-        )
-
-    def _merge(self, epoch: int, items: list[tuple[bytes, bytes]], now_ms: int) -> MergePartition:
-        return MergePartition(
-            self.settings,
-            0,
-            topology={SOURCE: PARTITIONS},
-            epoch=epoch,
-            judge=judge,
-            references=References(),
-            rows=items,
-            now_ms=now_ms,
-        )
 
     def expected(self) -> dict[bytes, bytes]:
         """The references, by a plain loop over the logs."""

@@ -13,15 +13,13 @@ from monitor.features import NumberFeature
 from monitor.findings import ClosedWindow, Judgement
 from monitor.formats.native import NativeFormat
 from monitor.layout import Layout
-from monitor.ports import Message
 from monitor.profiles import Profile
 from monitor.reference import Reference, References
 from monitor.stages import trail as trails
-from monitor.stages.ingest import IngestPartition
 from monitor.stages.merge import MergePartition
 from monitor.stages.settings import Settings, Trail
-from tests.simulation import SOURCE, Place, Topic, run
-from tests.unit.stages.test_learning import GRACE_MS, PARTITIONS, SPECS, event, is_alarmed, settings, tick
+from tests.simulation import PARTITIONS, Topic, places_of, run
+from tests.unit.stages.test_learning import GRACE_MS, SPECS, event, is_alarmed, settings, tick
 
 FEATURE = NumberFeature(name="x", edges=(0.0, 1.0), reported=(0.0, 1.0), minimum=-3.0, maximum=3.0, centre=0.0, exponent=-30)
 OWN_ROWS = 77
@@ -53,14 +51,12 @@ class World:
         self.settings: Settings = settings(None)
         self.settings = replace(self.settings, defaults=replace(self.settings.defaults, trail=trail))
         self.trail = trail
-        self.partials = Topic()
-        self.published: list[Message] = []
         self.references = References()
         for model in ("a", "bb"):
             self.references.add(own_reference(model))
         self.logs = [self._events(70) for _ in range(PARTITIONS)]
-        self.places = [Place(log, self._ingest(p), self.partials.append) for p, log in enumerate(self.logs)]
-        self.places.append(Place(self.partials, self._merge, self.published.append))
+        made = places_of(self.settings, NativeFormat(), judge, self.logs, lambda: self.references)
+        self.places, self.partials, self.published = made
 
     def _events(self, n: int) -> Topic:
         log = Topic()
@@ -69,31 +65,6 @@ class World:
             log.records.append(event(i, self.dice.choice(["a", "bb"]), time, {"x": self.dice.gauss(0.5, 1)}))
         log.records.append(tick(n, 1_000))
         return log
-
-    def _ingest(self, partition: int):
-        return lambda epoch, items, now_ms: IngestPartition(
-            self.settings,
-            SOURCE,
-            partition,
-            partitions=PARTITIONS,
-            epoch=epoch,
-            wire=NativeFormat(),
-            references=self.references,
-            rows=items,
-            now_ms=now_ms,
-        )
-
-    def _merge(self, epoch: int, items: list[tuple[bytes, bytes]], now_ms: int) -> MergePartition:
-        return MergePartition(
-            self.settings,
-            0,
-            topology={SOURCE: PARTITIONS},
-            epoch=epoch,
-            judge=judge,
-            references=self.references,
-            rows=items,
-            now_ms=now_ms,
-        )
 
     def expected(self) -> dict[bytes, object]:
         """What every window is compared with, by a plain loop over the logs."""
