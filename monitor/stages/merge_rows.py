@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -12,9 +12,12 @@ import msgspec
 
 from monitor.stages import partials
 from monitor.stages.learning import Found, Learning
-from monitor.stages.rows import EMITTED, Stored, key_parts, row_key
+from monitor.stages.rows import Stored, key_parts, row_key
 from monitor.stages.trail import Kept
 from monitor.windows import Window, WindowSpec
+
+MAX_EMPTY_WINDOWS = 24
+"""Windows without a row that are still published after the last one with rows: enough for a traffic alert, then silence."""
 
 
 class Share(msgspec.Struct, array_like=True):
@@ -112,6 +115,9 @@ class Row(Generic[T]):
         return cls(key, head.state, head.hi, value, durable=(head.state, head.hi), n_pieces=len(pieces))
 
 
+AnyRow = Row[Sealed] | Row[Final] | Row[Found] | Row[Learning] | Row[Kept]
+
+
 @dataclass(slots=True)
 class ModelRows:
     """A model's rows.
@@ -159,6 +165,42 @@ class ModelRows:
         """Return the end of the last final window of a specification."""
         finals = self.final.get(spec)
         return finals[-1][0].end_ms if finals else None
+
+    def is_passed(self, start_ms: int) -> bool:
+        """Whether a window that the pane belongs to is already final."""
+        for spec in self.final:
+            done = self.done_ms(spec)
+            first = next(spec.windows_of(start_ms, start_ms + 1))
+            if done is not None and first.end_ms <= done:
+                return True
+        return False
+
+    def expect(self, specs: Iterable[WindowSpec], start_ms: int) -> None:
+        """Make due the windows of a pane with rows that are not final."""
+        for spec in specs:
+            done = self.done_ms(spec)
+            self.due.update(w for w in spec.windows_of(start_ms, start_ms + 1) if done is None or w.end_ms > done)
+
+    def expect_after(self, window: Window, final: Final) -> None:
+        """Make due the window after a final one: it may be published though it is empty."""
+        if final.empty < MAX_EMPTY_WINDOWS:
+            self.due.add(window.spec.after(window))
+
+    def expect_all(self, specs: Sequence[WindowSpec]) -> None:
+        """Sort the final windows by end, and make due what the rows loaded ask for."""
+        for finals in self.final.values():
+            finals.sort(key=lambda item: item[0])
+        for start, version in self.arriving:
+            if version not in self.sealed.get(start, {}):
+                self.expect(specs, start)
+        for start in self.sealed:
+            self.expect(specs, start)
+        for finals in self.final.values():
+            self.expect_after(finals[-1][0], finals[-1][1].value)
+
+    def panes(self, window: Window) -> list[dict[str, Row[Sealed]]]:
+        """Return the sealed panes of a window, by version, in order of start."""
+        return [self.sealed[start] for start in sorted(self.sealed) if window.start_ms <= start < window.end_ms]
 
     def arrivals(self, partial: partials.Partial) -> Arrivals:
         """Return what the partial's source partition has sent of its pane so far, to be added to."""
@@ -240,8 +282,3 @@ def count_rows(shares: Mapping[str, Share], into: dict[str, dict[str, int]]) -> 
             source, partition = place.split("|")
             rows = into.setdefault(source, {})
             rows[partition] = rows.get(partition, 0) + share.n
-
-
-def is_ripe(row: Row[Final], durable_hi: int, now_ms: int, retire_after_ms: int) -> bool:
-    """Whether a final window was sent, durably and long enough ago, so that it may be collected."""
-    return row.state == EMITTED and row.is_durable and row.hi <= durable_hi and row.sent_ms + retire_after_ms <= now_ms

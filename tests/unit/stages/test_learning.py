@@ -15,7 +15,7 @@ from monitor.hash_key import NO_KEY, HashKey
 from monitor.learning import Learnt, learn
 from monitor.ports import Message, PartitionStage, StoredRecord
 from monitor.reference import Reference, References
-from monitor.stages import merge
+from monitor.stages import history
 from monitor.stages import rows as rows_of_state
 from monitor.stages.ingest import IngestPartition
 from monitor.stages.learning import FORGET_WINDOWS, Learner, Learning, after_window
@@ -142,7 +142,7 @@ def test_learning_twice_from_a_window_is_found(monkeypatch: pytest.MonkeyPatch) 
     def twice(learner: Learner, learning: Learning, window: Window, parts: list[bytes]) -> Learning:
         return after_window(learner, learning, window, [*parts, *parts])
 
-    monkeypatch.setattr(merge, "after_window", twice)
+    monkeypatch.setattr(history, "after_window", twice)
     assert failures(3)
 
 

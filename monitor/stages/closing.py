@@ -1,0 +1,103 @@
+"""How profiles of stage 2 are merged: what has arrived of a pane into a sealed one, and sealed panes into a closed window."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from monitor.errors import StateMismatch
+from monitor.findings import ClosedWindow
+from monitor.layout import Layout
+from monitor.profiles import Profile
+from monitor.reference import References
+from monitor.stages.kept import KeptReferences
+from monitor.stages.merge_rows import Arrivals, ModelRows, Sealed, Share, count_rows, newest, share_of, spans
+from monitor.stages.settings import Settings
+from monitor.stages.trail import counted_on, trailing
+from monitor.windows import NEVER_MS, Window
+
+
+class Closer:
+    """Merges profiles by the reference that they were counted with; `kept` is told which references the state names.
+
+    Raises StateMismatch when such a reference is not known.
+    """
+
+    def __init__(self, settings: Settings, references: References, kept: KeptReferences) -> None:
+        self._settings = settings
+        self._references = references
+        self._kept = kept
+
+    def pane(self, places: Mapping[str, Arrivals]) -> tuple[Sealed, list[bytes]]:
+        """Merge what source partitions, by source|partition, have sent of a pane; return it, and what was discovered by each."""
+        by_reference: dict[str, Profile] = {}
+        shares: dict[str, Share] = {}
+        lost = 0
+        found: list[bytes] = []
+        for place in sorted(places):
+            for arrived in newest(places[place]):
+                partial = arrived.partial
+                self._merged(by_reference, partial.reference).add_block(partial.profile)
+                if not partial.chunk:
+                    shares[place] = share_of(partial)
+                    lost += partial.lost
+                    found.append(partial.discovery)
+        profiles = [(sha, by_reference[sha].to_bytes()) for sha in sorted(by_reference, key=self._age)]
+        return Sealed(profiles, shares, lost), found
+
+    def window(self, name: str, version: str, window: Window, model: ModelRows) -> ClosedWindow:
+        """Merge a version's sealed panes of a window under the newest of their references."""
+        by_reference: dict[str, Profile] = {}
+        offsets: dict[str, dict[str, list[int]]] = {}
+        rows: dict[str, dict[str, int]] = {}
+        sealed = [pane[version].value for pane in model.panes(window) if version in pane]
+        for pane in sealed:
+            spans(pane.shares, offsets)
+            count_rows(pane.shares, rows)
+            for sha, data in pane.profiles:
+                self._merged(by_reference, sha).add_block(data)
+        judged = max(by_reference, key=self._age, default=None)
+        if judged is None:
+            reference = self._references.at(name, version, window.start_ms)
+            profile = Profile(reference.layout if reference else Layout())
+        else:
+            reference = self._references.by_sha256(judged) if judged else None
+            profile = by_reference.pop(judged)
+        for other in by_reference.values():
+            profile.stream.merge(other.stream)  # whatever their layout, they are rows of this window
+        trail = self._settings.model(name).trail
+        if reference is not None and trail is not None:
+            earlier = (model.kept[start].get(version) for start in trailing(trail, window, sorted(model.kept)))
+            reference = counted_on(reference, [row.value.profiles for row in earlier if row is not None])
+        return ClosedWindow(
+            model=name,
+            version=version,
+            window=window,
+            profile=profile,
+            reference=reference,
+            revision=0,
+            rows_other_layout=sum(other.n for other in by_reference.values()),
+            lost_offsets=sum(pane.lost for pane in sealed),
+            source_offsets=offsets,
+            partition_rows=rows,
+        )
+
+    def _merged(self, by_reference: dict[str, Profile], sha256: str) -> Profile:
+        """Return the profile that everything of one reference is added to."""
+        if sha256 not in by_reference:
+            by_reference[sha256] = Profile(self._layout(sha256))
+        return by_reference[sha256]
+
+    def _age(self, sha256: str) -> tuple[int, str]:
+        reference = self._references.by_sha256(sha256)
+        return (reference.effective_from_ms if reference else NEVER_MS, sha256)
+
+    def _layout(self, sha256: str) -> Layout:
+        if not sha256:
+            return Layout()
+        reference = self._references.by_sha256(sha256)
+        if reference is None:
+            raise StateMismatch(
+                f"reference {sha256[:12]} is named by a partial but is not on {self._settings.topic('references')}"
+            )
+        self._kept.use(reference)
+        return reference.layout
