@@ -289,3 +289,33 @@ def test_a_reference_that_is_published_while_a_worker_runs_applies_to_the_next_p
         wait_for(lambda: counted(config) >= 800, 30)
     used = {(r := json.loads(v))["window"]["start_ms"]: r["reference"] for _, v in read(config, "results")}
     assert used == {START: None, START + HOUR: ref.sha256}
+
+
+def test_prometheus_has_the_last_final_window_as_its_result_record_has_it(kafka: KafkaCluster, app: str, tmp_path: Path) -> None:
+    path = write_config(
+        kafka, app, tmp_path, "sources: [{topic: EVENTS, clock: event}]\nmodels: {m: {windows: [{size: 1h}], grace: 0s}}\n"
+    )
+    config = load_config(path)
+    dice = np.random.default_rng(3)
+    references.publish(config, reference(dice.normal(size=2_000), ["a", "b"] * 1_000))
+    start, hour = 1_735_689_600_000, 3_600_000
+    batch = [(i % 4, event(start + i * 7_200, x=float(dice.normal(1)), c="a"), None) for i in range(1_000)]
+    with worker(path) as told:
+        send(config, [*batch, *((p, b'{"tick": %d}' % (start + 2 * hour), None) for p in range(4))])
+        assert wait_for(lambda: told.metric("monitor_window_rows{") > 0, 40)
+        results = sorted((json.loads(v) for _, v in read(config, "results")), key=lambda r: r["window"]["end_ms"])
+        last = results[-1]
+
+        def sample(name: str, **more: str) -> float:
+            labels = {"model": "m", "version": last["version"], "window": "1h", "segment": "all"} | more
+            return told.metric(name + "{" + ",".join(f'{key}="{labels[key]}"' for key in sorted(labels)) + "}")
+
+        wait_for(lambda: sample("monitor_window_end_timestamp_seconds") == last["window"]["end_ms"] / 1_000, 10)
+        assert sample("monitor_window_rows") == last["n"] == 500
+        for name in ("psi", "js"):
+            expected = last["features"]["x"]["distances"][name]
+            assert sample("monitor_feature_distance", feature="x", distance=name) == pytest.approx(expected, rel=1e-12)
+        assert (
+            sample("monitor_window_breaches", severity="warning") == sum(f["severity"] == "warning" for f in last["findings"]) > 0
+        )
+        assert told.metric("monitor_suppressed_series ") == 0
