@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from monitor.stages import ingest, rows
+from monitor.stages import admission, partition_panes, rows
 
 Undo = Callable[[], None]
 
@@ -26,13 +26,13 @@ def _replace(place: Any, name: str, value: Any) -> Undo:
 
 def skip_row_offset_check() -> list[Undo]:
     """Fold an event again that the row already holds."""
-    original = ingest.IngestPartition._wait
+    original = partition_panes.PartitionPanes._wait
 
     def wait(self: Any, pane: Any, *args: Any) -> None:
         pane.his = [-1] * len(pane.his)
         original(self, pane, *args)
 
-    return [_replace(ingest.IngestPartition, "_wait", wait)]
+    return [_replace(partition_panes.PartitionPanes, "_wait", wait)]
 
 
 def last_writer_wins() -> list[Undo]:
@@ -48,13 +48,13 @@ def epoch_first() -> list[Undo]:
 
 def late_by_timer() -> list[Undo]:
     """Decide lateness by the clock on the wall."""
-    original = ingest.IngestPartition._run_clock
+    original = admission.Admission.admit
 
-    def run_clock(self: Any, *args: Any) -> Any:
-        running, clock = original(self, *args)
-        return np.maximum(running, self._now_ms), clock
+    def admit(self: Any, batch: Any, records: Any, now_ms: int) -> Any:
+        admitted = original(self, batch, records, now_ms)
+        return admitted._replace(logged_ms=np.maximum(admitted.logged_ms, now_ms))
 
-    return [_replace(ingest.IngestPartition, "_run_clock", run_clock)]
+    return [_replace(admission.Admission, "admit", admit)]
 
 
 def meta_before_rows() -> list[Undo]:

@@ -16,6 +16,7 @@ from monitor.hash_key import HashKey
 from monitor.layout import Layout
 from monitor.profiles import Profile
 from monitor.reference import Reference, References
+from monitor.stages.partials import Partial
 from monitor.stages.rows import EMITTED, OPEN, Stored, row_key
 from monitor.stages.settings import ModelSettings
 from monitor.windows import NEVER_MS
@@ -194,6 +195,32 @@ class Pane:
             rows.append((block_key(self.key, block), self.state, self.his[block], payload))
         self.dirty.clear()
         return rows
+
+    def partials(self, source: str, partition: int, epoch: int) -> Iterator[Partial]:
+        """Yield what merge is told of a pane that is closed: a partial per block of segments."""
+        assert self.profile is not None
+        for chunk in range(len(self.his)):
+            yield Partial(
+                source=source,
+                partition=partition,
+                epoch=epoch,
+                hi=self.hi,
+                model=self.model,
+                version=self.version,
+                start_ms=self.start_ms,
+                size_ms=self.settings.pane_ms,
+                first=self.first,
+                last=self.last,
+                clock_before_ms=self.clock_before,
+                n=self.profile.n,
+                lost=self.lost,
+                reference=self.reference_sha256,
+                settings=self.settings.sha256,
+                chunk=chunk,
+                chunks=len(self.his),
+                profile=self.profile.block_bytes(chunk),
+                discovery=b"" if chunk else self.discovered,
+            )
 
 
 def pane_key(model: str, version: str, start_ms: int, settings: ModelSettings) -> bytes:

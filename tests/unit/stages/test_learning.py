@@ -229,7 +229,7 @@ def test_the_learnt_one_applies_from_its_time_on() -> None:
     assert reference.effective_from_ms == 69
     log.references.add(reference)
     log.windows(4, 12)
-    used = {pane.start_ms: pane.reference_sha256 for pane in log.one._panes.values()}
+    used = {pane.start_ms: pane.reference_sha256 for pane in log.one._panes}
     assert used == {start: "" if start < 70 else reference.sha256 for start in range(10, 120, 10)}
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import msgspec
 import pytest
 
@@ -312,10 +314,7 @@ class TestState:
         assert {key for key, value in checkpoint.rows if value is None} >= set(old)
 
     def test_gc_upto_is_durable_one_checkpoint_before_its_tombstones(self) -> None:
-        stage, store = ingest(), {}
-        stage._settings = type(stage._settings)(
-            "m", {}, stage._settings.defaults, stage._settings.sources, partials_partitions=1, retire_after_ms=0
-        )
+        stage, store = ingest(replace(settings(), partials_partitions=1, retire_after_ms=0)), {}
         stage.feed([record(0, "m", 5), record(1, "m", 15)], 0)
         commit(stage, store)
         stage.emitted(stage.outbox(0), 0)

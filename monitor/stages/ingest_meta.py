@@ -1,0 +1,67 @@
+"""What an ingest partition knows beside its panes: where its log has been read to, its clock, its counts."""
+
+from __future__ import annotations
+
+import msgspec
+
+from monitor.errors import StateMismatch
+from monitor.stages.cursor import Position
+from monitor.windows import NEVER_MS
+
+COUNTED, LATE = 0, 1
+"""Places in `IngestMeta.models`."""
+
+
+class IngestMeta(msgspec.Struct, kw_only=True):
+    """Stored as the row META; every field is a function of the log up to the row's `hi`, but for the four of silence.
+
+    models: model → version → rows by COUNTED and LATE. lost_pending: offsets lost since the last pane was opened, told by the next one.
+    gc_upto: by `model|version`, up to when panes were collected.
+    """
+
+    topic: str
+    partition: int
+    partitions: int
+    topic_id: str | None = None
+    position: Position = msgspec.field(default_factory=Position)
+    max_ts: int = NEVER_MS
+    models: dict[str, dict[str, list[int]]] = {}
+    rejected: dict[str, int] = {}
+    dropped: int = 0
+    labels: int = 0
+    ticks: int = 0
+    lost_pending: int = 0
+    gc_upto: dict[str, int] = {}
+    idle_clock: int = NEVER_MS
+    quiet_since: int | None = None
+    quiet_clock: int = NEVER_MS
+    idle: bool = False
+
+    @property
+    def clock_ms(self) -> int:
+        """The partition's running maximum of event time; its watermark before grace."""
+        return max(self.max_ts, self.idle_clock)
+
+    def resumed(self, payload: bytes) -> IngestMeta:
+        """Return what an earlier owner stored of the same topic. Raises StateMismatch when the topic is another one now."""
+        stored = _decode(payload)
+        if stored.partitions != self.partitions:
+            raise StateMismatch(
+                f"topic {self.topic} has {self.partitions} partitions, its state was written for {stored.partitions}; "
+                "start with another `app` name to begin anew"
+            )
+        if stored.topic_id and self.topic_id and stored.topic_id != self.topic_id:
+            raise StateMismatch(
+                f"topic {self.topic} was deleted and created again since its state was written; "
+                "start with another `app` name to begin anew"
+            )
+        stored.topic_id = stored.topic_id or self.topic_id
+        return stored
+
+    def to_bytes(self) -> bytes:
+        """Return the row's payload."""
+        return _encode(self)
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(IngestMeta).decode

@@ -1,0 +1,241 @@
+"""The panes of one source partition: rows go to theirs or are late; panes are closed, sent and, when old, collected."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+
+from monitor.columns import DecodedBatch, Int
+from monitor.formats import Format
+from monitor.reference import References
+from monitor.stages.admission import Admitted
+from monitor.stages.ingest_meta import COUNTED, LATE, IngestMeta
+from monitor.stages.kept import KeptReferences
+from monitor.stages.outsiders import RunningClock, outsiders_of
+from monitor.stages.panes import Pane, groups, load_pane, pane_key, windows_changed
+from monitor.stages.rows import CLOSED, CODEC_VERSION, EMITTED, OPEN, Stored, Versions, key_parts
+from monitor.stages.settings import ModelSettings, Settings
+from monitor.windows import NEVER_MS
+
+FOLD_ROWS = 1_000
+"""Rows of a pane that are gathered before they are folded: large enough for numpy, small enough for memory."""
+MAX_PENDING_ROWS = 50_000
+"""Rows of all panes together that may wait."""
+
+
+class PartitionPanes:
+    """Panes by key; iterating yields them. A pane is opened by its first row, or by the first outsider while it holds the clock.
+
+    meta: the owner's; its counts by model, `lost_pending` and `gc_upto` are changed in place. kept: told which references are in use.
+    """
+
+    def __init__(self, settings: Settings, wire: Format, references: References, kept: KeptReferences, meta: IngestMeta) -> None:
+        self._settings = settings
+        self._wire = wire
+        self._references = references
+        self._kept = kept
+        self._meta = meta
+        self._panes: dict[bytes, Pane] = {}
+        self._dirty: set[bytes] = set()
+        self._waiting_rows = 0
+        self._snapshot: list[tuple[Pane, int, int]] = []
+
+    def __iter__(self) -> Iterator[Pane]:
+        return iter(self._panes.values())
+
+    def __len__(self) -> int:
+        return len(self._panes)
+
+    def load(self, versions: Versions, now_ms: int) -> None:
+        """Take over the panes of earlier owners. Raises StateMismatch when their windows are not the configured ones."""
+        best = versions.best
+        blocks: dict[tuple[str, str, int], dict[int, Stored]] = {}
+        for key in [key for key in best if key.startswith(b"pane|")]:
+            _, model, version, start, size, block = key_parts(key)
+            if int(start) + int(size) <= self._meta.gc_upto.get(f"{model}|{version}", NEVER_MS):
+                versions.drop(key)  # a paused owner wrote it again after it had been collected
+                continue
+            if int(size) != self._settings.model(model).pane_ms:
+                raise windows_changed(model)
+            blocks.setdefault((model, version, int(start)), {})[int(block)] = best[key]
+        for (model, version, start_ms), of_pane in blocks.items():
+            pane = load_pane(model, version, start_ms, of_pane, self._settings.model(model), self._references)
+            pane.emitted_ms = now_ms
+            self._panes[pane.key] = pane
+            if any(stored.codec != CODEC_VERSION for stored in of_pane.values()):
+                self._touch(pane)
+
+    def _touch(self, pane: Pane) -> None:
+        """The store has not what all rows of a pane have in common as it is here."""
+        pane.dirty.add(0)
+        self._dirty.add(pane.key)
+
+    # --- rows
+
+    def take(self, batch: DecodedBatch, admitted: Admitted) -> None:
+        """Let what is admitted of a batch wait in its panes; fold those where enough waits."""
+        panes, late = self._gather(batch, admitted) if len(admitted.accepted) else ([], admitted.accepted)
+        if len(late) or len(admitted.future):
+            self._witness(batch, late, admitted.future, admitted.clock)
+        for pane in panes:
+            if len(pane.waiting) >= FOLD_ROWS:
+                self._fold(pane)
+        if self._waiting_rows > MAX_PENDING_ROWS:
+            self._fold_all()
+
+    def lose(self, n: int) -> None:
+        """Retention took `n` offsets: every open pane may lack rows, and so may the next one."""
+        self._meta.lost_pending += n
+        for pane in self:
+            if pane.state == OPEN:
+                pane.lost += n
+                self._touch(pane)
+
+    def _gather(self, batch: DecodedBatch, admitted: Admitted) -> tuple[list[Pane], Int]:
+        """Let accepted rows wait in their panes; return these panes, and the positions of the rows that came too late."""
+        accepted, _, logged_ms, clock = admitted
+        running = np.maximum(logged_ms, clock.idle_ms)
+        key_index = batch.key_index[accepted]
+        by_key = [self._settings.model(model) for model, _ in batch.keys]
+        pane_ms = np.array([s.pane_ms for s in by_key], np.int64)[key_index]
+        grace_ms = np.array([s.grace_ms for s in by_key], np.int64)[key_index]
+        starts = batch.times_ms[accepted] // pane_ms * pane_ms
+        late = starts + pane_ms <= running - grace_ms
+        before = np.concatenate(([max(clock.before_ms, clock.idle_ms)], running[:-1]))
+        marks = np.stack((batch.offsets[accepted], batch.times_ms[accepted], batch.record_ms[accepted], logged_ms))
+        panes = []
+        for key, start, rows in groups(key_index, starts):
+            model, version = batch.keys[key]
+            on_time = rows[~late[rows]]
+            pane = self._pane(model, version, start, by_key[key]) if len(on_time) else None
+            if pane is not None and pane.state == EMITTED:
+                late[on_time] = True
+                pane, on_time = None, on_time[:0]
+            counts = self._meta.models.setdefault(model, {}).setdefault(version, [0, 0])
+            counts[COUNTED] += len(on_time)
+            counts[LATE] += len(rows) - len(on_time)
+            if pane is not None:
+                self._wait(pane, [batch.payloads[i] for i in accepted[on_time].tolist()], marks[:, on_time], before[on_time[0]])
+                panes.append(pane)
+        return panes, accepted[late]
+
+    def _wait(self, pane: Pane, payloads: list[object], marks: Int, clock_before: int) -> None:
+        waiting = len(pane.waiting)
+        pane.wait(payloads, marks, int(clock_before))
+        self._waiting_rows += len(pane.waiting) - waiting
+
+    def _witness(self, batch: DecodedBatch, late: Int, future: Int, clock: RunningClock) -> None:
+        """Count late and future rows where they belong: in the pane that holds the clock (outsiders.py)."""
+        found = outsiders_of(batch, late, future, clock)
+        if not len(found.offsets):
+            return
+        by_key = [self._settings.model(model) for model, _ in batch.keys]
+        pane_ms = np.array([s.pane_ms for s in by_key], np.int64)[found.key_index]
+        for key, start, rows in groups(found.key_index, found.clock_ms // pane_ms * pane_ms):
+            pane = self._pane(*batch.keys[key], start, by_key[key])
+            if pane.state != EMITTED:
+                pane.witness(found.offsets[rows], found.is_late[rows], found.ms[rows], int(found.before_ms[rows[0]]))
+
+    def _pane(self, model: str, version: str, start_ms: int, settings: ModelSettings) -> Pane:
+        """Return a pane, opened under the reference that applies at its start if it was not open."""
+        key = pane_key(model, version, start_ms, settings)
+        pane = self._panes.get(key)
+        if pane is None:
+            reference = self._references.at(model, version, start_ms)
+            pane = self._panes[key] = Pane(model, version, start_ms, settings, reference, self._references.hash_key)
+            pane.lost, self._meta.lost_pending = self._meta.lost_pending, 0
+            if reference is not None:
+                self._kept.use(reference)
+        return pane
+
+    def _fold(self, pane: Pane) -> None:
+        self._waiting_rows -= pane.fold(self._wire)
+        self._dirty.add(pane.key)
+
+    def _fold_all(self) -> None:
+        for pane in self:
+            if pane.is_waiting:
+                self._fold(pane)
+
+    # --- closing
+
+    def has_due(self, clock_ms: int) -> bool:
+        """Whether `close` would close a pane."""
+        return any(_is_due(pane, clock_ms) for pane in self)
+
+    def close(self, clock_ms: int) -> None:
+        """Fold what waits, and close what has ended, grace included."""
+        self._fold_all()
+        for pane in self:
+            if _is_due(pane, clock_ms):
+                pane.state = CLOSED
+                self._touch(pane)
+
+    # --- storing
+
+    def collect(self, durable_hi: int, now_ms: int) -> list[bytes]:
+        """Raise `gc_upto` over panes that are emitted, old and durable; return the keys of their rows, to be deleted one checkpoint later.
+
+        durable_hi: of the last durable checkpoint.
+        """
+        ends: dict[str, list[tuple[int, bool, bytes]]] = {}
+        for pane in self:
+            ripe = (
+                pane.state == EMITTED
+                and pane.durable == (EMITTED, pane.hi)
+                and pane.hi <= durable_hi
+                and pane.emitted_ms + self._settings.retire_after_ms <= now_ms
+            )
+            ends.setdefault(f"{pane.model}|{pane.version}", []).append((pane.end_ms, ripe, pane.key))
+        collected: list[bytes] = []
+        for name, panes in ends.items():
+            for end_ms, ripe, key in sorted(panes):
+                if not ripe:
+                    break
+                self._meta.gc_upto[name] = max(end_ms, self._meta.gc_upto.get(name, NEVER_MS))
+                collected += self._panes.pop(key).keys
+        return collected
+
+    @property
+    def has_new_rows(self) -> bool:
+        """Whether there is anything that the store has not."""
+        return bool(self._dirty)
+
+    def new_rows(self) -> list[tuple[bytes, int, int, bytes]]:
+        """Return rows (key, state, hi, payload) of what changed since the last call: durable with the next `committed`."""
+        changed = [self._panes[key] for key in sorted(self._dirty) if key in self._panes]
+        self._dirty = set()
+        self._snapshot = [(pane, pane.state, pane.hi) for pane in changed]
+        return [row for pane in changed for row in pane.rows()]
+
+    def committed(self) -> None:
+        """The rows that `new_rows` returned are durable."""
+        for pane, state, hi in self._snapshot:
+            pane.durable = (state, hi)
+        self._snapshot = []
+
+    # --- sending
+
+    @property
+    def n_unsent(self) -> int:
+        """How many panes are still to be sent, closed or not."""
+        return sum(pane.state != EMITTED for pane in self)
+
+    def to_send(self) -> list[Pane]:
+        """Return the panes that are closed, and durably so, by end."""
+        panes = [p for p in self if p.state == CLOSED and p.durable == (CLOSED, p.hi)]
+        panes.sort(key=lambda p: (p.end_ms, p.key))
+        return panes
+
+    def sent(self, keys: Iterable[bytes], now_ms: int) -> None:
+        """The partials of these panes are on their topic."""
+        for key in keys:
+            pane = self._panes[key]
+            pane.state, pane.emitted_ms = EMITTED, now_ms
+            pane.forget_rows()
+            self._touch(pane)
+
+
+def _is_due(pane: Pane, clock_ms: int) -> bool:
+    return pane.state == OPEN and pane.end_ms + pane.settings.grace_ms <= clock_ms
