@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from typing import Any
 
+from rich import box
 from rich.table import Table
 
 from monitor.calibration import SCALES, Calibration
@@ -19,14 +21,20 @@ from monitor.windows import duration_text
 SHOWN_VALUES = 3
 SHOWN_CLASSES = 8
 SHOWN_SEGMENTS = 8
+_NARROW: dict[str, Any] = {"box": box.SIMPLE_HEAD, "pad_edge": False, "padding": 0}
+"""Nine columns fit a terminal of 80."""
 
 
 def print_reference(made: Reference) -> None:
     """Write what a reference holds."""
     record = made.record
-    table = Table(title=f"{made.model} {made.version}: {record.rows:,} rows{_range(record.time_range_ms)}", title_justify="left")
+    table = Table(
+        title=f"{made.model} {made.version}: {record.rows:,} rows{_range(record.time_range_ms)}", title_justify="left", **_NARROW
+    )
     for name in ("feature", "kind", "rows", "missing", "mean", "std", "from", "to", "φ"):
-        table.add_column(name, justify="left" if name in ("feature", "kind") else "right")
+        table.add_column(
+            name, justify="left" if name in ("feature", "kind") else "right", no_wrap=name in ("feature", "kind", "rows")
+        )
     for feature in made.layout.features:
         s = made.profile.summary(feature.name)
         facts = [f"{s.n:,}", f"{s.missing:,}", *_spread(feature, s), _phi(made.calibration, feature.name)]
@@ -55,7 +63,7 @@ def _time(time_ms: int) -> str:
 
 def _spread(feature: Feature, s: FeatureSummary) -> list[str]:
     if isinstance(feature, NumberFeature):
-        return [f"{v:.6g}" for v in (s.mean or 0.0, s.std or 0.0, feature.minimum, feature.maximum)]
+        return [f"{v:.5g}" for v in (s.mean or 0.0, s.std or 0.0, feature.minimum, feature.maximum)]
     values = f"{len(feature.values)} values" + (f" + {len(feature.other)} other" if feature.other else "")
     return ["", "", "any value" if feature.is_open else values, ""]
 
@@ -113,7 +121,7 @@ def _segments(made: Reference) -> Iterator[str]:
     for segmentation in made.layout.segmentations:
         rows = made.profile.rows[first : first + len(segmentation.segments)].tolist()
         first += len(rows)
-        named = [(", ".join(values), n) for values, n in zip(segmentation.values, rows, strict=False)]
+        named = [(" × ".join(values), n) for values, n in zip(segmentation.values, rows, strict=False)]
         shown = [f"{name} {n:,}" for name, n in named[:SHOWN_SEGMENTS]]
         rest = (
             [f"{len(named) - SHOWN_SEGMENTS} others {sum(n for _, n in named[SHOWN_SEGMENTS:]):,}"]
@@ -127,9 +135,9 @@ def print_diff(found: ReferenceDiff, distances: tuple[str, ...]) -> None:
     """Write two references side by side; what moved most, by the first of the distances, comes first."""
     for label, side in (("A", found.a), ("B", found.b)):
         say(f"{label}: {side.model} {side.version} {side.sha256[:12]}, {side.rows:,} rows{_range(side.time_range_ms)}")
-    table = Table()
+    table = Table(**_NARROW)
     for name in ("feature", "missing", "mean", "std", "from", "to", *distances, "values"):
-        table.add_column(name, justify="left" if name in ("feature", "values") else "right")
+        table.add_column(name, justify="left" if name in ("feature", "values") else "right", no_wrap=name == "feature")
     for name in sorted(found.features, key=lambda n: -found.features[n].distances.get(distances[0], -1.0)):
         table.add_row(name, *_diff_row(found.features[name], distances))
     ERR.print(table)
@@ -156,7 +164,7 @@ def _distance(f: FeatureDiff, name: str) -> str:
     return text if low == high else f"≈ {text} ({low}–{high})"
 
 
-def _pair(a: float | None, b: float | None, form: str = ".6g") -> str:
+def _pair(a: float | None, b: float | None, form: str = ".5g") -> str:
     texts = ["–" if value is None else format(value, form) for value in (a, b)]
     if a is None and b is None:
         return ""

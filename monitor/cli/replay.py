@@ -111,7 +111,7 @@ def replay(
         say(f"{_count_labels(labels):,} labels (counted; they are joined in a later version)")
     if outcome.open_panes:
         say(f"{outcome.open_panes} panes are still open; --end-of-input closes their windows")
-    say(f"{len(outcome.results):,} windows → {results}; {len(outcome.alerts):,} alert records → {alerts}")
+    say(f"{len(outcome.results):,} result records → {results}; {len(outcome.alerts):,} alert records → {alerts}")
     if fail_on is not None:
         worst = [s for s in outcome.alert_severities if SEVERITIES.index(s) >= SEVERITIES.index(fail_on)]
         if worst:
