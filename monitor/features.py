@@ -155,7 +155,7 @@ def kind_of(feature: Feature) -> FeatureKind:
 def hashed_texts(texts: Iterable[str], key: HashKey) -> tuple[str, ...]:
     """Return what a hashed dictionary holds in place of texts.
 
-    >>> hashed_texts(["ada@example.org"], NO_KEY)
+    >>> hashed_texts(["ada@example.org"], HashKey(""))
     ('94c98cf6f23eed72',)
     """
     return tuple(f"{one:016x}" for one in key.hashes(texts).tolist())

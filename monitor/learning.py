@@ -11,7 +11,6 @@ from msgspec import structs
 
 from monitor.bounds import most_missing
 from monitor.cells import (
-    ATOM_SHARE,
     FEW_VALUES,
     IDENTIFIER_ROWS,
     IDENTIFIER_SHARE,
@@ -23,6 +22,7 @@ from monitor.cells import (
     Ends,
     FeatureOptions,
     Shape,
+    atom_rows,
     fine_ranks,
     number_layout,
     rank,
@@ -285,8 +285,8 @@ def _number_feature(name: str, numbers: NumberDiscovery, options: FeatureOptions
     fine = _quantiles(ends, upto, fine_ranks(n), is_exact=is_known)
     deciles = _quantiles(ends, upto, [rank(n, i, 10) for i in range(1, 10)], is_exact=is_known).tolist()
     first_quartile, third_quartile = _quantiles(ends, upto, [rank(n, 1, 4), rank(n, 3, 4)], is_exact=is_known).tolist()
-    singles = [end for end, rows in zip(ends.tolist(), counts.tolist(), strict=True) if rows >= ATOM_SHARE * n]
-    singles = [end for end in singles if is_known or end == 0]
+    candidates = {cells.minimum, cells.maximum, *fine.tolist(), *deciles} if is_known else {0.0}
+    singles = [e for e, rows in zip(ends.tolist(), counts.tolist(), strict=True) if rows >= atom_rows(n) and e in candidates]
     mean, std = mean_std(n, numbers.first, numbers.second, 0.0, UNIT_EXPONENT)
     mean = min(max(mean, cells.minimum), cells.maximum)
     shape = Shape(cells.minimum, cells.maximum, third_quartile - first_quartile, mean, std).widened(options)

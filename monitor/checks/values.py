@@ -39,7 +39,7 @@ TABLE = (
     ),
     CheckInfo(
         "health.zeros",
-        "share of zeros, less the reference's share; where 0 has a cell of its own: the reference's minimum, or 2 % of its rows",
+        "share of zeros, less the reference's share; where 0 has a cell of its own: the reference's minimum, or 1/128 of its rows",
         "Fisher's exact test, one-sided",
         MIN_ROWS,
         "Deequ hasZerosCount",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from monitor.cells import ATOM_SHARE, NOTHING_SAID, Ends, FeatureOptions, Shape, fine_ranks, number_layout, rank
+from monitor.cells import NOTHING_SAID, Ends, FeatureOptions, Shape, atom_rows, fine_ranks, number_layout, rank
 from monitor.features import NumberFeature
 from monitor.reference_build.spool import SORT_BYTES, Spool
 from monitor.sketches.moments import exact_sums, mean_std, scale_of
@@ -28,7 +28,7 @@ def number_feature(name: str, spool: Path, sort_bytes: int = SORT_BYTES, options
     quantiles = values.at(fine_ranks(n))
     mean, std = _moments(values, lowest, highest)
     candidates = np.unique([lowest, highest, *deciles, *quantiles.tolist()])
-    atoms = candidates[values.counts_of(candidates) >= ATOM_SHARE * n].tolist()
+    atoms = candidates[values.counts_of(candidates) >= atom_rows(n)].tolist()
     shape = Shape(lowest, highest, third_quartile - first_quartile, mean, std).widened(options)
     return number_layout(name, shape, Ends(quantiles, deciles, [lowest], atoms), values.successors)
 

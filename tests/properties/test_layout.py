@@ -140,12 +140,13 @@ def test_an_atom_has_its_cell_alone_and_no_other_cell_is_heavy(name: str) -> Non
     feature = number_feature_of("x", values)
     counts = counted(feature, values).summary("x").values
     distinct, n = np.unique(values, return_counts=True)
-    atoms = distinct[n >= 0.02 * len(values)]
+    needed = len(values) / 128 if len(values) > 512 else 1
+    atoms = distinct[(n >= needed) & np.isin(distinct, np.quantile(values, np.arange(1, 128) / 128, method="inverted_cdf"))]
     for atom in atoms.tolist():
         assert counts[feature.edges.index(atom)] == (values == atom).sum()
         assert math.nextafter(atom, -math.inf) in feature.edges
     is_atom = np.isin(feature.edges, atoms)
-    largest_other = n[n < 0.02 * len(values)].max(initial=0)
+    largest_other = n[n < needed].max(initial=0)
     assert counts[:-1][~is_atom].max(initial=0) <= len(values) / 128 + max(largest_other, 1)
     assert counts[-1] == 0
 
