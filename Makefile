@@ -25,7 +25,8 @@ check: $(STAMP) ## Lint, types, import contracts
 	@$(BIN)/lint-imports
 
 test: check ## Everything; the tests on Apache Kafka too, where Java and Maven are
-	@$(BIN)/python -m pytest --doctest-modules
+	@$(BIN)/python -m pytest --doctest-modules --numprocesses 2 --ignore tests/integration
+	@$(BIN)/python -m pytest tests/integration
 
 bench: $(STAMP) ## Events per second on Apache Kafka, beside a bare consumer in the same run
 	@$(BIN)/python -m benchmarks
