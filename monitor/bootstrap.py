@@ -108,8 +108,13 @@ def _learning(model: ModelConfig) -> LearningSettings:
         keep_texts=model.learning.texts,
         left_out=frozenset(name for name, feature in model.features.items() if feature.pii == "drop"),
         hashed=frozenset(name for name, feature in model.features.items() if feature.pii == "hash"),
-        options={name: FeatureOptions(**feature.model_dump()) for name, feature in model.features.items()},
+        options=feature_options(model),
     )
+
+
+def feature_options(model: ModelConfig) -> dict[str, FeatureOptions]:
+    """Return what a configuration says of a model's features."""
+    return {name: FeatureOptions(**feature.model_dump()) for name, feature in model.features.items()}
 
 
 def build_formats(config: Config) -> dict[str, Format]:

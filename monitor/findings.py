@@ -232,7 +232,8 @@ def _category_cells(
     reference, window: (summary, segment). Never-seen values are told apart among all rows only; in a segment they share a cell.
     """
     assert closed.reference is not None
-    row = next(i for i, (_, f) in enumerate(closed.profile.layout.categories) if f.name == feature.name)
+    layout = closed.profile.layout
+    row = layout.rows[layout.index[feature.name]]
     unseen = never_seen_cells(
         *(
             ({} if window[1] else profile.outside[row].kept, summary.never_seen)

@@ -173,6 +173,11 @@ class Layout:
         return tuple((i, f) for i, f in enumerate(self.features) if isinstance(f, CategoryFeature))
 
     @cached_property
+    def rows(self) -> dict[int, int]:
+        """Position → the feature's row in `ColumnBatch.numbers`, or in `ColumnBatch.categories`."""
+        return {position: row for kind in (self.numbers, self.categories) for row, (position, _) in enumerate(kind)}
+
+    @cached_property
     def _edges(self) -> tuple[Float, ...]:
         return tuple(np.array(feature.edges, np.float64) for _, feature in self.numbers)
 
@@ -264,8 +269,7 @@ class Layout:
         if key.tag is not None:
             return _KeyPlace(key, self.tags.index(key.tag))
         position = self.index[key.name]
-        rows = self.numbers if key.op else self.categories
-        row = next(row for row, (at, _) in enumerate(rows) if at == position)
+        row = self.rows[position]
         if key.op:
             return _KeyPlace(key, row)
         feature = self.features[position]

@@ -325,13 +325,13 @@ def _count(profile: Profile, position: int, feature: Feature, discovery: Discove
         numbers = _numbers_of(found, feature)
         ends, rows = _cells(numbers)
         np.add.at(values, np.searchsorted(np.array(feature.edges), ends, side="left"), rows)
-        row = next(r for r, (p, _) in enumerate(layout.numbers) if p == position)
+        row = layout.rows[position]
         profile.minimum[0, row], profile.maximum[0, row] = numbers.cells.minimum, numbers.cells.maximum
         profile.sums[0, row] = _sums(numbers, feature)
         for special, n in zip((Special.NAN, Special.POS_INF, Special.NEG_INF), not_finite, strict=True):
             counts[layout.special_cell(position, special)] = n
     else:
-        outside = profile.outside[next(r for r, (p, _) in enumerate(layout.categories) if p == position)]
+        outside = profile.outside[layout.rows[position]]
         if feature.is_open:
             values[-1] = found.strings
             outside.registers = None  # how many different values there are is not known exactly enough

@@ -228,13 +228,13 @@ class Profile:
             n += never_seen  # of a number they lie in value cells too
         mean = std = low = high = None
         if isinstance(feature, NumberFeature) and n:
-            row = next(r for r, (p, _) in enumerate(self.layout.numbers) if p == position)
+            row = self.layout.rows[position]
             first, second = self.sums[segment, row].tolist()
             mean, std = mean_std(n, first, second, feature.centre, feature.exponent)
             low, high = float(self.minimum[segment, row]), float(self.maximum[segment, row])
         outside = None
         if isinstance(feature, CategoryFeature) and segment == 0:
-            outside = self.outside[next(r for r, (p, _) in enumerate(self.layout.categories) if p == position)]
+            outside = self.outside[self.layout.rows[position]]
         return FeatureSummary(
             n=n,
             missing=special(Special.MISSING) + special(Special.ABSENT),

@@ -112,11 +112,11 @@ def _cells(closed: ClosedWindow, position: int) -> tuple[Int, Int]:
     assert closed.reference is not None
     layout = closed.profile.layout
     feature, values = layout.features[position], layout.value_slice(position)
+    firsts = np.unique(feature.reported_groups(), return_index=True)[1] if isinstance(feature, NumberFeature) else None
     sides = []
     for profile in (closed.reference.profile, closed.profile):
         counts = profile.counts[:, values]
-        if isinstance(feature, NumberFeature):
-            firsts = np.unique(feature.reported_groups(), return_index=True)[1]
+        if firsts is not None:
             counts = np.add.reduceat(counts, firsts, axis=1)
         else:
             never_seen = profile.counts[:, [layout.special_cell(position, Special.NEVER_SEEN)]]

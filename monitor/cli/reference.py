@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import msgspec
 import typer
@@ -22,9 +22,6 @@ from monitor.distances import DISTANCES
 from monitor.errors import InputError
 from monitor.files import ColumnOptions
 from monitor.reference import Reference
-
-if TYPE_CHECKING:
-    from monitor.reference_build import FeatureOptions
 
 reference = typer.Typer(help="Record a model's state before deployment.", no_args_is_help=True)
 
@@ -56,14 +53,6 @@ def class_scores(given: list[str] | None) -> tuple[tuple[str, str], ...]:
         if not all(text.partition("=")):
             raise InputError(f"--class-score {text}: write class=column, such as --class-score yes=p_yes")
     return tuple((text.partition("=")[0], text.partition("=")[2]) for text in given or ())
-
-
-def feature_options(config: Config, model: str | None) -> dict[str, FeatureOptions]:
-    """Return what a configuration says of a model's features."""
-    from monitor.reference_build import FeatureOptions  # noqa: PLC0415
-
-    features = config.models.get(model or "", config.defaults).features
-    return {name: FeatureOptions(**feature.model_dump()) for name, feature in features.items()}
 
 
 @contextmanager
@@ -99,7 +88,7 @@ def build(
     positive_class: Annotated[str | None, typer.Option(help="Of two classes, for AUC and the like.", show_default=False)] = None,
 ) -> None:
     """Build a reference from a file of rows: `monitor reference build train.csv --model credit --model-version 7`."""
-    from monitor.bootstrap import build_hash_key  # noqa: PLC0415
+    from monitor.bootstrap import build_hash_key, feature_options  # noqa: PLC0415
     from monitor.reference_build import SegmentOptions, build_reference  # noqa: PLC0415
 
     found = optional_config(config)
@@ -116,7 +105,7 @@ def build(
         exclude=tuple(exclude or ()),
         time_unit=time_unit,  # type: ignore[arg-type]
     )
-    options = feature_options(found, model)
+    options = feature_options(settings)
     with _progress() as progress:
         made = build_reference(
             file,
@@ -160,6 +149,7 @@ def infer(
     time_unit: Unit = "ms",
 ) -> None:
     """Write what a reference would take the columns for, to be edited and pasted under models.<model>.features of monitor.yaml."""
+    from monitor.bootstrap import feature_options  # noqa: PLC0415
     from monitor.cli.inferred import features_yaml  # noqa: PLC0415
     from monitor.reference_build import infer_features  # noqa: PLC0415
 
@@ -174,7 +164,8 @@ def infer(
         exclude=tuple(exclude or ()),
         time_unit=time_unit,  # type: ignore[arg-type]
     )
-    options = feature_options(optional_config(config), model)
+    given = optional_config(config)
+    options = feature_options(given.models.get(model or "", given.defaults))
     with _progress() as progress:
         found = infer_features(file, columns, options, model, progress=progress)
     _write(output, features_yaml(file.name, found).encode())

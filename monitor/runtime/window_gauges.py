@@ -69,7 +69,6 @@ class _Group(NamedTuple):
 
     partition: int
     end_ms: int
-    size_ms: int
     samples: tuple[Sample, ...]
     n: int
 
@@ -83,7 +82,9 @@ class WindowGauges(Collector):
     def __init__(self, distances: Collection[str], max_series: int) -> None:
         self._distances = frozenset(distances)
         self._max_series = max_series
-        self._groups: dict[tuple[str, ...], _Group] = {}
+        self._groups: dict[tuple[str, str], dict[tuple[str, str], _Group]] = {}
+        """(model, window) → (version, segment) → its series"""
+        self._n_series = 0
         self._lock = threading.Lock()
 
     def take(self, partition: int, results: Iterable[Message]) -> None:
@@ -98,21 +99,22 @@ class WindowGauges(Collector):
         spec = duration_text(window.size_ms)
         if window.step_ms != window.size_ms:
             spec = f"{spec}/{duration_text(window.step_ms)}"
-        key = (seen.model, seen.version, spec, seen.segment)
-        before = self._groups.pop(key, None)
-        if before is not None and before.end_ms > window.end_ms:
-            self._groups[key] = before
+        groups = self._groups.setdefault((seen.model, spec), {})
+        key = (seen.version, seen.segment)
+        if key in groups and groups[key].end_ms > window.end_ms:
             return
-        oldest_ms = window.end_ms - KEPT_SIZES * window.size_ms
-        gone = [k for k, g in self._groups.items() if (k[0], k[2]) == (seen.model, spec) and g.end_ms < oldest_ms]
+        gone = [key]
+        if seen.segment == ALL:  # the first record of every window
+            oldest_ms = window.end_ms - KEPT_SIZES * window.size_ms
+            gone += [k for k, group in groups.items() if k != key and group.end_ms < oldest_ms]
         for k in gone:
-            del self._groups[k]
+            if k in groups:
+                self._n_series -= len(groups.pop(k).samples)
         samples = tuple(self._samples(seen))
-        room = (self._max_series if seen.segment == ALL else self._max_series // 2) - sum(
-            len(g.samples) for g in self._groups.values()
-        )
+        room = (self._max_series if seen.segment == ALL else self._max_series // 2) - self._n_series
         kept = samples if len(samples) <= room else ()
-        self._groups[key] = _Group(partition, window.end_ms, window.size_ms, kept, len(samples))
+        groups[key] = _Group(partition, window.end_ms, kept, len(samples))
+        self._n_series += len(kept)
 
     def _samples(self, seen: _Seen) -> Iterator[Sample]:
         yield "monitor_window_end_timestamp_seconds", (), seen.window.end_ms / 1000
@@ -130,16 +132,23 @@ class WindowGauges(Collector):
     def keep(self, partitions: Collection[int]) -> None:
         """Forget the series of other partitions: another worker has them."""
         with self._lock:
-            self._groups = {key: group for key, group in self._groups.items() if group.partition in partitions}
+            for groups in self._groups.values():
+                for key in [key for key, group in groups.items() if group.partition not in partitions]:
+                    self._n_series -= len(groups.pop(key).samples)
+            self._groups = {of: groups for of, groups in self._groups.items() if groups}
 
     def collect(self) -> Iterator[Metric]:
         """Return the current series, for a registry."""
         with self._lock:
-            groups = dict(self._groups)
+            groups = [
+                ((model, version, spec, segment), group)
+                for (model, spec), of_window in self._groups.items()
+                for (version, segment), group in of_window.items()
+            ]
         families = {name: GaugeMetricFamily(name, text, labels=labels) for name, (labels, text) in GAUGES.items()}
-        for key, group in groups.items():
+        for key, group in groups:
             for name, labels, value in group.samples:
                 families[name].add_metric([*key, *labels], value)
         yield from families.values()
-        suppressed = sum(group.n - len(group.samples) for group in groups.values())
+        suppressed = sum(group.n - len(group.samples) for _, group in groups)
         yield GaugeMetricFamily(SUPPRESSED, "Series of windows that metrics.max_series left out", value=suppressed)

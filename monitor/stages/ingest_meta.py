@@ -6,6 +6,7 @@ import msgspec
 
 from monitor.errors import StateMismatch
 from monitor.stages.cursor import Position
+from monitor.stages.rows import same_topic_id
 from monitor.windows import NEVER_MS
 
 COUNTED, LATE = 0, 1
@@ -50,12 +51,7 @@ class IngestMeta(msgspec.Struct, kw_only=True):
                 f"topic {self.topic} has {self.partitions} partitions, its state was written for {stored.partitions}; "
                 "start with another `app` name to begin anew"
             )
-        if stored.topic_id and self.topic_id and stored.topic_id != self.topic_id:
-            raise StateMismatch(
-                f"topic {self.topic} was deleted and created again since its state was written; "
-                "start with another `app` name to begin anew"
-            )
-        stored.topic_id = stored.topic_id or self.topic_id
+        stored.topic_id = same_topic_id(self.topic, stored.topic_id, self.topic_id)
         return stored
 
     def to_bytes(self) -> bytes:

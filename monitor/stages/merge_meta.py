@@ -6,11 +6,10 @@ from collections.abc import Mapping
 
 import msgspec
 
-from monitor.errors import StateMismatch
 from monitor.stages.cursor import Position
 from monitor.stages.merge_rows import Share, place_of
 from monitor.stages.partials import Partial, Watermark
-from monitor.stages.rows import META, Stored
+from monitor.stages.rows import META, Stored, same_topic_id
 
 
 class Meta(msgspec.Struct, kw_only=True):
@@ -38,12 +37,7 @@ class Meta(msgspec.Struct, kw_only=True):
         if META not in best:
             return cls(partition=partition, topic_id=topic_id), -1
         stored = _decode(best[META].payload)
-        if stored.topic_id and topic_id and stored.topic_id != topic_id:
-            raise StateMismatch(
-                f"topic {topic} was deleted and created again since its state was written; "
-                "start with another `app` name to begin anew"
-            )
-        stored.topic_id = stored.topic_id or topic_id
+        stored.topic_id = same_topic_id(topic, stored.topic_id, topic_id)
         return stored, best[META].hi
 
     def to_bytes(self) -> bytes:

@@ -11,7 +11,7 @@ import struct
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from monitor.errors import StaleOwner, UnknownCodec
+from monitor.errors import StaleOwner, StateMismatch, UnknownCodec
 from monitor.ports import Checkpoint, Message
 
 CODEC_VERSION = 2
@@ -31,6 +31,15 @@ class Stored(NamedTuple):
     state: int
     payload: bytes
     codec: int = CODEC_VERSION
+
+
+def same_topic_id(topic: str, stored: str | None, now: str | None) -> str | None:
+    """Return the id of a topic that state was written for; None is not known. Raises StateMismatch when the topic is another one now."""
+    if stored and now and stored != now:
+        raise StateMismatch(
+            f"topic {topic} was deleted and created again since its state was written; start with another `app` name to begin anew"
+        )
+    return stored or now
 
 
 def row_key(*parts: str | int) -> bytes:

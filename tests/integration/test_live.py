@@ -15,10 +15,9 @@ import pytest
 
 from monitor.bootstrap import build_pipeline
 from monitor.config_file import load_config
-from monitor.ports import StoredRecord
 from monitor.replay import Replay
 from monitor.runtime import references
-from tests.integration.workers import KAFKA, event, read, send, wait_for, workers, write_config
+from tests.integration.workers import KAFKA, event, read, send, stored, wait_for, workers, write_config
 from tests.kafka import KafkaCluster
 from tests.unit.test_replay_windows import reference
 
@@ -65,14 +64,9 @@ def test_live_results_and_alerts_are_those_of_a_replay_byte_for_byte(kafka: Kafk
         time.sleep(8)
         send(config, records[half:])
         pipeline = build_pipeline(config, [ref])
-        offsets: Counter[int] = Counter()
-        stored = []
-        for partition, value, stamp in records:
-            stored.append((partition, StoredRecord(offsets[partition], stamp or 0, value)))
-            offsets[partition] += 1
         topic = config.sources[0].topic
         engine = Replay(pipeline.settings, topic, wire=pipeline.formats[topic], judge=pipeline.judge, references=[ref])
-        outcome = engine.run(stored)
+        outcome = engine.run(stored(records))
         assert outcome.late > 50
         assert outcome.rejected == {"malformed_json": 24}
         expected = {key for key, _ in outcome.results}

@@ -18,7 +18,6 @@ from monitor.bootstrap import build_pipeline
 from monitor.config import Config
 from monitor.config_file import load_config
 from monitor.files import ColumnOptions
-from monitor.ports import StoredRecord
 from monitor.reference import Reference
 from monitor.reference_build import SegmentOptions, build_reference
 from monitor.replay import Replay
@@ -27,7 +26,7 @@ from monitor.runtime.broker import read_to_end
 from monitor.segments import Key
 from tests.health_vectors import HOUR_MS, PARTITIONS, START_MS, STREAM_VECTORS, Logged, reference_rows
 from tests.integration.test_live import stripped
-from tests.integration.workers import read, send_to, wait_for, workers, write_config
+from tests.integration.workers import read, send_to, stored, wait_for, workers, write_config
 from tests.kafka import KafkaCluster
 from tests.unit import test_replay_learning as learnt
 from tests.unit.test_replay_windows import reference
@@ -191,13 +190,8 @@ def test_a_reference_that_is_published_mid_stream_is_named_by_every_window_and_l
         time.sleep(4)  # the workers follow the topic; the change lies an hour of event time ahead
         send_to(config, topic, stamped[3_000:])
         pipeline = build_pipeline(config, [old, new])
-        offsets: Counter[int] = Counter()
-        stored = []
-        for partition, value, stamp in stamped:
-            stored.append((partition, StoredRecord(offsets[partition], stamp, value)))
-            offsets[partition] += 1
         engine = Replay(pipeline.settings, topic, wire=pipeline.formats[topic], judge=pipeline.judge, references=[old, new])
-        outcome = engine.run(stored)
+        outcome = engine.run(stored(stamped))
         expected = {key for key, _ in outcome.results}
         assert wait_for(lambda: {key for key, _ in read(config, "results")} >= expected, 90)
         time.sleep(2)

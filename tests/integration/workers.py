@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ import confluent_kafka as ck
 
 from monitor.config import Config
 from monitor.config_file import load_config
+from monitor.ports import StoredRecord
 from monitor.runtime import topics
 from monitor.runtime.broker import read_to_end
 from monitor.runtime.supervisor import die_with_parent
@@ -84,6 +86,16 @@ def send_to(config: Config, topic: str, records: Iterable[tuple[int, bytes, int 
         client.produce(topic, value, partition=partition, **({} if stamp is None else {"timestamp": stamp}))
         client.poll(0)
     assert client.flush(30) == 0
+
+
+def stored(records: Iterable[tuple[int, bytes, int | None]]) -> list[tuple[int, StoredRecord]]:
+    """Return (partition, record) of what `send_to` sends to an empty topic, for a replay."""
+    offsets: Counter[int] = Counter()
+    found = []
+    for partition, value, stamp in records:
+        found.append((partition, StoredRecord(offsets[partition], stamp or 0, value)))
+        offsets[partition] += 1
+    return found
 
 
 def event(time_ms: int, model: str = "m", **features: object) -> bytes:
