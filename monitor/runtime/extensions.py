@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 
 import faust
 import rocksdict
+from aiokafka.partitioner import DefaultPartitioner
 from faust.tables.manager import TableManager
 from faust.tables.recovery import Recovery
 from faust.transport.drivers import aiokafka as driver
@@ -29,6 +30,7 @@ from monitor.ports import Checkpoint, Message, Record
 
 WRITTEN = b"__monitor\0written"
 """Local key: when (epoch seconds) the local store was last known to be as new as the changelog."""
+_choose = DefaultPartitioner()
 LONGEST_ABSENCE_S = 12 * 3_600
 """A local store that is older is made anew: the changelog may have forgotten its deletions (half of `delete.retention.ms`)."""
 SILENCE_S = 1.0
@@ -171,16 +173,16 @@ class CheckpointTable(faust.Table):  # type: ignore[misc]
         self.data._db_for_partition(partition).put(WRITTEN, _now())
 
     async def write(self, partition: int, checkpoint: Checkpoint, is_owner: Callable[[], bool]) -> None:
-        """Make a checkpoint durable: dead letters, then rows, then meta, each acknowledged, then the local store in one batch.
+        """Make a checkpoint durable: dead letters and rows, then meta, each acknowledged, then the local store in one batch.
 
         Meta must never be ahead of its rows: the client can lose one batch and still send the next.
         Raises LostOwnership, or what a failed send raises; the state is then of no use any more.
         """
         app: MonitorApp = self.app
         topic = self.changelog_topic_name
-        await app.send_all(checkpoint.dead_letters, is_owner)
         rows = [Message(topic, key, value, partition) for key, value in checkpoint.rows]
-        sent = await app.send_all(rows, is_owner)
+        letters = checkpoint.dead_letters
+        sent = (await app.send_all([*letters, *rows], is_owner))[len(letters) :]
         sent += await app.send_all([Message(topic, *checkpoint.meta, partition)], is_owner)
         if not is_owner():
             raise LostOwnership
@@ -192,7 +194,7 @@ class CheckpointTable(faust.Table):  # type: ignore[misc]
             else:
                 batch.put(key, value)
         local = database.get(self.data.offset_key)
-        offsets = sorted(metadata.offset for metadata in sent)
+        offsets = sorted(sent)
         if follows(None if local is None else int(local), offsets):
             batch.put(self.data.offset_key, str(offsets[-1]).encode())
             batch.put(WRITTEN, _now())
@@ -341,23 +343,54 @@ class MonitorApp(faust.App):  # type: ignore[misc]
         self.owned_generation = None
         await super().on_stop()
 
-    async def send_all(self, messages: Sequence[Message], is_owner: Callable[[], bool]) -> list[Any]:
-        """Send messages and await every acknowledgement; return the records' metadata in order."""
+    async def send_all(self, messages: Sequence[Message], is_owner: Callable[[], bool]) -> list[int]:
+        """Send messages, packed by partition, and await every acknowledgement; return their offsets in the order given.
+
+        Packed by hand: a future for each message, and the linger of a batch that might still grow, cost more than the message.
+        Raises LostOwnership, or what the client raises for the first batch that is lost; of the others some may be on the topic.
+        """
         if not messages:
             return []
-        producer = await self.maybe_start_producer()
+        producer = (await self.maybe_start_producer())._ensure_producer()
+        places: dict[tuple[str, int], list[int]] = {}
+        for i, message in enumerate(messages):
+            partition = message.partition
+            if partition is None:
+                partition = _partition_of(message.key, await producer.partitions_for(message.topic))
+            places.setdefault((message.topic, partition), []).append(i)
+        packed: list[list[int]] = []
         futures = []
-        for message in messages:
-            if not is_owner():
-                raise LostOwnership
-            futures.append(
-                await producer.send(
-                    message.topic,
-                    message.key,
-                    message.value,
-                    message.partition,
-                    None if message.timestamp_ms is None else (message.timestamp_ms + 0.5) / 1000,  # Faust cuts
-                    dict(message.headers) or None,
-                )
-            )
-        return list(await asyncio.gather(*futures))
+        for (topic, partition), indices in places.items():
+            for batch, packed_indices in _pack(producer, messages, indices):
+                if not is_owner():
+                    raise LostOwnership
+                packed.append(packed_indices)
+                futures.append(await producer.send_batch(batch, topic, partition=partition))
+        offsets = [0] * len(messages)
+        for acknowledged, packed_indices in zip(await asyncio.gather(*futures), packed, strict=True):
+            for n, i in enumerate(packed_indices):
+                offsets[i] = acknowledged.offset + n
+        return offsets
+
+
+def _partition_of(key: bytes | None, partitions: set[int]) -> int:
+    """Return the partition that every Kafka client chooses for a key; any for None."""
+    found: int = _choose(key, sorted(partitions), [])
+    return found
+
+
+def _pack(producer: Any, messages: Sequence[Message], indices: Sequence[int]) -> Iterator[tuple[Any, list[int]]]:
+    """Yield closed batches, each with which of the messages it holds, in order."""
+    batch, held = producer.create_batch(), list[int]()
+    for i in indices:
+        message = messages[i]
+        record = {
+            "timestamp": message.timestamp_ms, "key": message.key, "value": message.value, "headers": [*message.headers.items()]
+        }  # fmt: skip
+        if batch.append(**record) is None:  # full, and closed by that
+            yield batch, held
+            batch, held = producer.create_batch(), []
+            batch.append(**record)  # a batch takes its first message, however large
+        held.append(i)
+    batch.close()
+    yield batch, held

@@ -124,7 +124,8 @@ class Admission:
         self._meta.labels += len(batch.labels)
         if not batch.rejections:
             return
-        by_offset = {record.offset: record for record in records}
+        refused = {offset for offset, _ in batch.rejections}
+        by_offset = {record.offset: record for record in records if record.offset in refused}
         for offset, rejection in sorted(batch.rejections):
             reason = rejection.reason.value
             self._meta.rejected[reason] = self._meta.rejected.get(reason, 0) + 1
@@ -141,7 +142,8 @@ class Admission:
             "pointer": rejection.pointer,
         }
         headers |= {f"__monitor.errors.{name}": str(value).encode() for name, value in facts.items()}
-        return Message(self._settings.topic("dead-letter"), record.key, record.value, headers=headers)
+        partition = self._meta.partition % self._settings.partials_partitions
+        return Message(self._settings.topic("dead-letter"), record.key, record.value, partition, headers)
 
 
 def _by_first_row(key_index: Int, keep: Bool) -> list[int]:

@@ -1,15 +1,22 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from aiokafka.producer.message_accumulator import BatchBuilder
+from aiokafka.record import MemoryRecords
 
 from monitor.config import Config
 from monitor.ports import Message
 from monitor.runtime.app import build_app
 from monitor.runtime.extensions import LostOwnership, MonitorApp
+
+KEYED = (2, 0, 1, 2, 3, 0, 0, 0)
+"""Where librdkafka's murmur2 puts the keys model-0 … model-7 among four partitions."""
 
 
 def app_of(tmp_path: Path, **kafka: Any) -> MonitorApp:
@@ -57,24 +64,41 @@ def test_credentials_are_those_of_the_configuration(tmp_path: Path, kafka: dict[
 
 
 class Producer:
-    """Acknowledges in the order in which it was asked; `fails` are numbers of sends that are lost."""
+    """aiokafka's, with its real batches; `fails` are the numbers of those that are lost. `sent`: (topic, partition, batch)."""
 
-    def __init__(self, *fails: int) -> None:
-        self.sent: list[tuple[Any, ...]] = []
+    def __init__(self, *fails: int, batch_size: int = 1 << 20) -> None:
+        self.sent: list[tuple[str, int, BatchBuilder]] = []
         self.fails = fails
+        self.batch_size = batch_size
+        self.ends: Counter[tuple[str, int]] = Counter()
 
-    async def send(self, *message: Any) -> asyncio.Future[int]:
-        self.sent.append(message)
-        future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    def _ensure_producer(self) -> Producer:
+        return self
+
+    async def partitions_for(self, topic: str) -> set[int]:
+        return {0, 1, 2, 3}
+
+    def create_batch(self) -> BatchBuilder:
+        return BatchBuilder(self.batch_size, 0)
+
+    async def send_batch(self, batch: BatchBuilder, topic: str, *, partition: int) -> asyncio.Future[Any]:
+        assert batch.closed()
+        self.sent.append((topic, partition, batch))
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         if len(self.sent) - 1 in self.fails:
             future.set_exception(ConnectionError("lost"))
         else:
-            future.set_result(len(self.sent) - 1)
+            future.set_result(SimpleNamespace(offset=self.ends[topic, partition]))
+            self.ends[topic, partition] += batch.record_count()
         return future
+
+    def records(self) -> list[tuple[str, int, Any]]:
+        """Topic, partition and record of all that was sent."""
+        return [(t, p, record) for t, p, batch in self.sent for record in MemoryRecords(bytes(batch._build())).next_batch()]
 
 
 class TestSendAll:
-    def send(self, tmp_path: Path, producer: Producer, messages: list[Message], is_owner: Any = lambda: True) -> list[Any]:
+    def send(self, tmp_path: Path, producer: Producer, messages: list[Message], is_owner: Any = lambda: True) -> list[int]:
         app = app_of(tmp_path)
 
         async def ready() -> Producer:
@@ -83,23 +107,36 @@ class TestSendAll:
         app.maybe_start_producer = ready
         return asyncio.run(app.send_all(messages, is_owner))
 
-    def test_everything_is_acknowledged_in_order(self, tmp_path: Path) -> None:
-        messages = [
-            Message("t", b"k", b"%d" % i, partition=2, headers={"h": b"x"}, timestamp_ms=1_735_689_600_123) for i in range(3)
-        ]
+    def test_messages_arrive_as_they_are_in_the_order_given_and_their_offsets_are_returned(self, tmp_path: Path) -> None:
+        facts: dict[str, Any] = {"headers": {"h": b"x"}, "timestamp_ms": 1_735_689_600_123}
+        messages = [Message("t", b"k", None if i == 1 else b"%d" % i, partition=i % 2, **facts) for i in range(5)]
         producer = Producer()
-        assert self.send(tmp_path, producer, messages) == [0, 1, 2]
-        topic, key, value, partition, timestamp, headers = producer.sent[1]
-        assert (topic, key, value, partition, headers) == ("t", b"k", b"1", 2, {"h": b"x"})
-        assert int(timestamp * 1000.0) == 1_735_689_600_123
+        assert self.send(tmp_path, producer, messages) == [0, 0, 1, 1, 2]
+        found = [(p, r.key, r.value, r.timestamp, tuple(r.headers)) for _, p, r in producer.records()]
+        in_order = [(0, b"0"), (0, b"2"), (0, b"4"), (1, None), (1, b"3")]
+        assert found == [(p, b"k", value, facts["timestamp_ms"], (("h", b"x"),)) for p, value in in_order]
 
-    def test_one_lost_message_is_an_error(self, tmp_path: Path) -> None:
+    def test_what_does_not_fit_into_one_batch_goes_into_several_and_one_that_is_too_large_alone(self, tmp_path: Path) -> None:
+        sizes = [400, 400, 400, 3_000, 10]
+        producer = Producer(batch_size=1_000)
+        messages = [Message("t", b"k", b"x" * size, partition=0) for size in sizes]
+        assert self.send(tmp_path, producer, messages) == [0, 1, 2, 3, 4]
+        assert [batch.record_count() for _, _, batch in producer.sent] == [2, 1, 1, 1]
+        assert [len(r.value) for _, _, r in producer.records()] == sizes
+
+    def test_a_key_chooses_the_partition_that_every_kafka_client_would(self, tmp_path: Path) -> None:
+        producer = Producer()
+        self.send(tmp_path, producer, [Message("t", f"model-{i}".encode(), b"") for i in range(8)])
+        found = {r.key.decode(): p for _, p, r in producer.records()}
+        assert found == {f"model-{i}": p for i, p in enumerate(KEYED)}
+
+    def test_one_lost_batch_is_an_error(self, tmp_path: Path) -> None:
         with pytest.raises(ConnectionError):
-            self.send(tmp_path, Producer(1), [Message("t", None, b"")] * 3)
+            self.send(tmp_path, Producer(1), [Message("t", b"k", b"", p) for p in range(3)])
 
     def test_nothing_more_is_sent_once_the_partition_is_lost(self, tmp_path: Path) -> None:
         producer = Producer()
         answers = iter([True, True, False])
         with pytest.raises(LostOwnership):
-            self.send(tmp_path, producer, [Message("t", None, b"")] * 5, lambda: next(answers))
+            self.send(tmp_path, producer, [Message("t", b"k", b"", p) for p in range(4)], lambda: next(answers))
         assert len(producer.sent) == 2
