@@ -26,6 +26,7 @@ from faust.types import TP
 from mode import Service
 
 from monitor.ports import Checkpoint, Message, Record
+from monitor.runtime.changelog import follows
 
 WRITTEN = b"__monitor\0written"
 """Local key: when (epoch seconds) the local store was last known to be as new as the changelog."""
@@ -205,15 +206,6 @@ class CheckpointTable(faust.Table):  # type: ignore[misc]
         for key, value in self.data._db_for_partition(partition).items():
             if key not in (self.data.offset_key, WRITTEN):
                 yield key, value
-
-
-def follows(local: int | None, offsets: Sequence[int]) -> bool:
-    """Whether sorted changelog offsets continue the local one without a gap (None: the changelog was empty).
-
-    >>> follows(4, [5, 6, 7]), follows(4, [6, 7]), follows(4, [5, 7]), follows(None, [0]), follows(None, [1])
-    (True, False, False, True, False)
-    """
-    return offsets[0] == (-1 if local is None else local) + 1 and offsets[-1] - offsets[0] + 1 == len(offsets)
 
 
 def _now() -> bytes:
