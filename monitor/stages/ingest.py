@@ -65,6 +65,8 @@ class IngestPartition:
         stored = best.get(META)
         if stored is not None:
             self._meta = self._meta.resumed(stored.payload)
+        if self._meta.quiet_since is not None:  # silence is measured on one owner's clock: another's may be an hour ahead
+            self._meta.quiet_since, self._meta.quiet_clock = now_ms, self._meta.clock_ms
         self._meta_dirty = False
         self._cursor = Cursor(self._meta.position, -1 if stored is None else stored.hi)
         self._leftover = codec_1.upgrade(best)

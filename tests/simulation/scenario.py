@@ -110,7 +110,9 @@ class Scenario:
     @classmethod
     def of(cls, partitions: dict[str, int], q: int = 1, *, is_live: bool = False, has_segments: bool = False) -> Scenario:
         sources = {
-            topic: SourceSettings(topic, "wall" if is_live else "event", IDLE_AFTER_MS, MAX_FUTURE_MS, MAX_DELAY_MS)
+            topic: SourceSettings(topic, "wall", IDLE_AFTER_MS, MAX_FUTURE_MS, MAX_DELAY_MS)
+            if is_live
+            else SourceSettings(topic, "event", HOUR_MS, MAX_FUTURE_MS)  # a source that was idle may come back with what is late by then
             for topic in partitions
         }
         models = {name: model for name, model in MODELS.items() if set(model.sources) <= set(sources)}
@@ -150,10 +152,16 @@ class Producer:
         self._left = n_events
         self._base_ms = dice.randrange(10)
         self.silent_until_ms = 0
+        self._is_finished = False
+        if not self._is_live:  # a partition without any record is idle, and waited for by nobody
+            log.append(msgspec.json.encode(["tick", -HOUR_MS]), None, 0, LOG_APPEND_TIME)
 
     def produce(self, now_ms: int) -> None:
         """Append some of what is left; now and then malformed records, retries, aborted transactions, a pause."""
-        if now_ms < self.silent_until_ms or self._left <= 0:
+        if now_ms < self.silent_until_ms:
+            return
+        if self._left <= 0:
+            self.finish()
             return
         dice = self._dice
         if dice.random() < 0.02:
@@ -190,7 +198,10 @@ class Producer:
         return msgspec.json.encode([model, version, time, dice.choice(self._tags)])
 
     def finish(self) -> None:
-        """Say that nothing more comes."""
+        """Say, once, that nothing more comes."""
+        if self._is_finished:
+            return
+        self._is_finished = True
         if not self._is_live:
             self.log.append(msgspec.json.encode(["tick", END_MS]), None, END_MS, LOG_APPEND_TIME)
         elif self._dice.random() < 0.5:

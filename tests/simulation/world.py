@@ -12,19 +12,17 @@ from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import msgspec
-
 from monitor.errors import StaleOwner
 from monitor.ports import Message, PartitionStage
 from monitor.reference import References
 from monitor.stages.ingest import IngestPartition
 from monitor.stages.merge import MergePartition
 from tests.simulation.broker import Log, Store
-from tests.simulation.oracle import expect
 from tests.simulation.owner import Owner, Place, Rows, Surroundings
 from tests.simulation.scenario import HOUR_MS, IN_FLIGHT_MS, ZOMBIE_MS, Producer, Scenario, Wire, judge
+from tests.simulation.verdict import Outcome, anomalies_of
 
-STEPS = 900
+STEPS = 600
 EVENTS = 45
 """Per source partition."""
 SETTLING_ROUNDS = 80
@@ -271,73 +269,13 @@ class World:
 
     def anomalies(self) -> list[str]:
         """Return everything that is not as it must be, in the words of the chaos harness."""
-        expected = expect(self.scenario, self.logs)
-        found = self._wrong_results(expected.results)
-        found += self._wrong_alerts(expected.alerts)
-        letters = {value for _, value in self.published["dead-letter"]}
-        found += [f"DLQ_MISSING {value!r}" for value in expected.refused if value not in letters]
-        found += self._wrong_counters(expected.outcomes)
-        return found
-
-    def _wrong_results(self, expected: dict[bytes, dict[str, object]]) -> list[str]:
-        by_key = _by_key(self.published["results"])
-        found = [f"CHANGED {key.decode()}" for key, values in by_key.items() if len(values) > 1]
-        is_live = self.scenario.is_live
-        must = {key for key, facts in expected.items() if facts["n"]} if is_live else set(expected)
-        found += [f"NEVER_CLOSED {key.decode()}" for key in sorted(must - by_key.keys())]
-        for key, values in sorted(by_key.items()):
-            facts = msgspec.json.decode(min(values))
-            wanted = expected.get(key, {"n": 0, "segments": facts["segments"] if not facts["n"] else []})
-            if is_live:  # when silence has moved the clock, empty windows and outsiders are where it was
-                facts, wanted = ({name: each[name] for name in ("n", "segments")} for each in (facts, wanted))
-            elif key not in expected:
-                found.append(f"UNEXPECTED {key.decode()} {facts}")
-            if facts != wanted:
-                word = "LOST" if facts["n"] < wanted["n"] else "OVERCOUNTED" if facts["n"] > wanted["n"] else "WRONG"
-                found.append(f"{word} {key.decode()} {facts} for {wanted}")
-        return found
-
-    def _wrong_alerts(self, expected: dict[bytes, dict[str, int]]) -> list[str]:
-        by_key = _by_key(self.published["alerts"])
-        found = [f"ALERT_CHANGED {key.decode()}" for key, values in by_key.items() if len(values) > 1]
-        found += [f"ALERT_MISSING {key.decode()}" for key in sorted(expected.keys() - by_key.keys())]
-        for key, values in sorted(by_key.items()):
-            facts = msgspec.json.decode(min(values))
-            wanted = expected.get(key)
-            if facts != wanted and not (self.scenario.is_live and wanted is not None and facts["n"] == wanted["n"]):
-                found.append(f"ALERT_WRONG {key.decode()} {facts} for {wanted}")
-        return found
-
-    def _wrong_counters(self, expected: Counter[str]) -> list[str]:
-        """Counters equal the ledger, and no partial came after its window was final."""
-        if not self.processes:
-            return []
-        counted: Counter[str] = Counter()
-        for owner in self.processes[-1].owners.values():
-            if owner.stage is None:
-                continue
-            for (kind, *names), n in owner.stage.counters().items():
-                if kind in ("events", "rejections"):
-                    counted[names[-1]] += n
-                elif kind in ("ticks", "lost"):
-                    counted[kind] += n
-        found = []
-        if counted.pop("late_after_final", 0):
-            found.append("EARLY_CLOSE a partial came after its window was final")
-        if +counted != +expected:
-            found.append(f"MISCOUNTED {dict(+counted)} for {dict(+expected)}")
-        return found
+        stages = [owner.stage for owner in self.processes[-1].owners.values() if owner.stage is not None]
+        counters = [stage.counters() for stage in stages]
+        return anomalies_of(self.scenario, self.logs, Outcome(self.published, counters))
 
 
 def _copy(disk: dict[str, Store]) -> dict[str, Store]:
     return {name: store.copy() for name, store in disk.items()}
-
-
-def _by_key(records: list[tuple[bytes, bytes]]) -> dict[bytes, set[bytes]]:
-    found: dict[bytes, set[bytes]] = defaultdict(set)
-    for key, value in records:
-        found[key].add(value)
-    return found
 
 
 def simulate(seed: int) -> World:
