@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from monitor.stages.partials import Watermark
+from monitor.stages.partials import Partial, Watermark
 from monitor.windows import NEVER_MS
 
 
@@ -29,6 +29,13 @@ class Watermarks:
             return False
         self._marks[place] = mark
         return True
+
+    def is_repeat(self, partial: Partial, grace_ms: int) -> bool:
+        """Whether the partial was sent before: a watermark of its source partition, as far in the log, says that its pane was."""
+        mark = self._marks.get(f"{partial.source}|{partial.partition}")
+        if mark is None or partial.hi > mark.hi:
+            return False
+        return partial.start_ms + partial.size_ms <= mark.closed.get(grace_ms, NEVER_MS)
 
     def reached(self, sources: tuple[str, ...], grace_ms: int) -> int | None:
         """Return up to when all partitions of `sources` are closed: the least of those that are not idle, else the greatest.

@@ -38,7 +38,7 @@ def expect(scenario: Scenario, logs: Iterable[Log]) -> Expected:
     for model in sorted({model for model, _, _ in panes}):
         mine = {(start, version): counts for (name, version, start), counts in panes.items() if name == model}
         for spec in scenario.settings.model(model).specs:
-            _windows(model, spec, mine, scenario.has_segments, results, alerts)
+            _windows(scenario, model, spec, mine, results, alerts)
     return Expected(results, alerts, outcomes, refused)
 
 
@@ -85,14 +85,15 @@ def _count(
 
 
 def _windows(
+    scenario: Scenario,
     model: str,
     spec: WindowSpec,
     panes: Mapping[tuple[int, str], Counter[str]],
-    has_segments: bool,
     results: dict[bytes, dict[str, object]],
     alerts: dict[bytes, dict[str, int]],
 ) -> None:
     """Walk over the windows of a model in order of end: those with rows, and for a while those after them."""
+    own = scenario.settings.model(model)
     touched = {end for start, _ in panes for end in (w.end_ms for w in spec.windows_of(start, start + 1))}
     ordinal: Counter[str] = Counter()
     fired: Counter[str] = Counter()
@@ -100,6 +101,8 @@ def _windows(
     live: list[str] = []
     empty = 0
     for end in range(min(touched), max(touched) + (LONGEST_SILENCE + 1) * spec.step_ms, spec.step_ms):
+        if not scenario.is_live and end > (scenario.end_ms - own.grace_ms) // own.pane_ms * own.pane_ms:
+            break
         begin = end - spec.size_ms
         inside = {key: counts for key, counts in panes.items() if begin <= key[0] < end}
         if not inside and empty >= LONGEST_SILENCE:
@@ -115,7 +118,7 @@ def _windows(
             total: Counter[str] = sum((counts for (_, v), counts in inside.items() if v == version), Counter())
             ordinal[version] += 1
             key = f"{model}|{version}|{begin}|{spec.size_ms}|0".encode()
-            segments = [total[f"tag {tag}"] for tag in TAGS] if has_segments else []
+            segments = [total[f"tag {tag}"] for tag in TAGS] if scenario.has_segments else []
             results[key] = {"n": total["n"], "segments": segments, "window": ordinal[version], "lost": 0} | {
                 name: total[name] for name in ("late", "future")
             }

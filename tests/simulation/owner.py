@@ -36,7 +36,7 @@ class Surroundings:
 
 
 class Owner:
-    """Owns a place in one generation of the group. in_flight: the one record that is on its way to the broker."""
+    """Owns a place in one generation of the group. in_flight: the one record that is on its way to the broker. at: what it is about to do."""
 
     def __init__(self, place: Place, store: Store, generation: int, around: Surroundings) -> None:
         self.place = place
@@ -44,6 +44,7 @@ class Owner:
         self.generation = generation
         self.stage: PartitionStage | None = None
         self.in_flight: Callable[[], None] | None = None
+        self.at = "recover"
         self._around = around
         self._steps = self._live()
         self._is_reading = False
@@ -79,13 +80,15 @@ class Owner:
         while True:
             for _ in range(dice.randrange(3)):
                 self._read(stage, dice.randrange(1, 9))
-                self._is_reading = True
-                yield
-                self._is_reading = False
+                yield from self._rest()
             yield from self._tick(stage, is_due=dice.random() < 0.6)
-            self._is_reading = True
-            yield
-            self._is_reading = False
+            yield from self._rest()
+
+    def _rest(self) -> Iterator[None]:
+        """Be between two turns: nothing is under way."""
+        self._is_reading, self.at = True, "read"
+        yield
+        self._is_reading = False
 
     # --- starting
 
@@ -143,20 +146,25 @@ class Owner:
             yield from self._checkpoint(stage)
         box = stage.outbox(self._around.clock())
         if box:
-            yield from self._send_all(box.first)
-            yield from self._send_all(box.then)
+            yield from self._send_all(box.first, "send first")
+            yield from self._send_all(box.then, "send then")
+            self.at = "note what was sent"
+            yield
             stage.emitted(box, self._around.clock())
 
     def _checkpoint(self, stage: PartitionStage) -> Iterator[None]:
         checkpoint = stage.checkpoint()
         if checkpoint is None:
             return
-        yield from self._send_all(checkpoint.dead_letters)
+        yield from self._send_all(checkpoint.dead_letters, "send dead letter")
         offsets: list[int] = []
         for key, value in self.order(checkpoint):
-            yield from self._deliver(lambda key=key, value=value: offsets.append(self._append(key, value)))  # type: ignore[misc]
+            at = "write meta" if key == checkpoint.meta[0] else "write row"
+            yield from self._deliver(lambda key=key, value=value: offsets.append(self._append(key, value)), at)  # type: ignore[misc]
+        self.at = "store"
         yield
         self.store.commit(checkpoint, offsets, self.place.changelog, self._around.broker_ms())
+        self.at = "commit"
         yield
         stage.committed(checkpoint)
 
@@ -169,19 +177,15 @@ class Owner:
     def _append(self, key: bytes, value: bytes | None) -> int:
         return self.place.changelog.append(key, value, self._around.broker_ms())
 
-    def _send_all(self, messages: Sequence[Message]) -> Iterator[None]:
+    def _send_all(self, messages: Sequence[Message], at: str) -> Iterator[None]:
         for message in messages:
-            yield from self._deliver(lambda message=message: self._around.send(message))  # type: ignore[misc]
+            yield from self._deliver(lambda message=message: self._around.send(message), at)  # type: ignore[misc]
 
-    def _deliver(self, deliver: Callable[[], None]) -> Iterator[None]:
+    def _deliver(self, deliver: Callable[[], None], at: str) -> Iterator[None]:
         """Let a record be on its way; the client may send it twice."""
-        self.in_flight = deliver
+        self.in_flight, self.at = deliver, at
         yield
         self.in_flight = None
         deliver()
         if self._around.duplicates and self._around.dice.random() < self._around.duplicates:
             deliver()
-
-
-def records_of(log: Log) -> list[StoredRecord]:
-    return [record for record in log.records if record is not None]

@@ -24,7 +24,8 @@ from tests.simulation.broker import Log
 ZOMBIE_MS, IN_FLIGHT_MS = 90, 60
 """How long an owner may go on after it was replaced, and a message of a dead process may still be on its way."""
 HOUR_MS = 3_600_000
-END_MS = 1_000
+ENDS_MS = (180, 180, 1_000)
+"""Just after the last event, or far beyond: as many windows without rows as are published."""
 MAX_FUTURE_MS, MAX_DELAY_MS, IDLE_AFTER_MS = 20, 80, 25
 ALERT_ROWS = 3
 TAGS = ("u", "v", "w")
@@ -92,12 +93,16 @@ def judge(closed: ClosedWindow, before: bytes) -> Judgement:
 
 @dataclass(frozen=True)
 class Scenario:
-    """A configuration. is_live: sources have the clock on the wall, and silent partitions move on by themselves."""
+    """A configuration. is_live: sources have the clock on the wall, and silent partitions move on by themselves.
+
+    end_ms: where the ticks at the end move the clocks of the others.
+    """
 
     settings: Settings
     partitions: dict[str, int]
     is_live: bool
     has_segments: bool
+    end_ms: int = 1_000
 
     @classmethod
     def draw(cls, dice: random.Random) -> Scenario:
@@ -105,10 +110,14 @@ class Scenario:
         partitions = {"x": dice.choice((1, 2, 2, 3))}
         if dice.random() < 0.3:
             partitions["y"] = 1
-        return cls.of(partitions, q=dice.choice((1, 1, 2)), is_live=is_live, has_segments=dice.random() < 0.15)
+        return cls.of(
+            partitions, q=dice.choice((1, 1, 2)), is_live=is_live, has_segments=dice.random() < 0.15, end_ms=dice.choice(ENDS_MS)
+        )
 
     @classmethod
-    def of(cls, partitions: dict[str, int], q: int = 1, *, is_live: bool = False, has_segments: bool = False) -> Scenario:
+    def of(
+        cls, partitions: dict[str, int], q: int = 1, *, is_live: bool = False, has_segments: bool = False, end_ms: int = 1_000
+    ) -> Scenario:
         sources = {
             topic: SourceSettings(topic, "wall", IDLE_AFTER_MS, MAX_FUTURE_MS, MAX_DELAY_MS)
             if is_live
@@ -120,7 +129,7 @@ class Scenario:
             "m", models, PLAIN, sources,
             partials_partitions=q, retire_after_ms=ZOMBIE_MS + IN_FLIGHT_MS, watermark_every_ms=40,
         )  # fmt: skip
-        return cls(settings, partitions, is_live, has_segments)
+        return cls(settings, partitions, is_live, has_segments, end_ms)
 
     def references(self) -> list[Reference]:
         names = (*self.settings.models, "plain") if self.has_segments else ()
@@ -150,9 +159,10 @@ class Producer:
         self._is_live = scenario.is_live
         self._tags = TAGS if scenario.has_segments else (None,)
         self._left = n_events
+        self._end_ms = scenario.end_ms
         self._base_ms = dice.randrange(10)
         self.silent_until_ms = 0
-        self._is_finished = False
+        self.is_finished = False
         if not self._is_live:  # a partition without any record is idle, and waited for by nobody
             log.append(msgspec.json.encode(["tick", -HOUR_MS]), None, 0, LOG_APPEND_TIME)
 
@@ -199,10 +209,10 @@ class Producer:
 
     def finish(self) -> None:
         """Say, once, that nothing more comes."""
-        if self._is_finished:
+        if self.is_finished:
             return
-        self._is_finished = True
+        self.is_finished = True
         if not self._is_live:
-            self.log.append(msgspec.json.encode(["tick", END_MS]), None, END_MS, LOG_APPEND_TIME)
+            self.log.append(msgspec.json.encode(["tick", self._end_ms]), None, self._end_ms, LOG_APPEND_TIME)
         elif self._dice.random() < 0.5:
             self.log.mark()

@@ -22,8 +22,8 @@ from tests.simulation.owner import Owner, Place, Rows, Surroundings
 from tests.simulation.scenario import HOUR_MS, IN_FLIGHT_MS, ZOMBIE_MS, Producer, Scenario, Wire, judge
 from tests.simulation.verdict import Outcome, anomalies_of
 
-STEPS = 600
-EVENTS = 45
+STEPS = 500
+EVENTS = 36
 """Per source partition."""
 SETTLING_ROUNDS = 80
 
