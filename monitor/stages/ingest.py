@@ -77,8 +77,10 @@ class IngestPartition:
         best.clear()
         self._loaded_ms = now_ms
         self._durable_hi = self._cursor.hi
-        self._durable_closed: tuple[dict[int, int], bool] = ({}, False)
         self._snapshot_closed: tuple[dict[int, int], bool] = ({}, False)
+        if not self._panes.has_due(self.clock_ms):  # what the owner before has made durable it may not have sent
+            self._snapshot_closed = (self._closed_by_grace(), self._meta.idle)
+        self._durable_closed = self._snapshot_closed
         self._sent_closed: tuple[dict[int, int], bool] | None = None
         self._sent_ms = NEVER_MS
 

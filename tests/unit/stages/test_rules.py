@@ -233,6 +233,51 @@ class TestSilence:
         assert published == [1] + [0] * MAX_EMPTY_WINDOWS
 
 
+class TestTakingOver:
+    def test_the_last_durable_watermark_goes_to_every_partition_of_partials_at_a_takeover(self) -> None:
+        own = replace(settings(), partials_partitions=3)
+        stage, store = ingest(own), {}
+        stage.feed([record(0, "tick", 57)], 0)
+        commit(stage, store)  # and it ends before it has sent anything
+        again = ingest(own, list(store.items()), epoch=2)
+        assert again.outbox(0).then
+        sent = [(m.partition, partials.decode(m.value or b"")) for m in again.outbox(0).then]
+        assert [(q, mark.epoch, mark.closed) for q, mark in sent if isinstance(mark, partials.Watermark)] == [
+            (q, 2, {0: 50}) for q in range(3)
+        ]
+
+    def test_that_a_partition_is_idle_is_said_again(self) -> None:
+        own = settings(sources=WALL)
+        stage, store = ingest(own, now_ms=YEAR), {}
+        stage.advance(YEAR, at_end=True)
+        commit(stage, store)
+        again = ingest(own, list(store.items()), epoch=2, now_ms=YEAR)
+        assert [mark.idle for mark in marks(again)] == [True]
+
+    def test_a_pane_that_was_closed_and_not_sent_goes_before_the_watermark_that_passes_it(self) -> None:
+        stage, store = ingest(), {}
+        stage.feed([record(0, "m", 5), record(1, "tick", 57)], 0)
+        commit(stage, store)
+        again = ingest(items=list(store.items()), epoch=2)
+        assert not again.outbox(0)
+        commit(again, store)
+        box = again.outbox(0)
+        assert (len(box.first), len(box.then)) == (1, 1)
+
+    def test_silence_is_measured_on_one_owners_clock(self) -> None:
+        """The owner before had a clock that is an hour behind: its last record is as old as this one's start, not an hour older."""
+        own = settings(WindowSpec(10_000, 10_000), grace_ms=2_000, sources=WALL)
+        stage, store = ingest(own, now_ms=YEAR - HOUR), {}
+        value = msgspec.json.encode(["m", YEAR])
+        stage.feed([StoredRecord(0, YEAR, value, timestamp_type=LOG_APPEND_TIME)], YEAR - HOUR)
+        commit(stage, store)
+        again = ingest(own, list(store.items()), epoch=2, now_ms=YEAR)
+        again.advance(YEAR + 900, at_end=True)
+        assert again.clock_ms == YEAR
+        again.advance(YEAR + 5_000, at_end=True)
+        assert again.clock_ms == YEAR + 5_000
+
+
 class TestGaps:
     def test_a_gap_before_the_batch_is_refused_before_any_effect_and_passed_once_explained(self) -> None:
         stage = ingest()
@@ -377,6 +422,16 @@ class TestMerge:
         stage.feed([self.partial(3, 5), self.mark(10), self.partial(9, 8), self.partial(9, 8), self.partial(12, 9)], 0)
         assert self.published(stage) == [5]
         assert stage.counters()["events", "m", "late_after_final"] == 4
+
+    def test_what_is_sent_again_after_its_pane_was_collected_is_a_repeat_and_not_late(self) -> None:
+        stage = merge(replace(settings(), retire_after_ms=0))
+        stage.feed([self.partial(0, 5), self.mark(10), self.partial(0, 1, start=10), self.mark(20)], 0)
+        for _ in range(3):
+            self.published(stage)
+        stage.feed([self.partial(0, 5)], 0)
+        assert (stage.counters()["duplicates",], stage.counters().get(("events", "m", "late_after_final"))) == (1, None)
+        stage.feed([self.partial(7, 6)], 0)
+        assert stage.counters()["events", "m", "late_after_final"] == 6
 
     def test_a_younger_owners_watermark_replaces_and_an_older_ones_is_ignored(self) -> None:
         stage = merge(settings(), partitions=2)
