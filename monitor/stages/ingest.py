@@ -67,7 +67,8 @@ class IngestPartition:
             self._meta = self._meta.resumed(stored.payload)
         if self._meta.quiet_since is not None:  # silence is measured on one owner's clock: another's may be an hour ahead
             self._meta.quiet_since, self._meta.quiet_clock = now_ms, self._meta.clock_ms
-        self._meta_dirty = False
+        # The watermark goes out again, in this owner's epoch, which has to be known by then to whoever follows: meta is written first.
+        self._meta_dirty = stored is not None
         self._cursor = Cursor(self._meta.position, -1 if stored is None else stored.hi)
         self._leftover = codec_1.upgrade(best)
         self._collected: list[bytes] = []
@@ -77,10 +78,8 @@ class IngestPartition:
         best.clear()
         self._loaded_ms = now_ms
         self._durable_hi = self._cursor.hi
+        self._durable_closed: tuple[dict[int, int], bool] = ({}, False)
         self._snapshot_closed: tuple[dict[int, int], bool] = ({}, False)
-        if not self._panes.has_due(self.clock_ms):  # what the owner before has made durable it may not have sent
-            self._snapshot_closed = (self._closed_by_grace(), self._meta.idle)
-        self._durable_closed = self._snapshot_closed
         self._sent_closed: tuple[dict[int, int], bool] | None = None
         self._sent_ms = NEVER_MS
 

@@ -32,20 +32,34 @@ SETTLING_ROUNDS = 80
 class Faults:
     """How likely each is at a step, or where it applies. skew: of a process's clock, an hour either way."""
 
-    kill: float = 0.012
-    rebalance: float = 0.012
-    zombie: float = 0.35
-    reset: float = 0.03
-    old_disk: float = 0.15
-    lost_disk: float = 0.25
-    snapshot: float = 0.02
-    compaction: float = 0.03
-    duplicates: float = 0.02
-    in_flight: float = 0.5
-    skew: float = 0.3
+    kill: float = 0.0
+    rebalance: float = 0.0
+    zombie: float = 0.0
+    reset: float = 0.0
+    old_disk: float = 0.0
+    lost_disk: float = 0.0
+    snapshot: float = 0.0
+    compaction: float = 0.0
+    duplicates: float = 0.0
+    in_flight: float = 0.0
+    skew: float = 0.0
 
-
-NONE = Faults(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+    @classmethod
+    def draw(cls, dice: random.Random) -> Faults:
+        """Return faults of which each is rare, frequent or left out: some only show where others do not interfere."""
+        return cls(
+            kill=dice.choice((0.005, 0.015, 0.04)),
+            rebalance=dice.choice((0.005, 0.02, 0.05)),
+            zombie=dice.choice((0.0, 0.3, 0.8)),
+            reset=dice.choice((0.0, 0.05)),
+            old_disk=dice.choice((0.0, 0.3)),
+            lost_disk=dice.choice((0.0, 0.3)),
+            snapshot=0.02,
+            compaction=dice.choice((0.0, 0.05)),
+            duplicates=dice.choice((0.0, 0.05)),
+            in_flight=dice.choice((0.0, 0.7)),
+            skew=dice.choice((0.0, 0.4)),
+        )
 
 
 @dataclass
@@ -61,9 +75,9 @@ class Process:
 class World:
     """Topics, workers and the group that they are members of."""
 
-    def __init__(self, seed: int, scenario: Scenario | None = None, faults: Faults = Faults(), n_events: int = EVENTS) -> None:
+    def __init__(self, seed: int, scenario: Scenario | None = None, faults: Faults | None = None, n_events: int = EVENTS) -> None:
         self.dice = random.Random(seed)
-        self.faults = faults
+        self.faults = faults or Faults.draw(self.dice)
         self.scenario = scenario or Scenario.draw(self.dice)
         self.now_ms = HOUR_MS if self.scenario.is_live else 0
         self.logs: list[Log] = []

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 
 import pytest
 
 from tests.simulation.scenario import Scenario
-from tests.simulation.world import NONE, World
+from tests.simulation.world import Faults, World
 
 SEED, N_EVENTS, N_STEPS = 2, 9, 300
 EVERYWHERE = {"recover", "read", "write row", "write meta", "store", "commit", "send first", "send then", "note what was sent"}
@@ -16,7 +15,7 @@ EVERYWHERE = {"recover", "read", "write row", "write meta", "store", "commit", "
 
 def small(*, arrives: bool, keeps_disk: bool, is_live: bool) -> World:
     """Two source partitions whose producers have finished, one worker, no faults but the one that is asked for."""
-    faults = replace(NONE, in_flight=float(arrives), lost_disk=0.0 if keeps_disk else 1.0)
+    faults = Faults(in_flight=float(arrives), lost_disk=0.0 if keeps_disk else 1.0)
     world = World(SEED, Scenario.of({"x": 2}, is_live=is_live, end_ms=60), faults, N_EVENTS)
     while not all(producer.is_finished for producer in world.producers):
         world.pass_time()
