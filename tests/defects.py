@@ -157,28 +157,6 @@ def offset_past_foreign_records() -> list[Undo]:
     return [_replace(module, "follows", lambda local, offsets: True) for module in (extensions, broker)]
 
 
-def old_store_kept() -> list[Undo]:
-    """Bring a store up to date that was away for longer than the changelog remembers deletions."""
-    from monitor.runtime import extensions
-    from tests.simulation.broker import Store
-
-    return [
-        _replace(extensions, "LONGEST_ABSENCE_S", float("inf")),
-        _replace(Store, "forget_if_old", lambda self, now_ms: None),
-    ]
-
-
-def unsent_watermark_forgotten() -> list[Undo]:
-    """Say nothing at a takeover of what the owner before had made durable."""
-    original = ingest.IngestPartition.__init__
-
-    def init(self: Any, *args: Any, **kwargs: Any) -> None:
-        original(self, *args, **kwargs)
-        self._meta_dirty = False
-
-    return [_replace(ingest.IngestPartition, "__init__", init)]
-
-
 def silence_of_another_clock() -> list[Undo]:
     """Go on measuring a silence where another process left off, whose clock is another one."""
     original = ingest.IngestPartition.__init__
@@ -229,16 +207,13 @@ BY_SIMULATION = (
     meta_before_rows,
     watermark_before_partials,
     history_row_apart,
-    tombstones_with_their_mark,
     every_partial_counts,
     offset_past_foreign_records,
-    old_store_kept,
-    unsent_watermark_forgotten,
     silence_of_another_clock,
 )
 """Those that the simulation must find."""
 
-DEFECTS: dict[str, Callable[[], list[Undo]]] = {f.__name__: f for f in (*BY_SIMULATION, no_guard, slow_meta)}
+DEFECTS: dict[str, Callable[[], list[Undo]]] = {f.__name__: f for f in (*BY_SIMULATION, tombstones_with_their_mark, no_guard, slow_meta)}
 
 
 @contextmanager

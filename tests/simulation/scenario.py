@@ -162,7 +162,7 @@ class Producer:
         self._end_ms = scenario.end_ms
         self._base_ms = dice.randrange(10)
         self.silent_until_ms = 0
-        self.is_finished = False
+        self.is_finished = self._has_paused = False
         if not self._is_live:  # a partition without any record is idle, and waited for by nobody
             log.append(msgspec.json.encode(["tick", -HOUR_MS]), None, 0, LOG_APPEND_TIME)
 
@@ -171,7 +171,11 @@ class Producer:
         if now_ms < self.silent_until_ms:
             return
         if self._left <= 0:
-            self.finish()
+            if not (self._is_live or self.is_finished or self._has_paused):
+                self._has_paused = True
+                self._tick(self._end_ms - 30)
+            else:
+                self.finish()
             return
         dice = self._dice
         if dice.random() < 0.02:
@@ -213,6 +217,9 @@ class Producer:
             return
         self.is_finished = True
         if not self._is_live:
-            self.log.append(msgspec.json.encode(["tick", self._end_ms]), None, self._end_ms, LOG_APPEND_TIME)
+            self._tick(self._end_ms)
         elif self._dice.random() < 0.5:
             self.log.mark()
+
+    def _tick(self, ms: int) -> None:
+        self.log.append(msgspec.json.encode(["tick", ms]), None, ms, LOG_APPEND_TIME)
