@@ -213,7 +213,9 @@ BY_SIMULATION = (
 )
 """Those that the simulation must find."""
 
-DEFECTS: dict[str, Callable[[], list[Undo]]] = {f.__name__: f for f in (*BY_SIMULATION, tombstones_with_their_mark, no_guard, slow_meta)}
+DEFECTS: dict[str, Callable[[], list[Undo]]] = {
+    f.__name__: f for f in (*BY_SIMULATION, tombstones_with_their_mark, no_guard, slow_meta)
+}
 
 
 @contextmanager

@@ -61,7 +61,13 @@ class IngestPartition:
         self._versions = Versions(rows, epoch)
         best = self._versions.best
         self._kept = KeptReferences(references, best)
-        self._meta = IngestMeta(topic=topic, partition=partition, partitions=partitions, topic_id=topic_id)
+        self._meta = IngestMeta(
+            topic=topic,
+            partition=partition,
+            partitions=partitions,
+            topic_id=topic_id,
+            partials_partitions=settings.partials_partitions,
+        )
         stored = best.get(META)
         if stored is not None:
             self._meta = self._meta.resumed(stored.payload)

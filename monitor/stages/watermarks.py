@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from monitor.errors import StateMismatch
 from monitor.stages.partials import Partial, Watermark
 from monitor.windows import NEVER_MS
 
@@ -19,10 +20,18 @@ class Watermarks:
         self._marks = marks
 
     def take(self, mark: Watermark) -> bool:
-        """Take a watermark: a younger owner's replaces, an older one's is ignored, the same owner's moves on. Whether it was taken."""
+        """Take a watermark: a younger owner's replaces, an older one's is ignored, the same owner's moves on. Whether it was taken.
+
+        Raises StateMismatch when its sender sees another number of partitions of the source than this worker does.
+        """
         expected = self._topology.get(mark.source)
-        if expected is None or mark.partition >= expected:
+        if expected is None:
             return False  # a source that is configured no longer
+        if mark.partitions != expected:
+            raise StateMismatch(
+                f"topic {mark.source} has {expected} partitions for this worker and {mark.partitions} for another one: "
+                "its number of partitions was changed; start all workers with another `app` name to begin anew"
+            )
         place = f"{mark.source}|{mark.partition}"
         known = self._marks.get(place)
         if known is not None and mark.epoch < known.epoch:

@@ -32,7 +32,11 @@ LAYOUT = Layout((FEATURE,), (Segmentation((Key(name="tags.t"),), (("u",), ("v",)
 REFERENCES = References()
 REFERENCES.add(Reference.build("m", "1", Profile(LAYOUT)))
 SETTINGS = Settings(
-    "m", {}, ModelSettings(SPECS, grace_ms=GRACE_MS), {"s": SourceSettings("s", "event", max_future_ms=None)}, partials_partitions=1
+    "m",
+    {},
+    ModelSettings(SPECS, grace_ms=GRACE_MS),
+    {"s": SourceSettings("s", "event", max_future_ms=None)},
+    partials_partitions=1,
 )
 END_MS = 1_000
 

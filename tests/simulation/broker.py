@@ -23,9 +23,7 @@ class Log:
     def high(self) -> int:
         return len(self.records)
 
-    def append(
-        self, value: bytes | None, key: bytes | None = None, timestamp: int = 0, timestamp_type: int = 0
-    ) -> StoredRecord:
+    def append(self, value: bytes | None, key: bytes | None = None, timestamp: int = 0, timestamp_type: int = 0) -> StoredRecord:
         record = StoredRecord(self.high, timestamp, value, key, timestamp_type)
         self.records.append(record)
         return record

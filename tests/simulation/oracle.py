@@ -42,9 +42,7 @@ def expect(scenario: Scenario, logs: Iterable[Log]) -> Expected:
     return Expected(results, alerts, outcomes, refused)
 
 
-def _count(
-    scenario: Scenario, log: Log, panes: dict[Pane, Counter[str]], outcomes: Counter[str], refused: list[bytes]
-) -> None:
+def _count(scenario: Scenario, log: Log, panes: dict[Pane, Counter[str]], outcomes: Counter[str], refused: list[bytes]) -> None:
     """Put every record of a log where it belongs."""
     clock: int | None = None
     known: set[tuple[str, str]] = set()

@@ -121,7 +121,9 @@ class Scenario:
         sources = {
             topic: SourceSettings(topic, "wall", IDLE_AFTER_MS, MAX_FUTURE_MS, MAX_DELAY_MS)
             if is_live
-            else SourceSettings(topic, "event", HOUR_MS, MAX_FUTURE_MS)  # a source that was idle may come back with what is late by then
+            else SourceSettings(
+                topic, "event", HOUR_MS, MAX_FUTURE_MS
+            )  # a source that was idle may come back with what is late by then
             for topic in partitions
         }
         models = {name: model for name, model in MODELS.items() if set(model.sources) <= set(sources)}

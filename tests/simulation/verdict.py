@@ -98,7 +98,9 @@ def _wrong_live(
         facts = seen.get(key)
         if facts is None and not late[model]:
             found.append(f"NEVER_CLOSED {key}")
-        elif facts is not None and (facts["n"] > wanted["n"] or (facts["n"] == wanted["n"] and facts["segments"] != wanted["segments"])):
+        elif facts is not None and (
+            facts["n"] > wanted["n"] or (facts["n"] == wanted["n"] and facts["segments"] != wanted["segments"])
+        ):
             found.append(f"{_word(facts['n'], wanted['n'])} {key} {facts} for {wanted}")
         missing[model, int(size)] += wanted["n"] - (facts["n"] if facts else 0)
     for key, facts in seen.items():

@@ -262,7 +262,9 @@ class World:
                 owner.settle()
             self.pass_time(5)
             quiet = quiet + 1 if self._trace.digest() == before and not self.delayed else 0
-            if quiet > (40 if self.scenario.is_live else 15):  # longer than watermarks are repeated, and than silence is waited for
+            if quiet > (
+                40 if self.scenario.is_live else 15
+            ):  # longer than watermarks are repeated, and than silence is waited for
                 break
 
     # --- what became of it

@@ -324,7 +324,10 @@ class TestState:
 
     @pytest.mark.parametrize(
         ("change", "message"),
-        [({"partitions": 3}, "has 3 partitions"), ({"topic_id": "b"}, "deleted and created again")],
+        [
+            ({"partitions": 3}, "s has 3 partitions, its state was written for 1"),
+            ({"topic_id": "b"}, "deleted and created again"),
+        ],
     )
     def test_state_of_another_topic_is_refused(self, change: dict[str, object], message: str) -> None:
         stage, store = ingest(topic_id="a"), {}
@@ -332,6 +335,13 @@ class TestState:
         commit(stage, store)
         with pytest.raises(StateMismatch, match=message):
             ingest(items=list(store.items()), **{"epoch": 2, "topic_id": "a"} | change)
+
+    def test_state_for_another_number_of_partitions_of_partials_is_refused(self) -> None:
+        stage, store = ingest(), {}
+        stage.feed([record(0, "m", 1)], 0)
+        commit(stage, store)
+        with pytest.raises(StateMismatch, match="partials has 4 partitions, its state was written for 1"):
+            ingest(replace(settings(), partials_partitions=4), list(store.items()), epoch=2)
 
     def test_changed_windows_are_refused_while_old_state_is_there(self) -> None:
         stage, store = ingest(), {}
@@ -389,10 +399,14 @@ class TestMerge:
 
     def mark(self, closed: int, *, partition: int = 0, epoch: int = 1, idle: bool = False) -> StoredRecord:
         self.offset += 1
-        item = partials.Watermark(SOURCE, partition, epoch, 0, {0: closed}, idle, 2)
+        item = partials.Watermark(SOURCE, partition, epoch, 0, {0: closed}, idle, self.partitions)
         return StoredRecord(self.offset - 1, 0, partials.encode(item))
 
-    offset = 0
+    offset, partitions = 0, 1
+
+    def merge_of_two(self) -> MergePartition:
+        self.partitions = 2
+        return merge(settings(), partitions=2)
 
     def published(self, stage: MergePartition) -> list[int]:
         commit(stage)
@@ -402,14 +416,20 @@ class TestMerge:
         return [msgspec.json.decode(m.value or b"")["n"] for m in box.first]
 
     def test_a_window_waits_for_every_partition_that_is_not_idle(self) -> None:
-        stage = merge(settings(), partitions=2)
+        stage = self.merge_of_two()
         stage.feed([self.partial(3, 5), self.mark(10)], 0)
         assert self.published(stage) == []
         stage.feed([self.partial(8, 2, partition=1), self.mark(10, partition=1)], 0)
         assert self.published(stage) == [7]
 
+    def test_a_worker_that_sees_another_number_of_partitions_is_noticed(self) -> None:
+        stage = merge(settings(), partitions=1)
+        self.partitions = 2
+        with pytest.raises(StateMismatch, match="has 1 partitions for this worker and 2 for another one"):
+            stage.feed([self.mark(10)], 0)
+
     def test_an_idle_partition_holds_nobody_back(self) -> None:
-        stage = merge(settings(), partitions=2)
+        stage = self.merge_of_two()
         stage.feed([self.mark(0, partition=1, idle=True), self.partial(3, 5), self.mark(10)], 0)
         assert self.published(stage) == [5]
 
@@ -436,7 +456,7 @@ class TestMerge:
         assert stage.counters()["events", "m", "late_after_final"] == 6
 
     def test_a_younger_owners_watermark_replaces_and_an_older_ones_is_ignored(self) -> None:
-        stage = merge(settings(), partitions=2)
+        stage = self.merge_of_two()
         stage.feed([self.mark(50, epoch=1), self.mark(0, epoch=2), self.mark(50, epoch=1)], 0)
         stage.feed([self.mark(50, partition=1), self.partial(3, 5)], 0)
         stage.feed([self.mark(0, partition=1, epoch=1)], 0)
