@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from monitor.errors import OffsetGap, StaleOwner
-from monitor.ports import Checkpoint, Message, PartitionStage, StoredRecord
+from monitor.ports import Checkpoint, Message, PartitionStage
 from tests.simulation.broker import Changelog, Log, Store
 
 Rows = list[tuple[bytes, bytes]]
