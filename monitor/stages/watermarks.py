@@ -27,7 +27,7 @@ class Watermarks:
         expected = self._topology.get(mark.source)
         if expected is None:
             return False  # a source that is configured no longer
-        if mark.partitions != expected:
+        if mark.partitions not in (0, expected):
             raise StateMismatch(
                 f"topic {mark.source} has {expected} partitions for this worker and {mark.partitions} for another one: "
                 "its number of partitions was changed; start all workers with another `app` name to begin anew"

@@ -10,7 +10,7 @@ import pytest
 from monitor.errors import OffsetGap, StaleOwner, StateMismatch
 from monitor.ports import LOG_APPEND_TIME, Checkpoint, StoredRecord
 from monitor.reference import References
-from monitor.stages import partials, rows
+from monitor.stages import merge_rows, partials, rows
 from monitor.stages.ingest import IngestPartition
 from monitor.stages.merge import MAX_EMPTY_WINDOWS, MergePartition
 from monitor.stages.settings import Settings, SourceSettings
@@ -247,6 +247,13 @@ class TestTakingOver:
             (q, 2, {0: 50}) for q in range(3)
         ]
 
+    def test_the_watermark_is_said_again_every_few_seconds(self) -> None:
+        own = replace(settings(), watermark_every_ms=5_000)
+        stage = ingest(own)
+        stage.feed([record(0, "tick", 57)], 0)
+        commit(stage)
+        assert [len(marks(stage, now_ms)) for now_ms in (0, 4_999, 5_000, 9_999, 10_000)] == [1, 0, 1, 0, 1]
+
     def test_that_a_partition_is_idle_is_said_again(self) -> None:
         own = settings(sources=WALL)
         stage, store = ingest(own, now_ms=YEAR), {}
@@ -383,6 +390,32 @@ class TestState:
         assert deleting is not None
         assert any(value is None and key.startswith(b"pane") for key, value in deleting.rows)
 
+    def test_the_rows_of_what_was_sent_stay_while_an_older_owner_may_be_alive(self) -> None:
+        stage, store = ingest(replace(settings(), retire_after_ms=1_000)), {}
+        stage.feed([record(0, "m", 5), record(1, "m", 15)], 0)
+        for now_ms in (0, 0, 999, 999):
+            stage.advance(now_ms, at_end=False)
+            commit(stage, store)
+            marks(stage)
+        assert any(key.startswith(b"pane|m|1|0|") for key in store)
+        for _ in range(2):
+            stage.advance(1_000, at_end=False)
+            commit(stage, store)
+        assert not any(key.startswith(b"pane|m|1|0|") for key in store)
+
+    @pytest.mark.parametrize("change", [{"sha256": "other"}, {"specs": (WindowSpec(20, 20),)}])
+    def test_what_changes_content_is_in_the_panes_key_or_row_and_in_its_partial(self, change: dict[str, object]) -> None:
+        own = settings()
+        stage, store = ingest(own), {}
+        stage.feed([record(0, "m", 1), record(1, "tick", 30)], 0)
+        commit(stage, store)
+        (sent,) = (partials.decode(m.value or b"") for m in stage.outbox(0).first)
+        assert isinstance(sent, partials.Partial)
+        assert (sent.settings, sent.size_ms) == (own.defaults.sha256, own.defaults.pane_ms)
+        changed = replace(own, defaults=replace(own.defaults, **change))  # type: ignore[arg-type]
+        with pytest.raises(StateMismatch, match="windows of model m were changed"):
+            ingest(changed, list(store.items()), epoch=2)
+
 
 class TestMerge:
     def partial(self, hi: int, n: int, *, partition: int = 0, start: int = 0) -> StoredRecord:
@@ -472,6 +505,41 @@ class TestMerge:
             commit(stage)
             found.append([(m.key, m.value) for m in stage.outbox(0).first])
         assert found[0] == found[1]
+
+    def test_everything_that_a_finalisation_changes_is_one_record(self) -> None:
+        stage, store = merge(settings()), {}
+        for start in (0, 10):
+            stage.feed([self.partial(start, 5, start=start), self.mark(start + 10)], 0)
+            checkpoint = commit(stage, store)
+            assert checkpoint is not None
+            stage.emitted(stage.outbox(0), 0)
+            written = rows.Versions(((key, value) for key, value in checkpoint.rows if value is not None), 1).best
+            finals = [row for key, row in written.items() if key.startswith(b"window|") and row.state == rows.CLOSED]
+            value = merge_rows.Row.load(b"", dict(enumerate(finals)), merge_rows.Final)
+            assert len(finals) == 1 and value is not None
+            assert value.value.after == {"1": str(start // 10 + 1).encode()}
+            assert [msgspec.json.decode(data)["n"] for _, data in value.value.results] == [5]
+
+    def test_collection_is_noted_one_checkpoint_before_its_tombstones(self) -> None:
+        stage = merge(replace(settings(), retire_after_ms=0))
+        noted, n_gone = NEVER_MS, 0
+        for start in range(0, 60, 10):
+            stage.feed([self.partial(start, 5, start=start), self.mark(start + 10)], 0)
+            for _ in range(3):
+                checkpoint = commit(stage)
+                gone = [key for key, value in checkpoint.rows if value is None] if checkpoint else []
+                ends = [int(rows.key_parts(key[:-4])[2]) for key in gone if key.startswith(b"window|")]
+                assert all(end <= noted for end in ends)
+                noted, n_gone = stage._meta.gc_windows.get("m|10|10", NEVER_MS), n_gone + len(ends)
+                box = stage.outbox(0)
+                if box:
+                    stage.emitted(box, 0)
+        assert n_gone >= 4
+
+    def test_partials_of_another_pane_length_are_refused(self) -> None:
+        stage = merge(settings(WindowSpec(20, 20)))
+        with pytest.raises(StateMismatch, match="windows of model m were changed"):
+            stage.feed([self.partial(3, 5)], 0)
 
     def test_results_are_frozen_before_they_are_sent_and_sent_again_after_a_crash(self) -> None:
         stage, store = merge(settings()), {}
