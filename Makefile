@@ -4,8 +4,9 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 DEMO_ARGS ?=
 SCENARIO ?=
+MUTANTS ?= 400
 
-.PHONY: help demo test check bench test-chaos clean
+.PHONY: help demo test check bench test-chaos test-mutation clean
 
 help: ## Show this
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -33,6 +34,10 @@ bench: $(STAMP) ## Events per second on Apache Kafka, beside a bare consumer in 
 
 test-chaos: $(STAMP) ## A longer run of faults on Apache Kafka: SCENARIO=kill|stop|term|wipe|all
 	@$(BIN)/python -m tests.chaos $(SCENARIO)
+
+test-mutation: $(STAMP) ## Mutation score of windows, stages and codec, of a sample of MUTANTS=400 (0: all; an hour or more)
+	@$(BIN)/pip install --quiet --disable-pip-version-check -e '.[mutation]' 1>&2
+	@nice -n 15 $(BIN)/python -m tests.mutation --mutants $(MUTANTS)
 
 clean: ## Remove what the targets made
 	@rm -rf .venv .cache .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -13,6 +13,8 @@ from tests.kafka import KafkaCluster, why_not
 
 # A loaded machine is slow to draw examples; that is no failure.
 settings.register_profile("steady", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("full", settings.get_profile("steady"), max_examples=10_000)  # pytest --hypothesis-profile=full
+settings.register_profile("mutation", settings.get_profile("steady"), max_examples=10, derandomize=True, database=None)
 settings.load_profile("steady")
 
 

@@ -11,9 +11,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import msgspec
 import numpy as np
 
-from monitor.stages import admission, partition_panes, rows
+from monitor.ports import Outbox
+from monitor.stages import admission, changes, closing, ingest, merge, merge_rows, partials, partition_panes, rows
+from monitor.windows import WindowSpec
 
 Undo = Callable[[], None]
 
@@ -60,8 +63,13 @@ def late_by_timer() -> list[Undo]:
 def meta_before_rows() -> list[Undo]:
     """Send meta without waiting for its rows."""
     from monitor.runtime.extensions import CheckpointTable
+    from tests.simulation.owner import Owner
 
-    original = CheckpointTable.write
+    original, in_order = CheckpointTable.write, Owner.order
+
+    def order(self: Any, checkpoint: Any) -> Any:
+        records = in_order(self, checkpoint)
+        return [records[-1], *records[:-1]]
 
     async def write(self: Any, partition: int, checkpoint: Any, is_owner: Any) -> None:
         from monitor.ports import Message
@@ -70,7 +78,102 @@ def meta_before_rows() -> list[Undo]:
         await asyncio.sleep(1.5)
         await original(self, partition, checkpoint, is_owner)
 
-    return [_replace(CheckpointTable, "write", write)]
+    return [_replace(CheckpointTable, "write", write), _replace(Owner, "order", order)]
+
+
+def watermark_before_partials() -> list[Undo]:
+    """Say that panes are closed before they are sent."""
+    original = ingest.IngestPartition.outbox
+
+    def outbox(self: Any, now_ms: int) -> Any:
+        box = original(self, now_ms)
+        return Outbox(box.then, box.first, box.token)
+
+    return [_replace(ingest.IngestPartition, "outbox", outbox)]
+
+
+def history_row_apart() -> list[Undo]:
+    """Keep the decision state in a row of its own: it is written, or not, without the window that it is of."""
+    pop_rows, load = changes.Changes.pop_rows, merge.MergePartition._load
+
+    def pop(self: Any) -> Any:
+        finals = [row for row in self._rows.values() if isinstance(row.value, merge_rows.Final)]
+        apart = {}
+        for row in sorted(finals, key=lambda row: row.hi):
+            _, name, _, size, step = rows.key_parts(row.key)
+            key = rows.row_key("after", name, size, step)
+            apart[key] = (key, rows.CLOSED, row.hi, msgspec.msgpack.encode(row.value.after))
+        return pop_rows(self) + list(apart.values())
+
+    def take(self: Any) -> None:
+        best = self._versions.best
+        apart = {key: best.pop(key) for key in list(best) if key.startswith(b"after|")}
+        load(self)
+        for key, stored in apart.items():
+            _, name, size, step = rows.key_parts(key)
+            finals = self._models[name].final.get(WindowSpec(int(size), int(step))) if name in self._models else None
+            if finals:
+                finals[-1][1].value.after = msgspec.msgpack.decode(stored.payload)
+
+    return [_replace(changes.Changes, "pop_rows", pop), _replace(merge.MergePartition, "_load", take)]
+
+
+def tombstones_with_their_mark() -> list[Undo]:
+    """Delete what is collected in the checkpoint that says so, not in the one after it."""
+    of_panes, of_merge = ingest.IngestPartition.checkpoint, merge.MergePartition._collect
+
+    def checkpoint(self: Any) -> Any:
+        for key in self._panes.collect(self._durable_hi, self._now_ms):
+            self._versions.drop(key)
+        return of_panes(self)
+
+    def collect(self: Any) -> Any:
+        for key in of_merge(self):
+            self._versions.drop(key)
+        return []
+
+    return [_replace(ingest.IngestPartition, "checkpoint", checkpoint), _replace(merge.MergePartition, "_collect", collect)]
+
+
+def every_partial_counts() -> list[Undo]:
+    """Add a partial that was sent again to the one that is there already."""
+    original = merge.MergePartition._take
+
+    def take(self: Any, partial: Any, data: bytes, offset: int) -> None:
+        partial = msgspec.structs.replace(partial, hi=partial.hi + (offset << 20))
+        original(self, partial, partials.encode(partial), offset)
+
+    def all_of(arrivals: Any) -> list[Any]:
+        return [block for chunks in arrivals.values() for block in chunks.values()]
+
+    return [_replace(merge.MergePartition, "_take", take), _replace(closing, "newest", all_of)]
+
+
+def offset_past_foreign_records() -> list[Undo]:
+    """Move the local store's offset over records of the changelog that it does not hold."""
+    from monitor.runtime import extensions
+    from tests.simulation import broker
+
+    return [_replace(module, "follows", lambda local, offsets: True) for module in (extensions, broker)]
+
+
+def silence_of_another_clock() -> list[Undo]:
+    """Go on measuring a silence where another process left off, whose clock is another one."""
+    original = ingest.IngestPartition.__init__
+
+    def init(self: Any, *args: Any, **kwargs: Any) -> None:
+        kept = []
+        resumed = ingest.IngestMeta.resumed
+        resume = lambda meta, payload: kept.append(resumed(meta, payload)) or msgspec.structs.replace(kept[0])  # noqa: E731
+        undo = _replace(ingest.IngestMeta, "resumed", resume)
+        try:
+            original(self, *args, **kwargs)
+        finally:
+            undo()
+        if kept:
+            self._meta.quiet_since, self._meta.quiet_clock = kept[0].quiet_since, kept[0].quiet_clock
+
+    return [_replace(ingest.IngestPartition, "__init__", init)]
 
 
 def no_guard() -> list[Undo]:
@@ -96,9 +199,22 @@ def slow_meta() -> list[Undo]:
     return [_replace(MonitorApp, "send_all", send_all)]
 
 
+BY_SIMULATION = (
+    skip_row_offset_check,
+    last_writer_wins,
+    epoch_first,
+    late_by_timer,
+    meta_before_rows,
+    watermark_before_partials,
+    history_row_apart,
+    every_partial_counts,
+    offset_past_foreign_records,
+    silence_of_another_clock,
+)
+"""Those that the simulation must find."""
+
 DEFECTS: dict[str, Callable[[], list[Undo]]] = {
-    f.__name__: f
-    for f in (skip_row_offset_check, last_writer_wins, epoch_first, late_by_timer, meta_before_rows, no_guard, slow_meta)
+    f.__name__: f for f in (*BY_SIMULATION, tombstones_with_their_mark, no_guard, slow_meta)
 }
 
 

@@ -14,6 +14,7 @@ from confluent_kafka.admin import AdminClient
 
 from monitor.config import Kafka
 from monitor.errors import ConfigError
+from monitor.ports import StoredRecord
 
 TIMEOUT_S = 10.0
 
@@ -117,27 +118,32 @@ class Watch:
     def first_at(self, topic: str, partition: int, offset: int) -> int | None:
         """Return the offset of the first record at or after `offset`, None when there is none up to the end."""
         with self._lock:
-            return next(self._read(topic, partition, offset), None)
+            return next((int(m.offset() or 0) for m in self._read(topic, partition, offset)), None)
 
     def present(self, topic: str, partition: int, first: int, last: int) -> list[int]:
         """Return the offsets from `first` to `last` that hold records."""
+        return [record.offset for record in self.records(topic, partition, first, last)]
+
+    def records(self, topic: str, partition: int, first: int, last: int) -> list[StoredRecord]:
+        """Return the records at offsets from `first` to `last`, in order. Raises KafkaException."""
         found = []
         with self._lock:
-            for offset in self._read(topic, partition, first):
+            for message in self._read(topic, partition, first):
+                offset = int(message.offset() or 0)
                 if offset <= last:
-                    found.append(offset)
+                    found.append(StoredRecord(offset, message.timestamp()[1], message.value(), message.key()))
                 if offset >= last:
                     break
         return found
 
-    def _read(self, topic: str, partition: int, offset: int) -> Iterator[int]:
-        """Yield offsets of records up to the end. Raises KafkaException."""
+    def _read(self, topic: str, partition: int, offset: int) -> Iterator[ck.Message]:
+        """Yield records up to the end. Raises KafkaException."""
         self._consumer.assign([ck.TopicPartition(topic, partition, offset)])
         try:
             while (message := self._consumer.poll(TIMEOUT_S)) is not None:
                 error = message.error()
                 if error is None:
-                    yield int(message.offset() or 0)
+                    yield message
                 elif error.code() == ck.KafkaError._PARTITION_EOF:
                     return
                 else:

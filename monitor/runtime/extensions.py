@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
 import faust
@@ -27,6 +27,7 @@ from faust.types import TP
 from mode import Service
 
 from monitor.ports import Checkpoint, Message, Record
+from monitor.runtime.changelog import follows
 
 WRITTEN = b"__monitor\0written"
 """Local key: when (epoch seconds) the local store was last known to be as new as the changelog."""
@@ -158,13 +159,8 @@ class CheckpointTable(faust.Table):  # type: ignore[misc]
         return super().persisted_offset(tp)  # type: ignore[no-any-return]
 
     def take_changelog(self, partition: int, records: Sequence[Any]) -> None:
-        """Take recovered rows and the changelog offset that they reach in, at once."""
-        batch = rocksdict.WriteBatch(raw_mode=True)
-        for record in records:
-            if record.value is None:
-                batch.delete(record.key)
-            else:
-                batch.put(record.key, record.value)
+        """Take rows from the changelog, and the offset that they reach, in at once."""
+        batch = _batch_of((record.key, record.value) for record in records)
         batch.put(self.data.offset_key, str(records[-1].offset).encode())
         self.data._db_for_partition(partition).write(batch)
 
@@ -186,21 +182,33 @@ class CheckpointTable(faust.Table):  # type: ignore[misc]
         sent += await app.send_all([Message(topic, *checkpoint.meta, partition)], is_owner)
         if not is_owner():
             raise LostOwnership
+        await self._take_in(partition, checkpoint, sorted(sent), is_owner)
+
+    async def _take_in(self, partition: int, checkpoint: Checkpoint, offsets: list[int], is_owner: Callable[[], bool]) -> None:
+        """Take a checkpoint that is on the changelog, at these offsets, in.
+
+        Where somebody else, a paused owner or a message that was long on its way, wrote in between, everything is taken as it
+        stands there. If that cannot be read now, the offset stays, and the next checkpoint, or recovery, reads from it.
+        """
         database = self.data._db_for_partition(partition)
-        batch = rocksdict.WriteBatch(raw_mode=True)
-        for key, value in (*checkpoint.rows, checkpoint.meta):
-            if value is None:
-                batch.delete(key)
-            else:
-                batch.put(key, value)
-        local = database.get(self.data.offset_key)
-        offsets = sorted(sent)
-        if follows(None if local is None else int(local), offsets):
+        stored = database.get(self.data.offset_key)
+        local = None if stored is None else int(stored)
+        if follows(local, offsets):
+            batch = _batch_of((*checkpoint.rows, checkpoint.meta))
             batch.put(self.data.offset_key, str(offsets[-1]).encode())
             batch.put(WRITTEN, _now())
+            database.write(batch)
+            return
+        self.foreign_writes += 1
+        first = 0 if local is None else local + 1
+        missed = await self.app.read_log(self.changelog_topic_name, partition, first, offsets[-1])
+        if not is_owner():
+            raise LostOwnership
+        if missed and missed[-1].offset == offsets[-1]:
+            self.take_changelog(partition, missed)
+            self.recovered(partition)
         else:
-            self.foreign_writes += 1  # somebody else wrote in between: the next recovery reads again from the old offset
-        database.write(batch)
+            database.write(_batch_of((*checkpoint.rows, checkpoint.meta)))
 
     def scan(self, partition: int) -> Iterator[tuple[bytes, bytes]]:
         """Yield the local rows of a partition, every epoch."""
@@ -209,13 +217,15 @@ class CheckpointTable(faust.Table):  # type: ignore[misc]
                 yield key, value
 
 
-def follows(local: int | None, offsets: Sequence[int]) -> bool:
-    """Whether sorted changelog offsets continue the local one without a gap (None: the changelog was empty).
-
-    >>> follows(4, [5, 6, 7]), follows(4, [6, 7]), follows(4, [5, 7]), follows(None, [0]), follows(None, [1])
-    (True, False, False, True, False)
-    """
-    return offsets[0] == (-1 if local is None else local) + 1 and offsets[-1] - offsets[0] + 1 == len(offsets)
+def _batch_of(rows: Iterable[tuple[bytes, bytes | None]]) -> Any:
+    """Return an atomic write of rows; None deletes one."""
+    batch = rocksdict.WriteBatch(raw_mode=True)
+    for key, value in rows:
+        if value is None:
+            batch.delete(key)
+        else:
+            batch.put(key, value)
+    return batch
 
 
 def _now() -> bytes:
@@ -322,6 +332,7 @@ class MonitorApp(faust.App):  # type: ignore[misc]
     """A Faust app that asks its worker where to start, and gives it the chance to checkpoint before it lets go.
 
     owned_generation: of the consumer group while partitions are owned, None between a revocation and the next assignment.
+    read_log: returns the records of a topic's partition from one offset to another, none where they cannot be read now.
     """
 
     source_topics: frozenset[str] = frozenset()
@@ -329,6 +340,7 @@ class MonitorApp(faust.App):  # type: ignore[misc]
     on_assigned: Callable[[Any], None]
     before_revoke: Callable[[], Awaitable[None]]
     start_offset: Callable[[TP], Awaitable[int | None]]
+    read_log: Callable[[str, int, int, int], Awaitable[Sequence[Record]]]
     fail: Callable[[str, BaseException], NoReturn]
     on_loop: Callable[[], Awaitable[None]]
 

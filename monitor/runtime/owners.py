@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NoReturn, Protocol
 
+import confluent_kafka as ck
 import structlog
 from faust.types import TP
 
 from monitor.config import Config
 from monitor.errors import ConfigError, StaleOwner, StateMismatch, UnknownCodec
-from monitor.ports import Outbox, PartitionStage
+from monitor.ports import Outbox, PartitionStage, Record
 from monitor.runtime.broker import Watch
 from monitor.runtime.driver import PartitionDriver, Start, Surroundings, now_ms
 from monitor.runtime.exits import EXIT_CONFIG, end_process
@@ -20,6 +21,8 @@ from monitor.runtime.extensions import CheckpointTable, LostOwnership, MonitorAp
 from monitor.runtime.guard import Guard
 from monitor.runtime.telemetry import Telemetry
 
+MAX_MISSED = 20_000
+"""Records of a changelog that are read between two checkpoints, while nothing else happens to the partition: some 20 MB."""
 LAST_CHECKPOINT_S = 5.0
 """A revocation waits so long for checkpoints; the group waits for it, and correctness does not need them."""
 
@@ -62,6 +65,8 @@ class Owners:
             on_sent=self._on_sent,
             checkpoint_s=config.state.checkpoint / 1000,
         )
+
+        app.read_log = self._read_log
 
     def __iter__(self) -> Iterator[PartitionDriver]:
         return iter(list(self._drivers.values()))
@@ -178,6 +183,17 @@ class Owners:
         except Exception as error:  # noqa: BLE001  (Faust would go on, or end with a trace only)
             self.failed("start", error, driver)
             return None
+
+    async def _read_log(self, topic: str, partition: int, first: int, last: int) -> Sequence[Record]:
+        """Return records of a log; none where they are too many, or the broker does not answer."""
+        if last - first >= MAX_MISSED:
+            return ()
+        loop = asyncio.get_running_loop()
+        try:
+            return await loop.run_in_executor(self._around.executor, self._around.watch.records, topic, partition, first, last)
+        except ck.KafkaException as error:
+            log.warning("log_unread", topic=topic, partition=partition, error=str(error))
+            return ()
 
     # --- letting go
 

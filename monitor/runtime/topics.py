@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import confluent_kafka as ck
@@ -119,3 +120,18 @@ def check_topics(config: Config, *, embedded: bool = False) -> dict[str, int]:
 def topology(config: Config, counts: dict[str, int]) -> dict[str, int]:
     """Return partitions of every source of predictions."""
     return {topic: counts[topic] for topic in prediction_topics(config)}
+
+
+def changes(
+    counts: Mapping[str, int], ids: Mapping[str, str | None], now: Mapping[str, int], ids_now: Mapping[str, str | None]
+) -> list[str]:
+    """Return a sentence per topic that is not what it was when the worker started: gone, made anew, of other partitions."""
+    found = []
+    for topic, n in counts.items():
+        if topic not in now:
+            found.append(f"topic {topic} was deleted while it was in use; restore it, or start with another `app` name")
+        elif now[topic] != n:
+            found.append(f"topic {topic} has {now[topic]} partitions, it had {n} when this worker started")
+        elif ids.get(topic) and ids_now.get(topic) and ids[topic] != ids_now[topic]:
+            found.append(f"topic {topic} was deleted and created again while it was in use; start with another `app` name")
+    return found

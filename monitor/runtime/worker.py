@@ -17,12 +17,12 @@ import structlog
 
 from monitor.bootstrap import build_pipeline
 from monitor.config import Config
-from monitor.errors import ConfigError
+from monitor.errors import ConfigError, StateMismatch
 from monitor.pipeline import Pipeline
 from monitor.ports import PartitionStage
 from monitor.runtime import topics
 from monitor.runtime.app import build_app, check_environment, store_options
-from monitor.runtime.broker import BrokerUnreachable, topic_ids
+from monitor.runtime.broker import BrokerUnreachable, partition_counts, topic_ids
 from monitor.runtime.driver import PartitionDriver, Start
 from monitor.runtime.exits import EXIT_UNREACHABLE, end_process
 from monitor.runtime.extensions import CheckpointTable, MonitorApp
@@ -39,6 +39,8 @@ __all__ = ["Worker", "check_environment"]
 TICK_S = 0.2
 STOP_S = 20
 """A stop that takes longer is ended by force; the state allows it."""
+TOPICS_S = 60.0
+"""How often the topics are looked at again: a changed number of partitions, or a topic made anew, must not go unnoticed."""
 STUCK_S = 30
 """An event loop that has not turned for so long is not alive."""
 
@@ -68,6 +70,7 @@ class Worker:
         except BrokerUnreachable as error:
             end_process(str(error), EXIT_UNREACHABLE)
         self.topology = topics.topology(config, self.counts)
+        self._topics = [spec.name for spec in topics.expected_topics(config)]
         folder = Path(config.state.dir).absolute() / f"worker-{index}"
         self._lock = claim(folder)
         self._loop: asyncio.AbstractEventLoop
@@ -102,6 +105,7 @@ class Worker:
         tables.append(self._add_stage(app, topics.MERGE_TABLE, self._partials))
         app.timer(TICK_S)(self._tick)
         app.timer(1.0)(self._observe)
+        app.timer(TOPICS_S)(self._check_topics)
         return tables
 
     def _add_stage(self, app: MonitorApp, name: str, topic: str) -> CheckpointTable:
@@ -190,6 +194,23 @@ class Worker:
             await driver.tick()
         except Exception as error:  # noqa: BLE001  (the boundary)
             self.owners.failed("tick", error, driver)
+
+    async def _check_topics(self) -> None:
+        """End the process, for good, when a topic is not the one any more that the state is of."""
+        before = {topic: self.counts[topic] for topic in self._topics if topic in self.counts}
+        try:
+            counts, ids = await asyncio.to_thread(self._topics_now)
+        except (BrokerUnreachable, ck.KafkaException) as error:
+            log.warning("topics_unknown", error=str(error))
+            return
+        if found := topics.changes(before, self._ids, counts, ids):
+            Owners.fatal("topics", StateMismatch("\n".join(found)))
+
+    def _topics_now(self) -> tuple[dict[str, int], dict[str, str | None]]:
+        counts = partition_counts(self.config.kafka)
+        return counts, topic_ids(self.config.kafka, [topic for topic in self._topics if topic in counts]) if any(
+            self._ids.values()
+        ) else {}
 
     async def _observe(self) -> None:
         self.telemetry.observe(Observed(d.topic, d.partition, d.stage, d.lag) for d in self.owners)

@@ -61,11 +61,20 @@ class IngestPartition:
         self._versions = Versions(rows, epoch)
         best = self._versions.best
         self._kept = KeptReferences(references, best)
-        self._meta = IngestMeta(topic=topic, partition=partition, partitions=partitions, topic_id=topic_id)
+        self._meta = IngestMeta(
+            topic=topic,
+            partition=partition,
+            partitions=partitions,
+            topic_id=topic_id,
+            partials_partitions=settings.partials_partitions,
+        )
         stored = best.get(META)
         if stored is not None:
             self._meta = self._meta.resumed(stored.payload)
-        self._meta_dirty = False
+        if self._meta.quiet_since is not None:  # silence is measured on one owner's clock: another's may be an hour ahead
+            self._meta.quiet_since, self._meta.quiet_clock = now_ms, self._meta.clock_ms
+        # The watermark goes out again, in this owner's epoch, which has to be known by then to whoever follows: meta is written first.
+        self._meta_dirty = stored is not None
         self._cursor = Cursor(self._meta.position, -1 if stored is None else stored.hi)
         self._leftover = codec_1.upgrade(best)
         self._collected: list[bytes] = []

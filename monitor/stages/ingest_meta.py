@@ -16,6 +16,7 @@ COUNTED, LATE = 0, 1
 class IngestMeta(msgspec.Struct, kw_only=True):
     """Stored as the row META; every field is a function of the log up to the row's `hi`, but for the four of silence.
 
+    partitions, partials_partitions: of the topic and of `partials`: a row stands in a place that these numbers decide.
     models: model → version → rows by COUNTED and LATE. lost_pending: offsets lost since the last pane was opened, told by the next one.
     gc_upto: by `model|version`, up to when panes were collected.
     """
@@ -24,6 +25,7 @@ class IngestMeta(msgspec.Struct, kw_only=True):
     partition: int
     partitions: int
     topic_id: str | None = None
+    partials_partitions: int | None = None
     position: Position = msgspec.field(default_factory=Position)
     max_ts: int = NEVER_MS
     models: dict[str, dict[str, list[int]]] = {}
@@ -44,13 +46,17 @@ class IngestMeta(msgspec.Struct, kw_only=True):
         return max(self.max_ts, self.idle_clock)
 
     def resumed(self, payload: bytes) -> IngestMeta:
-        """Return what an earlier owner stored of the same topic. Raises StateMismatch when the topic is another one now."""
+        """Return what an earlier owner stored of the same topology. Raises StateMismatch when it is another one now."""
         stored = _decode(payload)
-        if stored.partitions != self.partitions:
-            raise StateMismatch(
-                f"topic {self.topic} has {self.partitions} partitions, its state was written for {stored.partitions}; "
-                "start with another `app` name to begin anew"
-            )
+        counts = [(f"topic {self.topic} has", self.partitions, stored.partitions)]
+        if stored.partials_partitions is not None and self.partials_partitions is not None:
+            counts.append(("partials has", self.partials_partitions, stored.partials_partitions))
+        for what, now, then in counts:
+            if now != then:
+                raise StateMismatch(
+                    f"{what} {now} partitions, its state was written for {then}; start with another `app` name to begin anew"
+                )
+        stored.partials_partitions = self.partials_partitions or stored.partials_partitions
         stored.topic_id = same_topic_id(self.topic, stored.topic_id, self.topic_id)
         return stored
 

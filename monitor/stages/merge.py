@@ -173,7 +173,10 @@ class MergePartition:
             self._meta.count_late(partial, sealed.value.shares.get(place_of(partial)))
             return
         if self._collection.has_pane(name, start + partial.size_ms) or model.is_passed(start):
-            self._meta.count_late(partial, None)
+            if self._watermarks.is_repeat(partial, self._settings.model(name).grace_ms):
+                self._meta.duplicates += 1
+            else:
+                self._meta.count_late(partial, None)
             return
         arrivals = model.arrivals(partial)
         known = newest(arrivals)

@@ -42,7 +42,7 @@ class Partial(msgspec.Struct, array_like=True, tag="p", frozen=True):
 class Watermark(msgspec.Struct, array_like=True, tag="w", frozen=True):
     """Every partial of this source partition whose pane ends at or before `closed[grace_ms]` has been sent.
 
-    idle: nothing is open and nothing comes; the partition holds nobody back. partitions: how many the source has.
+    idle: nothing is open and nothing comes; the partition holds nobody back. partitions: how many the source has, 0 where that is not known.
     """
 
     source: str

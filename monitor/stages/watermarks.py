@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from monitor.stages.partials import Watermark
+from monitor.errors import StateMismatch
+from monitor.stages.partials import Partial, Watermark
 from monitor.windows import NEVER_MS
 
 
@@ -19,16 +20,31 @@ class Watermarks:
         self._marks = marks
 
     def take(self, mark: Watermark) -> bool:
-        """Take a watermark: a younger owner's replaces, an older one's is ignored, the same owner's moves on. Whether it was taken."""
+        """Take a watermark: a younger owner's replaces, an older one's is ignored, the same owner's moves on. Whether it was taken.
+
+        Raises StateMismatch when its sender sees another number of partitions of the source than this worker does.
+        """
         expected = self._topology.get(mark.source)
-        if expected is None or mark.partition >= expected:
+        if expected is None:
             return False  # a source that is configured no longer
+        if mark.partitions not in (0, expected):
+            raise StateMismatch(
+                f"topic {mark.source} has {expected} partitions for this worker and {mark.partitions} for another one: "
+                "its number of partitions was changed; start all workers with another `app` name to begin anew"
+            )
         place = f"{mark.source}|{mark.partition}"
         known = self._marks.get(place)
         if known is not None and mark.epoch < known.epoch:
             return False
         self._marks[place] = mark
         return True
+
+    def is_repeat(self, partial: Partial, grace_ms: int) -> bool:
+        """Whether the partial was sent before: a watermark of its source partition, as far in the log, says that its pane was."""
+        mark = self._marks.get(f"{partial.source}|{partial.partition}")
+        if mark is None or partial.hi > mark.hi:
+            return False
+        return partial.start_ms + partial.size_ms <= mark.closed.get(grace_ms, NEVER_MS)
 
     def reached(self, sources: tuple[str, ...], grace_ms: int) -> int | None:
         """Return up to when all partitions of `sources` are closed: the least of those that are not idle, else the greatest.

@@ -135,6 +135,19 @@ class TestNewerEpochs:
         take_over(owners, Table())
         assert made.epochs == {0: 3, 1: 63, 2: 61}
 
+    def test_every_owner_after_a_reset_has_a_higher_epoch_than_all_before(self) -> None:
+        app, made = App(0), Made({0: [57]})
+        epochs = []
+        for generation in (1, 2, 3, 4):
+            owners = owners_of(app, made)
+            app.owned_generation = generation
+            owners._guard._confirmed = (generation, owners._guard.now() + 1_000)
+            take_over(owners, Table())
+            epochs.append(made.epochs[0])
+            if generation != 3:  # this one ends before it has written anything
+                made.found[0].append(epochs[-1])
+        assert epochs == [58, 60, 63, 64] and epochs == sorted(set(epochs))
+
     def test_the_owner_is_stale_when_it_does_not(self, monkeypatch: pytest.MonkeyPatch) -> None:
         owners = owners_of(App(0), Made({0: [57]}))
         owners._guard.session_s = 0.2

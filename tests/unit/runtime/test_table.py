@@ -13,7 +13,7 @@ import pytest
 from faust.types import TP
 
 from monitor.config import Config
-from monitor.ports import Checkpoint, Message
+from monitor.ports import Checkpoint, Message, StoredRecord
 from monitor.runtime import extensions
 from monitor.runtime.app import build_app, store_options
 from monitor.runtime.extensions import WRITTEN, CheckpointTable, LostOwnership
@@ -43,6 +43,11 @@ class Changelog:
 @pytest.fixture
 def table(tmp_path: Path) -> CheckpointTable:
     app = build_app(Config(app="a"), tmp_path, ["s"])
+
+    async def read_log(*_: Any) -> tuple[()]:
+        return ()
+
+    app.read_log = read_log
     found: CheckpointTable = app.Table("t", partitions=4, key_type=bytes, value_type=bytes, options=store_options(1 << 24, 4))
     return found
 
@@ -92,13 +97,58 @@ def test_an_owner_that_lost_the_partition_while_sending_does_not_touch_the_store
     assert list(table.scan(1)) == []
 
 
-def test_after_somebody_else_wrote_the_local_offset_stays_so_that_the_next_recovery_reads_it(table: CheckpointTable) -> None:
-    write(table, Changelog(), (b"r1", b"1"))
-    write(table, Changelog(7), (b"r1", b"2"))
-    assert (offset(table), table.foreign_writes) == (1, 1)
-    assert dict(table.scan(1))[b"r1"] == b"2"
-    write(table, Changelog(9), (b"r1", b"3"))
-    assert (offset(table), table.foreign_writes) == (1, 2)
+class TestForeignRecords:
+    """Rule 12: a paused owner, or a message that was long on its way, has written between two checkpoints of ours."""
+
+    LOG = (
+        StoredRecord(2, 0, b"theirs", b"r1+1"),
+        StoredRecord(3, 0, None, b"r2"),
+        StoredRecord(4, 0, b"2", b"r1"),
+        StoredRecord(5, 0, b"m1", b"meta"),
+    )
+
+    def table_after(self, table: CheckpointTable, found: Sequence[StoredRecord], asked: list[tuple[Any, ...]]) -> CheckpointTable:
+        async def read_log(*question: Any) -> Sequence[StoredRecord]:
+            asked.append(question)
+            return found
+
+        table.app.read_log = read_log
+        write(table, Changelog(), (b"r1", b"1"))
+        table.data._db_for_partition(1).put(b"r2", b"2")
+        write(table, Changelog(4), (b"r1", b"2"))
+        return table
+
+    def test_they_are_read_and_applied_so_that_the_local_offset_goes_on(self, table: CheckpointTable) -> None:
+        asked: list[tuple[Any, ...]] = []
+        self.table_after(table, self.LOG, asked)
+        assert asked == [(CHANGELOG, 1, 2, 5)]
+        assert dict(table.scan(1)) == {b"r1+1": b"theirs", b"r1": b"2", b"meta": b"m1"}
+        assert (offset(table), table.foreign_writes) == (5, 1)
+        write(table, Changelog(6), (b"r1", b"3"))
+        assert (offset(table), table.foreign_writes, len(asked)) == (7, 1, 1)
+
+    def test_while_they_cannot_be_read_the_offset_stays_and_the_next_checkpoint_reads_from_it(
+        self, table: CheckpointTable
+    ) -> None:
+        asked: list[tuple[Any, ...]] = []
+        self.table_after(table, (), asked)
+        assert (offset(table), table.foreign_writes) == (1, 1)
+        assert dict(table.scan(1))[b"r1"] == b"2"
+        write(table, Changelog(6), (b"r1", b"3"))
+        assert (offset(table), asked[-1]) == (1, (CHANGELOG, 1, 2, 7))
+
+    def test_a_log_that_ends_before_our_own_records_is_not_taken(self, table: CheckpointTable) -> None:
+        self.table_after(table, self.LOG[:2], [])
+        assert (offset(table), dict(table.scan(1))[b"r1"]) == (1, b"2")
+
+    def test_an_owner_that_lost_the_partition_while_reading_them_does_not_touch_the_store(self, table: CheckpointTable) -> None:
+        self.table_after(table, self.LOG, [])
+        before = dict(table.scan(1))
+        table.app.send_all = Changelog(9).send_all
+        answers = iter([True] * 3 + [False])
+        with pytest.raises(LostOwnership):
+            asyncio.run(table.write(1, Checkpoint(((b"r", b"1"),), META, 5), lambda: next(answers)))
+        assert dict(table.scan(1)) == before
 
 
 def test_a_store_that_was_away_for_too_long_is_emptied(table: CheckpointTable, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,14 @@
 from __future__ import annotations
 
+import asyncio
+from typing import Any
+
+import pytest
+
 from monitor.config import Config
+from monitor.runtime import owners, topics, worker
 from monitor.runtime.topics import expected_topics
+from monitor.runtime.worker import Worker
 
 
 def config(**rest: object) -> Config:
@@ -38,3 +45,38 @@ def test_a_changelog_keeps_deletions_for_longer_than_a_local_store_may_be_away()
     assert changelogs
     for spec in changelogs:
         assert int(spec.settings["delete.retention.ms"]) >= 2_000 * LONGEST_ABSENCE_S
+
+
+def test_topics_that_are_no_longer_what_they_were_are_told() -> None:
+    counts, ids = {"s": 2, "m.partials": 4, "m.alerts": 4}, {"s": "a", "m.partials": "b", "m.alerts": "c"}
+    assert topics.changes(counts, ids, counts, ids) == []
+    assert topics.changes(counts, ids, counts, {}) == []  # a broker that does not tell ids
+    found = topics.changes(counts, ids, {"s": 3, "m.partials": 4}, {"s": "a", "m.partials": "z"})
+    assert [sentence.split(";")[0] for sentence in found] == [
+        "topic s has 3 partitions, it had 2 when this worker started",
+        "topic m.partials was deleted and created again while it was in use",
+        "topic m.alerts was deleted while it was in use",
+    ]
+
+
+@pytest.mark.parametrize(("n", "code"), [(2, None), (3, 78)])
+def test_a_worker_whose_topics_are_changed_ends_and_is_not_started_again(
+    monkeypatch: pytest.MonkeyPatch, n: int, code: int | None
+) -> None:
+    ended: list[int] = []
+    monkeypatch.setattr(owners, "end_process", lambda reason, code=70, **_: ended.append(code))
+    monkeypatch.setattr(worker, "partition_counts", lambda *_: {"p": n})
+    found: Any = Worker.__new__(Worker)
+    found.config, found.counts, found._topics, found._ids = config(), {"p": 2}, ["p"], {"p": None}
+    asyncio.run(found._check_topics())
+    assert ended[:1] == ([code] if code else [])
+
+
+def test_a_broker_that_does_not_answer_is_no_changed_topic(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable(*_: Any) -> dict[str, int]:
+        raise worker.BrokerUnreachable("no broker")
+
+    monkeypatch.setattr(worker, "partition_counts", unreachable)
+    found: Any = Worker.__new__(Worker)
+    found.config, found.counts, found._topics, found._ids = config(), {"p": 2}, ["p"], {"p": None}
+    asyncio.run(found._check_topics())

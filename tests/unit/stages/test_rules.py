@@ -10,7 +10,7 @@ import pytest
 from monitor.errors import OffsetGap, StaleOwner, StateMismatch
 from monitor.ports import LOG_APPEND_TIME, Checkpoint, StoredRecord
 from monitor.reference import References
-from monitor.stages import partials, rows
+from monitor.stages import merge_rows, partials, rows
 from monitor.stages.ingest import IngestPartition
 from monitor.stages.merge import MAX_EMPTY_WINDOWS, MergePartition
 from monitor.stages.settings import Settings, SourceSettings
@@ -233,6 +233,60 @@ class TestSilence:
         assert published == [1] + [0] * MAX_EMPTY_WINDOWS
 
 
+class TestTakingOver:
+    def test_the_last_durable_watermark_goes_to_every_partition_of_partials_at_a_takeover(self) -> None:
+        own = replace(settings(), partials_partitions=3)
+        stage, store = ingest(own), {}
+        stage.feed([record(0, "tick", 57)], 0)
+        commit(stage, store)  # and it ends before it has sent anything
+        again = ingest(own, list(store.items()), epoch=2)
+        assert not again.outbox(0)  # an epoch that it speaks in is durable first
+        commit(again, store)
+        sent = [(m.partition, partials.decode(m.value or b"")) for m in again.outbox(0).then]
+        assert [(q, mark.epoch, mark.closed) for q, mark in sent if isinstance(mark, partials.Watermark)] == [
+            (q, 2, {0: 50}) for q in range(3)
+        ]
+
+    def test_the_watermark_is_said_again_every_few_seconds(self) -> None:
+        own = replace(settings(), watermark_every_ms=5_000)
+        stage = ingest(own)
+        stage.feed([record(0, "tick", 57)], 0)
+        commit(stage)
+        assert [len(marks(stage, now_ms)) for now_ms in (0, 4_999, 5_000, 9_999, 10_000)] == [1, 0, 1, 0, 1]
+
+    def test_that_a_partition_is_idle_is_said_again(self) -> None:
+        own = settings(sources=WALL)
+        stage, store = ingest(own, now_ms=YEAR), {}
+        stage.advance(YEAR, at_end=True)
+        commit(stage, store)
+        again = ingest(own, list(store.items()), epoch=2, now_ms=YEAR)
+        commit(again)
+        assert [mark.idle for mark in marks(again)] == [True]
+
+    def test_a_pane_that_was_closed_and_not_sent_goes_before_the_watermark_that_passes_it(self) -> None:
+        stage, store = ingest(), {}
+        stage.feed([record(0, "m", 5), record(1, "tick", 57)], 0)
+        commit(stage, store)
+        again = ingest(items=list(store.items()), epoch=2)
+        assert not again.outbox(0)
+        commit(again, store)
+        box = again.outbox(0)
+        assert (len(box.first), len(box.then)) == (1, 1)
+
+    def test_silence_is_measured_on_one_owners_clock(self) -> None:
+        """The owner before had a clock that is an hour behind: its last record is as old as this one's start, not an hour older."""
+        own = settings(WindowSpec(10_000, 10_000), grace_ms=2_000, sources=WALL)
+        stage, store = ingest(own, now_ms=YEAR - HOUR), {}
+        value = msgspec.json.encode(["m", YEAR])
+        stage.feed([StoredRecord(0, YEAR, value, timestamp_type=LOG_APPEND_TIME)], YEAR - HOUR)
+        commit(stage, store)
+        again = ingest(own, list(store.items()), epoch=2, now_ms=YEAR)
+        again.advance(YEAR + 900, at_end=True)
+        assert again.clock_ms == YEAR
+        again.advance(YEAR + 5_000, at_end=True)
+        assert again.clock_ms == YEAR + 5_000
+
+
 class TestGaps:
     def test_a_gap_before_the_batch_is_refused_before_any_effect_and_passed_once_explained(self) -> None:
         stage = ingest()
@@ -277,7 +331,10 @@ class TestState:
 
     @pytest.mark.parametrize(
         ("change", "message"),
-        [({"partitions": 3}, "has 3 partitions"), ({"topic_id": "b"}, "deleted and created again")],
+        [
+            ({"partitions": 3}, "s has 3 partitions, its state was written for 1"),
+            ({"topic_id": "b"}, "deleted and created again"),
+        ],
     )
     def test_state_of_another_topic_is_refused(self, change: dict[str, object], message: str) -> None:
         stage, store = ingest(topic_id="a"), {}
@@ -285,6 +342,13 @@ class TestState:
         commit(stage, store)
         with pytest.raises(StateMismatch, match=message):
             ingest(items=list(store.items()), **{"epoch": 2, "topic_id": "a"} | change)
+
+    def test_state_for_another_number_of_partitions_of_partials_is_refused(self) -> None:
+        stage, store = ingest(), {}
+        stage.feed([record(0, "m", 1)], 0)
+        commit(stage, store)
+        with pytest.raises(StateMismatch, match="partials has 4 partitions, its state was written for 1"):
+            ingest(replace(settings(), partials_partitions=4), list(store.items()), epoch=2)
 
     def test_changed_windows_are_refused_while_old_state_is_there(self) -> None:
         stage, store = ingest(), {}
@@ -326,6 +390,32 @@ class TestState:
         assert deleting is not None
         assert any(value is None and key.startswith(b"pane") for key, value in deleting.rows)
 
+    def test_the_rows_of_what_was_sent_stay_while_an_older_owner_may_be_alive(self) -> None:
+        stage, store = ingest(replace(settings(), retire_after_ms=1_000)), {}
+        stage.feed([record(0, "m", 5), record(1, "m", 15)], 0)
+        for now_ms in (0, 0, 999, 999):
+            stage.advance(now_ms, at_end=False)
+            commit(stage, store)
+            marks(stage)
+        assert any(key.startswith(b"pane|m|1|0|") for key in store)
+        for _ in range(2):
+            stage.advance(1_000, at_end=False)
+            commit(stage, store)
+        assert not any(key.startswith(b"pane|m|1|0|") for key in store)
+
+    @pytest.mark.parametrize("change", [{"sha256": "other"}, {"specs": (WindowSpec(20, 20),)}])
+    def test_what_changes_content_is_in_the_panes_key_or_row_and_in_its_partial(self, change: dict[str, object]) -> None:
+        own = settings()
+        stage, store = ingest(own), {}
+        stage.feed([record(0, "m", 1), record(1, "tick", 30)], 0)
+        commit(stage, store)
+        (sent,) = (partials.decode(m.value or b"") for m in stage.outbox(0).first)
+        assert isinstance(sent, partials.Partial)
+        assert (sent.settings, sent.size_ms) == (own.defaults.sha256, own.defaults.pane_ms)
+        changed = replace(own, defaults=replace(own.defaults, **change))  # type: ignore[arg-type]
+        with pytest.raises(StateMismatch, match="windows of model m were changed"):
+            ingest(changed, list(store.items()), epoch=2)
+
 
 class TestMerge:
     def partial(self, hi: int, n: int, *, partition: int = 0, start: int = 0) -> StoredRecord:
@@ -342,10 +432,14 @@ class TestMerge:
 
     def mark(self, closed: int, *, partition: int = 0, epoch: int = 1, idle: bool = False) -> StoredRecord:
         self.offset += 1
-        item = partials.Watermark(SOURCE, partition, epoch, 0, {0: closed}, idle, 2)
+        item = partials.Watermark(SOURCE, partition, epoch, 0, {0: closed}, idle, self.partitions)
         return StoredRecord(self.offset - 1, 0, partials.encode(item))
 
-    offset = 0
+    offset, partitions = 0, 1
+
+    def merge_of_two(self) -> MergePartition:
+        self.partitions = 2
+        return merge(settings(), partitions=2)
 
     def published(self, stage: MergePartition) -> list[int]:
         commit(stage)
@@ -355,14 +449,20 @@ class TestMerge:
         return [msgspec.json.decode(m.value or b"")["n"] for m in box.first]
 
     def test_a_window_waits_for_every_partition_that_is_not_idle(self) -> None:
-        stage = merge(settings(), partitions=2)
+        stage = self.merge_of_two()
         stage.feed([self.partial(3, 5), self.mark(10)], 0)
         assert self.published(stage) == []
         stage.feed([self.partial(8, 2, partition=1), self.mark(10, partition=1)], 0)
         assert self.published(stage) == [7]
 
+    def test_a_worker_that_sees_another_number_of_partitions_is_noticed(self) -> None:
+        stage = merge(settings(), partitions=1)
+        self.partitions = 2
+        with pytest.raises(StateMismatch, match="has 1 partitions for this worker and 2 for another one"):
+            stage.feed([self.mark(10)], 0)
+
     def test_an_idle_partition_holds_nobody_back(self) -> None:
-        stage = merge(settings(), partitions=2)
+        stage = self.merge_of_two()
         stage.feed([self.mark(0, partition=1, idle=True), self.partial(3, 5), self.mark(10)], 0)
         assert self.published(stage) == [5]
 
@@ -378,8 +478,18 @@ class TestMerge:
         assert self.published(stage) == [5]
         assert stage.counters()["events", "m", "late_after_final"] == 4
 
+    def test_what_is_sent_again_after_its_pane_was_collected_is_a_repeat_and_not_late(self) -> None:
+        stage = merge(replace(settings(), retire_after_ms=0))
+        stage.feed([self.partial(0, 5), self.mark(10), self.partial(0, 1, start=10), self.mark(20)], 0)
+        for _ in range(3):
+            self.published(stage)
+        stage.feed([self.partial(0, 5)], 0)
+        assert (stage.counters()["duplicates",], stage.counters().get(("events", "m", "late_after_final"))) == (1, None)
+        stage.feed([self.partial(7, 6)], 0)
+        assert stage.counters()["events", "m", "late_after_final"] == 6
+
     def test_a_younger_owners_watermark_replaces_and_an_older_ones_is_ignored(self) -> None:
-        stage = merge(settings(), partitions=2)
+        stage = self.merge_of_two()
         stage.feed([self.mark(50, epoch=1), self.mark(0, epoch=2), self.mark(50, epoch=1)], 0)
         stage.feed([self.mark(50, partition=1), self.partial(3, 5)], 0)
         stage.feed([self.mark(0, partition=1, epoch=1)], 0)
@@ -395,6 +505,41 @@ class TestMerge:
             commit(stage)
             found.append([(m.key, m.value) for m in stage.outbox(0).first])
         assert found[0] == found[1]
+
+    def test_everything_that_a_finalisation_changes_is_one_record(self) -> None:
+        stage, store = merge(settings()), {}
+        for start in (0, 10):
+            stage.feed([self.partial(start, 5, start=start), self.mark(start + 10)], 0)
+            checkpoint = commit(stage, store)
+            assert checkpoint is not None
+            stage.emitted(stage.outbox(0), 0)
+            written = rows.Versions(((key, value) for key, value in checkpoint.rows if value is not None), 1).best
+            finals = [row for key, row in written.items() if key.startswith(b"window|") and row.state == rows.CLOSED]
+            value = merge_rows.Row.load(b"", dict(enumerate(finals)), merge_rows.Final)
+            assert len(finals) == 1 and value is not None
+            assert value.value.after == {"1": str(start // 10 + 1).encode()}
+            assert [msgspec.json.decode(data)["n"] for _, data in value.value.results] == [5]
+
+    def test_collection_is_noted_one_checkpoint_before_its_tombstones(self) -> None:
+        stage = merge(replace(settings(), retire_after_ms=0))
+        noted, n_gone = NEVER_MS, 0
+        for start in range(0, 60, 10):
+            stage.feed([self.partial(start, 5, start=start), self.mark(start + 10)], 0)
+            for _ in range(3):
+                checkpoint = commit(stage)
+                gone = [key for key, value in checkpoint.rows if value is None] if checkpoint else []
+                ends = [int(rows.key_parts(key[:-4])[2]) for key in gone if key.startswith(b"window|")]
+                assert all(end <= noted for end in ends)
+                noted, n_gone = stage._meta.gc_windows.get("m|10|10", NEVER_MS), n_gone + len(ends)
+                box = stage.outbox(0)
+                if box:
+                    stage.emitted(box, 0)
+        assert n_gone >= 4
+
+    def test_partials_of_another_pane_length_are_refused(self) -> None:
+        stage = merge(settings(WindowSpec(20, 20)))
+        with pytest.raises(StateMismatch, match="windows of model m were changed"):
+            stage.feed([self.partial(3, 5)], 0)
 
     def test_results_are_frozen_before_they_are_sent_and_sent_again_after_a_crash(self) -> None:
         stage, store = merge(settings()), {}

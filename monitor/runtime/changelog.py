@@ -1,0 +1,14 @@
+"""How a local store stands to its changelog: it holds exactly what the changelog had up to one offset, whoever wrote that."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def follows(local: int | None, offsets: Sequence[int]) -> bool:
+    """Whether sorted changelog offsets continue the local one without a gap (None: the changelog was empty).
+
+    >>> follows(4, [5, 6, 7]), follows(4, [6, 7]), follows(4, [5, 7]), follows(None, [0]), follows(None, [1])
+    (True, False, False, True, False)
+    """
+    return offsets[0] == (-1 if local is None else local) + 1 and offsets[-1] - offsets[0] + 1 == len(offsets)

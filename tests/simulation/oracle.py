@@ -1,0 +1,125 @@
+"""What must have been published, by plain loops over the logs; nothing of it is shared with the monitor but what a window is."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+import msgspec
+
+from monitor.windows import WindowSpec
+from tests.simulation.broker import Log
+from tests.simulation.scenario import ALERT_ROWS, MAX_FUTURE_MS, TAGS, Scenario
+
+LONGEST_SILENCE = 24
+"""Windows without rows that are still published, and those after which a version is forgotten."""
+
+Pane = tuple[str, str, int]
+
+
+class Expected(NamedTuple):
+    """results, alerts: key → facts. outcomes: how many records became what. malformed: refused records, as (offset, value) by log."""
+
+    results: dict[bytes, dict[str, object]]
+    alerts: dict[bytes, dict[str, int]]
+    outcomes: Counter[str]
+    refused: list[bytes]
+
+
+def expect(scenario: Scenario, logs: Iterable[Log]) -> Expected:
+    panes: dict[Pane, Counter[str]] = defaultdict(Counter)
+    outcomes: Counter[str] = Counter()
+    refused: list[bytes] = []
+    for log in logs:
+        _count(scenario, log, panes, outcomes, refused)
+    results: dict[bytes, dict[str, object]] = {}
+    alerts: dict[bytes, dict[str, int]] = {}
+    for model in sorted({model for model, _, _ in panes}):
+        mine = {(start, version): counts for (name, version, start), counts in panes.items() if name == model}
+        for spec in scenario.settings.model(model).specs:
+            _windows(scenario, model, spec, mine, results, alerts)
+    return Expected(results, alerts, outcomes, refused)
+
+
+def _count(scenario: Scenario, log: Log, panes: dict[Pane, Counter[str]], outcomes: Counter[str], refused: list[bytes]) -> None:
+    """Put every record of a log where it belongs."""
+    clock: int | None = None
+    known: set[tuple[str, str]] = set()
+    for record in log.records:
+        if record is None:
+            continue
+        try:
+            body = msgspec.json.decode(record.value or b"")
+        except msgspec.DecodeError:
+            body = None
+        if not isinstance(body, list) or len(body) not in (2, 4):
+            outcomes["malformed_json"] += 1
+            refused.append(record.value or b"")
+            continue
+        if len(body) == 2:
+            outcomes["ticks"] += 1
+            clock = body[1] if clock is None else max(clock, body[1])
+            continue
+        model, version, time, tag = body
+        own = scenario.settings.model(model)
+        if time > record.timestamp + MAX_FUTURE_MS:
+            outcomes["future_timestamp"] += 1
+            refused.append(record.value or b"")
+            if (model, version) in known and clock is not None:
+                panes[model, version, clock // own.pane_ms * own.pane_ms]["future"] += 1
+            continue
+        known.add((model, version))
+        moved = min(time, record.timestamp)
+        clock = moved if clock is None else max(clock, moved)
+        start = time // own.pane_ms * own.pane_ms
+        if start + own.pane_ms <= clock - own.grace_ms:
+            outcomes["late"] += 1
+            panes[model, version, clock // own.pane_ms * own.pane_ms]["late"] += 1
+        else:
+            outcomes["counted"] += 1
+            panes[model, version, start]["n"] += 1
+            panes[model, version, start][f"tag {tag}"] += 1
+
+
+def _windows(
+    scenario: Scenario,
+    model: str,
+    spec: WindowSpec,
+    panes: Mapping[tuple[int, str], Counter[str]],
+    results: dict[bytes, dict[str, object]],
+    alerts: dict[bytes, dict[str, int]],
+) -> None:
+    """Walk over the windows of a model in order of end: those with rows, and for a while those after them."""
+    own = scenario.settings.model(model)
+    touched = {end for start, _ in panes for end in (w.end_ms for w in spec.windows_of(start, start + 1))}
+    ordinal: Counter[str] = Counter()
+    fired: Counter[str] = Counter()
+    unseen: Counter[str] = Counter()
+    live: list[str] = []
+    empty = 0
+    for end in range(min(touched), max(touched) + (LONGEST_SILENCE + 1) * spec.step_ms, spec.step_ms):
+        if not scenario.is_live and end > (scenario.end_ms - own.grace_ms) // own.pane_ms * own.pane_ms:
+            break
+        begin = end - spec.size_ms
+        inside = {key: counts for key, counts in panes.items() if begin <= key[0] < end}
+        if not inside and empty >= LONGEST_SILENCE:
+            continue
+        empty = 0 if inside else empty + 1
+        live = sorted({version for _, version in inside}) or live
+        for version in [v for v in ordinal if v not in live]:
+            unseen[version] += 1
+            if unseen[version] > LONGEST_SILENCE:
+                del ordinal[version], fired[version]
+        for version in live:
+            unseen[version] = 0
+            total: Counter[str] = sum((counts for (_, v), counts in inside.items() if v == version), Counter())
+            ordinal[version] += 1
+            key = f"{model}|{version}|{begin}|{spec.size_ms}|0".encode()
+            segments = [total[f"tag {tag}"] for tag in TAGS] if scenario.has_segments else []
+            results[key] = {"n": total["n"], "segments": segments, "window": ordinal[version], "lost": 0} | {
+                name: total[name] for name in ("late", "future")
+            }
+            if total["n"] >= ALERT_ROWS:
+                fired[version] += 1
+                alerts[key] = {"n": total["n"], "alert": fired[version]}

@@ -1,0 +1,116 @@
+"""What was published and counted, held against the oracle; what differs is told in the words of the chaos harness."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+
+from tests.simulation.broker import Log
+from tests.simulation.oracle import Expected, expect
+from tests.simulation.scenario import ALERT_ROWS, Scenario
+
+Published = Mapping[str, Sequence[tuple[bytes, bytes]]]
+
+
+class Outcome(NamedTuple):
+    """What was published, by topic, and the last owners' counters."""
+
+    published: Published
+    counters: Sequence[Mapping[tuple[str, ...], int]]
+
+
+def anomalies_of(scenario: Scenario, logs: Sequence[Log], outcome: Outcome) -> list[str]:
+    """Return everything that is not as it must be."""
+    expected = expect(scenario, logs)
+    results, alerts = (_by_key(outcome.published.get(topic, ())) for topic in ("results", "alerts"))
+    letters = {value for _, value in outcome.published.get("dead-letter", ())}
+    found = [f"CHANGED {key}" for key, values in results.items() if len(values) > 1]
+    found += [f"ALERT_CHANGED {key}" for key, values in alerts.items() if len(values) > 1]
+    found += [f"DLQ_MISSING {value!r}" for value in expected.refused if value not in letters]
+    first = {key: min(values) for key, values in results.items()}
+    seen = {key: msgspec.json.decode(value) for key, value in first.items()}
+    fired = {key: msgspec.json.decode(min(values)) for key, values in alerts.items()}
+    counted, late = _counted(outcome.counters)
+    if +counted != +expected.outcomes:
+        found.append(f"MISCOUNTED {dict(+counted)} for {dict(+expected.outcomes)}")
+    if scenario.is_live:
+        return found + _wrong_live(scenario, expected, seen, fired, late)
+    if +late:
+        found.append(f"EARLY_CLOSE partials came after their windows were final: {dict(+late)}")
+    return found + _wrong(expected, seen, fired)
+
+
+def _by_key(records: Sequence[tuple[bytes, bytes]]) -> dict[str, set[bytes]]:
+    found: dict[str, set[bytes]] = defaultdict(set)
+    for key, value in records:
+        found[key.decode()].add(value)
+    return dict(sorted(found.items()))
+
+
+def _counted(counters: Sequence[Mapping[tuple[str, ...], int]]) -> tuple[Counter[str], Counter[str]]:
+    """Return how many records became what, and how many rows by model came after their window was final."""
+    counted: Counter[str] = Counter()
+    late: Counter[str] = Counter()
+    for of_place in counters:
+        for (kind, *names), n in of_place.items():
+            if names[-1:] == ["late_after_final"]:
+                late[names[0]] += n
+            elif kind in ("events", "rejections"):
+                counted[names[-1]] += n
+            elif kind in ("ticks", "lost"):
+                counted[kind] += n
+    return counted, late
+
+
+def _word(n: int, wanted: int) -> str:
+    return "LOST" if n < wanted else "OVERCOUNTED" if n > wanted else "WRONG"
+
+
+def _wrong(expected: Expected, seen: dict[str, Any], fired: dict[str, Any]) -> list[str]:
+    """Every window is published as it must be, and no other one."""
+    results = {key.decode(): facts for key, facts in expected.results.items()}
+    alerts = {key.decode(): facts for key, facts in expected.alerts.items()}
+    found = [f"NEVER_CLOSED {key}" for key in sorted(results.keys() - seen.keys())]
+    found += [f"UNEXPECTED {key} {seen[key]}" for key in sorted(seen.keys() - results.keys())]
+    for key in sorted(seen.keys() & results.keys()):
+        facts, wanted = seen[key], results[key]
+        if facts != wanted:
+            found.append(f"{_word(facts['n'], wanted['n'])} {key} {facts} for {wanted}")
+    found += [f"ALERT_MISSING {key}" for key in sorted(alerts.keys() - fired.keys())]
+    found += [f"DUP_ALERT {key} {facts}" for key, facts in fired.items() if facts != alerts.get(key)]
+    return found
+
+
+def _wrong_live(
+    scenario: Scenario, expected: Expected, seen: dict[str, Any], fired: dict[str, Any], late: Counter[str]
+) -> list[str]:
+    """Silence moves clocks: which windows are published empty depends on when, and what stood unread in a silent partition is late.
+
+    Every row is in each of its windows, or counted as late after the end.
+    """
+    found: list[str] = []
+    missing: Counter[tuple[str, int]] = Counter()
+    for key, wanted in ((key.decode(), facts) for key, facts in expected.results.items() if facts["n"]):
+        model, _, _, size, _ = key.split("|")
+        facts = seen.get(key)
+        if facts is None and not late[model]:
+            found.append(f"NEVER_CLOSED {key}")
+        elif facts is not None and (
+            facts["n"] > wanted["n"] or (facts["n"] == wanted["n"] and facts["segments"] != wanted["segments"])
+        ):
+            found.append(f"{_word(facts['n'], wanted['n'])} {key} {facts} for {wanted}")
+        missing[model, int(size)] += wanted["n"] - (facts["n"] if facts else 0)
+    for key, facts in seen.items():
+        if facts["n"] and key.encode() not in expected.results:
+            found.append(f"OVERCOUNTED {key} {facts}")
+    for (model, size), n in missing.items():
+        spec = next(spec for spec in scenario.settings.model(model).specs if spec.size_ms == size)
+        if n * spec.step_ms != late[model] * size:
+            found.append(f"LOST {n} rows of the windows of {size} ms of {model}, {late[model]} rows are counted as late")
+    due = {key for key, facts in seen.items() if facts["n"] >= ALERT_ROWS}
+    found += [f"ALERT_MISSING {key}" for key in sorted(due - fired.keys())]
+    found += [f"DUP_ALERT {key}" for key, facts in fired.items() if key not in due or facts["n"] != seen[key]["n"]]
+    return found
