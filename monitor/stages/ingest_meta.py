@@ -9,15 +9,16 @@ from monitor.stages.cursor import Position
 from monitor.stages.rows import same_topic_id
 from monitor.windows import NEVER_MS
 
-COUNTED, LATE = 0, 1
+OUTCOMES = COUNTED, LATE, REVISED, DUPLICATE = 0, 1, 2, 3
 """Places in `IngestMeta.models`."""
+OUTCOME_NAMES = ("counted", "late", "revised", "duplicate")
 
 
 class IngestMeta(msgspec.Struct, kw_only=True):
     """Stored as the row META; every field is a function of the log up to the row's `hi`, but for the four of silence.
 
-    models: model → version → rows by COUNTED and LATE. lost_pending: offsets lost since the last pane was opened, told by the next one.
-    gc_upto: by `model|version`, up to when panes were collected.
+    models: model → version → rows by outcome. lost_pending: offsets lost since the last pane was opened, told by the next one.
+    gc_upto: by `model|version`, up to which due time panes were collected.
     """
 
     topic: str
@@ -52,7 +53,13 @@ class IngestMeta(msgspec.Struct, kw_only=True):
                 "start with another `app` name to begin anew"
             )
         stored.topic_id = same_topic_id(self.topic, stored.topic_id, self.topic_id)
+        for counts in (counts for versions in stored.models.values() for counts in versions.values()):
+            counts += [0] * (len(OUTCOMES) - len(counts))  # a version that told fewer of them apart
         return stored
+
+    def outcomes(self, model: str, version: str) -> list[int]:
+        """Return the counts of a model version, to be added to."""
+        return self.models.setdefault(model, {}).setdefault(version, [0] * len(OUTCOMES))
 
     def to_bytes(self) -> bytes:
         """Return the row's payload."""
