@@ -14,7 +14,8 @@ from monitor.hash_key import MIN_CHARACTERS, NO_KEY, HashKey
 from monitor.pipeline import Pipeline
 from monitor.policy import DEFAULT_RULES, Rule, RuleSet
 from monitor.reference import Reference, References
-from monitor.stages.settings import LearningSettings, ModelSettings, Settings, SourceSettings, Trail
+from monitor.stages.settings import LearningSettings, ModelSettings, Revising, Settings, SourceSettings, Trail
+from monitor.windows import pane_size_ms
 
 LABEL_FORMATS = ("native-label",)
 """Formats whose sources have no predictions: no window waits for them."""
@@ -98,7 +99,13 @@ def _model(model: ModelConfig) -> ModelSettings:
         sha256=model.content_sha256,
         learning=_learning(model) if model.learning.enabled else None,
         trail=Trail(*trail) if trail is not None else None,
+        revising=_revising(model) if model.late == "revise" else None,
     )
+
+
+def _revising(model: ModelConfig) -> Revising:
+    every = model.revise_every or pane_size_ms(window.spec for window in model.windows)
+    return Revising(model.revise_for, every)
 
 
 def _learning(model: ModelConfig) -> LearningSettings:

@@ -54,7 +54,7 @@ class IngestMeta(msgspec.Struct, kw_only=True):
             )
         stored.topic_id = same_topic_id(self.topic, stored.topic_id, self.topic_id)
         for counts in (counts for versions in stored.models.values() for counts in versions.values()):
-            counts += [0] * (len(OUTCOMES) - len(counts))  # a version that told fewer of them apart
+            counts.extend([0] * (len(OUTCOMES) - len(counts)))  # a version that told fewer of them apart
         return stored
 
     def outcomes(self, model: str, version: str) -> list[int]:

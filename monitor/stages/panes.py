@@ -271,9 +271,7 @@ def place_of_row(key: bytes) -> tuple[PanePlace, int, int]:
     return PanePlace(model, version, int(start), int(cut[0]) if cut else None), int(size), int(block)
 
 
-def load_pane(
-    place: PanePlace, blocks: Mapping[int, Stored], settings: ModelSettings, references: References
-) -> Pane:
+def load_pane(place: PanePlace, blocks: Mapping[int, Stored], settings: ModelSettings, references: References) -> Pane:
     """Return a pane from the rows of its blocks. Raises StateMismatch when it was made under other settings.
 
     A block without a row has no events up to meta's offset. What is not emitted is open: whether it is closed is decided anew, from the

@@ -12,7 +12,8 @@ from monitor.ports import LOG_APPEND_TIME, Checkpoint, StoredRecord
 from monitor.reference import References
 from monitor.stages import partials, rows
 from monitor.stages.ingest import IngestPartition
-from monitor.stages.merge import MAX_EMPTY_WINDOWS, MergePartition
+from monitor.stages.merge import MergePartition
+from monitor.stages.merge_rows import MAX_EMPTY_WINDOWS
 from monitor.stages.settings import Settings, SourceSettings
 from monitor.windows import NEVER_MS, WindowSpec
 from tests.simulation import SOURCE, BareFormat, count_rows, record, settings
