@@ -117,8 +117,9 @@ class PartitionPanes:
             taken = rows[~late[rows]]
             pane = self._pane(model, version, start, by_key[key], None if cut == NEVER_MS else cut) if len(taken) else None
             if pane is not None and pane.state == EMITTED:
-                late[taken] = True
-                pane, taken = None, taken[:0]
+                beyond = marks[0, taken] > pane.hi  # sent by a paused owner that was further: what it holds it has counted
+                late[taken[beyond]] = True
+                pane, taken = None, taken[~beyond]
             counts = self._meta.outcomes(model, version)
             counts[COUNTED if cut == NEVER_MS else REVISED] += len(taken)
             counts[LATE] += len(rows) - len(taken)
