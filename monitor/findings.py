@@ -43,6 +43,8 @@ class ClosedWindow(NamedTuple):
     """topic → partition → rows, without those that have none"""
     said: bytes = b""
     """`Judgement.said` of the revision before this one; b"" of the first."""
+    latest: bytes = b""
+    """Of a revision: the decision state after the newest final window."""
 
 
 class Judgement(NamedTuple):

@@ -56,7 +56,7 @@ class Said(msgspec.Struct, array_like=True, frozen=True):
     severity: Severity
 
     @property
-    def about(self) -> tuple[str, str, str]:
+    def about(self) -> tuple[str, Literal["firing", "resolved"], str]:
         """What a reader of alerts would call the same."""
         return self.key, self.status, self.incident
 
@@ -97,13 +97,16 @@ def step(
     return transitions, bytes([CODEC_VERSION]) + _encode(dict(sorted(tracks.items()))) if tracks else b""
 
 
-def said_of(transitions: Iterable[Transition], alert_id: Callable[[Transition], str]) -> bytes:
-    """Return what the next revision of a window has to know of its alerts."""
-    said = [
-        Said(_key(t.finding.measurement), t.status, t.incident_id, alert_id(t), t.opened_ms, t.finding.severity)
-        for t in transitions
-    ]
-    return _encode(said) if said else b""
+def said_of(
+    transitions: Iterable[Transition], told: Iterable[Transition], said: Iterable[Said], alert_id: Callable[[Transition], str]
+) -> bytes:
+    """Return what the next revision of a window has to know of its alerts.
+
+    transitions: all of this one. told, said: see `restated`; what was not told again has the id that it had.
+    """
+    ids = {one.about: one.alert for one in said} | {_about(t): alert_id(t) for t in told if not t.is_taken_back}
+    now = [Said(*_about(t), ids[_about(t)], t.opened_ms, t.finding.severity) for t in transitions]
+    return _encode(now) if now else b""
 
 
 def load_said(data: bytes) -> list[Said]:
@@ -117,15 +120,18 @@ def fired_before(said: Iterable[Said]) -> dict[str, str]:
 
 
 def restated(
-    said: Sequence[Said], transitions: Sequence[Transition], findings: Iterable[Finding], after: bytes
+    said: Sequence[Said], transitions: Sequence[Transition], findings: Iterable[Finding], after: bytes, latest: bytes
 ) -> list[Transition]:
     """Return what a revision tells: its own transitions, and those of the one before that do not hold any more, taken back.
 
-    said: of the revision before. after: the tracks after the window.
+    said: of the revision before. after: the tracks after the window. latest: those after the newest one; what fired before, fires still
+    and is over by now is not told again: nobody would resolve it a second time.
     """
     earlier = {one.about: one.alert for one in said}
-    told = [t._replace(supersedes=earlier.get((_key(t.finding.measurement), t.status, t.incident_id), "")) for t in transitions]
-    held = {(_key(t.finding.measurement), t.status, t.incident_id) for t in transitions}
+    is_open = {track.incident for track in _load(latest).values()}
+    told = [t._replace(supersedes=earlier.get(_about(t), "")) for t in transitions]
+    told = [t for t in told if t.status == "resolved" or not t.supersedes or t.incident_id in is_open]
+    held = {_about(t) for t in transitions}
     by_key = {_key(finding.measurement): finding for finding in findings}
     tracks = _load(after)
     for one in said:
@@ -142,6 +148,10 @@ def restated(
                 )
             )
     return told
+
+
+def _about(transition: Transition) -> tuple[str, Literal["firing", "resolved"], str]:
+    return track_key(transition.finding), transition.status, transition.incident_id
 
 
 def _as_taken_back(measurement: Measurement) -> Measurement:

@@ -124,8 +124,8 @@ def judge_window(closed: ClosedWindow, before: bytes, rules: RuleSet) -> Judgeme
         end_ms=closed.window.end_ms,
         is_complete=closed.reference is not None and closed.profile.n > 0,
     )
-    told = incidents.restated(said, transitions, findings, after)
-    now_said = incidents.said_of(transitions, lambda transition: alert_id(closed, transition.finding, transition.status))
+    told = incidents.restated(said, transitions, findings, after, closed.latest)
+    now_said = incidents.said_of(transitions, told, said, lambda t: alert_id(closed, t.finding, t.status))
     policy = rules.sha256
     return Judgement(
         results=tuple(result_record(of_segment, findings, policy) for of_segment in evidence.values()),

@@ -29,12 +29,14 @@ _START = Final(after={}, live=[])
 class _Asked(NamedTuple):
     """Which versions of a window are judged: of one that was final, those in `again`, and those that are new in it.
 
-    old: what it was. Published is what is said of new versions, of those in `restated`, and of those whose alerts are others now.
+    latest: decision states after the newest window. old: what it was.
+    Published is what is said of new versions, of those in `restated`, and of those whose alerts are others now.
     """
 
-    old: Final | None = None
-    again: Set[str] = frozenset()
-    restated: Set[str] = frozenset()
+    latest: Mapping[str, bytes]
+    old: Final | None
+    again: Set[str]
+    restated: Set[str]
 
 
 class FinalWindows:
@@ -75,6 +77,7 @@ class FinalWindows:
     def _restate(self, name: str, model: ModelRows, spec: WindowSpec, touched: Mapping[Window, set[str]], offset: int) -> None:
         """Go through the windows from the first touched one on, in order of end; one that had no rows until now is made final."""
         finals = dict(model.final[spec])
+        latest = model.final[spec][-1][1].value.after
         before, stale = _START, _Stale()
         for window in sorted({*finals, *touched}):
             row = finals.get(window)
@@ -83,7 +86,7 @@ class FinalWindows:
                 before = row.value
                 continue
             old = row.value if row is not None else None
-            state = self._judged(name, model, window, before, _Asked(old, again | stale.versions, again))
+            state = self._judged(name, model, window, before, _Asked(latest, old, again | stale.versions, again))
             stale = _Stale.between(before if old is None else old, state)
             finals[window] = self._replaced(name, window, row, state, offset)
             before = state
@@ -97,15 +100,12 @@ class FinalWindows:
             self._meta.count_window(name)
             made = Row(window_key(name, window), CLOSED, offset, state)
         else:
-            n_results = len(state.results)
             state.edition = row.value.edition + 1
-            state.results = row.value.results + state.results
-            state.alerts = row.value.alerts + state.alerts
-            is_sent = not (state.results or state.alerts)
+            state.unsent = row.value.to_send
             key = window_key(name, window, state.edition)
-            made = Row(key, EMITTED if is_sent else CLOSED, offset, state, sent_ms=row.sent_ms)
+            made = Row(key, CLOSED if state.to_send else EMITTED, offset, state, sent_ms=row.sent_ms)
             self._changes.give_up([row])
-            if n_results:
+            if state.results:
                 self._meta.count_revision(name)
         self._changes.put(made)
         return made
@@ -115,19 +115,22 @@ class FinalWindows:
         present = sorted({version for pane in model.panes(window) for version in pane})
         state = Final(after={}, live=present or before.live, empty=0 if present else before.empty + 1)
         for version in state.live:
-            revision, said = 0, b""
+            revision, said, latest = 0, b"", b""
             if asked is not None and asked.old is not None and version in asked.old.live:
                 state.copy(asked.old, version)
                 if version not in asked.again:
                     continue
                 revision, said = asked.old.revisions.get(version, 0) + 1, asked.old.said.get(version, b"")
-            closed = self._closer.window(name, version, window, model)._replace(revision=revision, said=said)
+                latest = asked.latest.get(version, b"")
+            closed = self._closer.window(name, version, window, model)._replace(revision=revision, said=said, latest=latest)
             judgement = self._judge(closed, before.after.get(version, b""))
             state.after[version] = judgement.after
             state.alarmed = sorted({*state.alarmed, version} if judgement.is_alarmed else {*state.alarmed} - {version})
             if not revision or judgement.is_news or (asked is not None and version in asked.restated):
                 self._publish(name, state, (version, revision), judgement)
         _carry(before, state)
+        if self._settings.model(name).revising is not None:
+            state.serial = self._meta.next_serial(name)
         return state
 
     def _publish(self, name: str, state: Final, of: tuple[str, int], judgement: Judgement) -> None:

@@ -328,19 +328,20 @@ class MergePartition:
         self._changes.committed()
 
     def outbox(self, now_ms: int) -> Outbox:
-        """Results and alerts of durable final windows, in order of end; then learnt references."""
+        """Results and alerts of durable final windows, as they were decided and in order of end; then learnt references."""
         self._now_ms = now_ms
         ready = [
-            (window, name, row)
+            ((unsent.serial, window, name), unsent, row)
             for name, model in self._models.items()
             for finals in model.final.values()
             for window, row in finals
             if row.state == CLOSED and row.is_durable
+            for unsent in row.value.to_send
         ]
-        ready.sort(key=lambda item: item[:2])
+        ready.sort(key=lambda item: item[0])
         messages: list[Message] = []
-        for _, _, row in ready:
-            for topic, records in (("results", row.value.results), ("alerts", row.value.alerts)):
+        for _, unsent, _ in ready:
+            for topic, records in (("results", unsent.results), ("alerts", unsent.alerts)):
                 messages += [Message(self._settings.topic(topic), key, value) for key, value in records]
         learnt = [
             row for model in self._models.values() for row in model.learning.values() if row.value.record and row.is_durable
@@ -357,7 +358,7 @@ class MergePartition:
             if isinstance(row.value, Learning):
                 row.value.record = None
             else:
-                row.value.results, row.value.alerts = [], []
+                row.value.forget_sent()
             self._changes.put(row)
 
     # --- telemetry

@@ -30,6 +30,8 @@ class Meta(msgspec.Struct, kw_only=True):
     finished: dict[str, int] = {}
     """model → up to when everything is final; of those that revise"""
     revisions: dict[str, int] = {}
+    serials: dict[str, int] = {}
+    """model → decisions so far; of those that revise"""
 
     @classmethod
     def load(cls, best: Mapping[bytes, Stored], partition: int, topic: str, topic_id: str | None) -> tuple[Meta, int]:
@@ -67,6 +69,11 @@ class Meta(msgspec.Struct, kw_only=True):
     def count_window(self, model: str) -> None:
         """Count a final window."""
         self.windows[model] = self.windows.get(model, 0) + 1
+
+    def next_serial(self, model: str) -> int:
+        """Return the place of one more decision."""
+        self.serials[model] = self.serials.get(model, 0) + 1
+        return self.serials[model]
 
     def count_revision(self, model: str) -> None:
         """Count a final window that was published anew."""

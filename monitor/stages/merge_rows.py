@@ -43,12 +43,21 @@ class Sealed(msgspec.Struct, array_like=True):
     """When late rows were added last."""
 
 
+class Unsent(msgspec.Struct, array_like=True):
+    """What an earlier edition of a final window had not sent yet."""
+
+    serial: int
+    results: list[tuple[bytes, bytes]]
+    alerts: list[tuple[bytes, bytes]]
+
+
 class Final(msgspec.Struct, kw_only=True):
     """A final window: frozen bytes until they are sent, and the decision state after it by version, where the next one starts.
 
     live: versions that had rows in the last window with any. unseen_for: windows since a version had rows. empty: windows in a row
     without rows. alarmed: versions with an open incident that is a warning or worse. revisions: of versions that were restated. said: what
-    the next revision has to know of the alerts, by version. edition: how often the row was replaced.
+    the next revision has to know of the alerts, by version. edition: how often the row was replaced. serial: place among all that is
+    decided of a model that revises, in which order it is sent. unsent: of earlier editions.
     """
 
     after: dict[str, bytes]
@@ -61,6 +70,17 @@ class Final(msgspec.Struct, kw_only=True):
     revisions: dict[str, int] = {}
     said: dict[str, bytes] = {}
     edition: int = 0
+    serial: int = 0
+    unsent: list[Unsent] = []
+
+    @property
+    def to_send(self) -> list[Unsent]:
+        """What is frozen and not sent, of this edition and of those before, in order."""
+        return [*self.unsent, Unsent(self.serial, self.results, self.alerts)] if self.results or self.alerts else self.unsent
+
+    def forget_sent(self) -> None:
+        """Everything is on its topic."""
+        self.results, self.alerts, self.unsent = [], [], []
 
     @property
     def handed_on(self) -> tuple[object, ...]:

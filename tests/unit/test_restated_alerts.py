@@ -10,6 +10,9 @@ from typing import Any
 import jsonschema
 import orjson
 import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 
 from monitor.bootstrap import build_pipeline
 from monitor.config import Config
@@ -94,21 +97,25 @@ def test_a_breach_that_late_rows_end_does_not_count_for_the_hysteresis_of_later_
     assert told(outcome) == [("firing", 20, 0), ("resolved", 20, 1)]
 
 
-@pytest.mark.parametrize("windows", [1, 2])
-def test_what_is_open_in_the_end_is_what_rows_on_time_leave_open(windows: int) -> None:
-    on_time = [1, 2, 11, 21, 22, 31, 41, 42, 51, 61, 71, 72, 81]
-    for moved in range(1, 9):
-        for by in (15, 25):
-            minute = on_time[moved]
-            rest = [m for m in on_time if m != minute]
-            at = next((i for i, m in enumerate(rest) if m > minute + by), len(rest))
-            late = [*rest[:at], minute, *rest[at:]]
-            expected, found = outcome_of(on_time, windows=windows), outcome_of(late, windows=windows)
-            calm = {
-                a["data"]["opened_ms"] for a in alerts(expected) if a["data"]["incident_id"] in open_incidents(alerts(expected))
-            }
-            left = {a["data"]["opened_ms"] for a in alerts(found) if a["data"]["incident_id"] in open_incidents(alerts(found))}
-            assert left == calm, (moved, by)
+@hypothesis_settings(deadline=None, max_examples=150)
+@given(
+    st.lists(st.tuples(st.integers(0, 99), st.sampled_from([0, 0, 0, 15, 25, 45])), min_size=1, max_size=25),
+    st.sampled_from([1, 2]),
+)
+def test_what_is_open_in_the_end_is_what_rows_on_time_leave_open(rows: list[tuple[int, int]], windows: int) -> None:
+    """Minutes and delays, all within an hour: windows and incidents are in the end those of events that came in time."""
+    ending = [150, 170, 190]
+    on_time = outcome_of([0, *sorted(minute for minute, _ in rows), *ending], windows=windows)
+    late = outcome_of([0, *(minute for minute, _ in sorted(rows, key=sum)), *ending], windows=windows)
+    assert late.late == 0
+    incidents = []
+    for outcome in (on_time, late):
+        found = alerts(outcome)
+        opened = open_incidents(found)
+        incidents.append({a["data"]["opened_ms"] for a in found if a["data"]["incident_id"] in opened})
+    assert incidents[0] == incidents[1]
+    newest = [{r["window"]["end_ms"]: r["n"] for r in (json.loads(v) for _, v in o.results)} for o in (on_time, late)]
+    assert newest[0] == newest[1]
 
 
 def test_every_id_is_told_once_and_every_record_fits_its_schema() -> None:

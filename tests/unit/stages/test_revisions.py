@@ -383,8 +383,8 @@ def test_rows_of_a_window_are_bounded_by_how_long_it_may_be_revised() -> None:
             for _ in place.tick(stage, world.dice):
                 pass
         sizes = Counter(key.split(b"|")[0] for key in place.changelog)
-        assert sizes["sealed".encode()] <= 2 * (30 + 30 + 40) // 10 * 2
-        assert sizes["late".encode()] <= 40
+        assert sizes[b"sealed"] <= 2 * (30 + 30 + 40) // 10 * 2
+        assert sizes[b"late"] <= 40
 
 
 def test_forever_is_later_than_every_cut() -> None:
