@@ -286,6 +286,9 @@ class ModelConfig(_Node):
     revise_every: Duration | None = Field(
         None, description="with revise: late events are gathered for so long, a multiple of the pane, which it is if left out"
     )
+    deduplicate: bool = Field(
+        False, description="an event whose id was counted is a duplicate, for as long as a window could count it a second time"
+    )
     features: dict[str, FeatureConfig] = Field({}, description="by name")
     segments: tuple[SegmentConfig, ...] = Field(
         (), description="how rows are split; fixed by the reference that is built with it"

@@ -238,6 +238,8 @@ class IngestPartition:
         for model, versions in meta.models.items():
             for outcome, n in zip(OUTCOME_NAMES, np.array(list(versions.values())).sum(axis=0).tolist(), strict=True):
                 counts["events", model, outcome] = n
+        for model, n in meta.without_id.items():
+            counts["without_id", model] = n
         for reason, n in meta.rejected.items():
             counts["rejections", reason] = n
         return counts
@@ -250,4 +252,5 @@ class IngestPartition:
             ("open_rows",): float(self._panes.n_unsent),
             ("rows",): float(len(self._panes)),
             ("idle",): float(self._meta.idle),
+            ("ids",): float(self._panes.n_ids),
         }

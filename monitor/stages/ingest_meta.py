@@ -30,6 +30,10 @@ class IngestMeta(msgspec.Struct, kw_only=True):
     models: dict[str, dict[str, list[int]]] = {}
     rejected: dict[str, int] = {}
     dropped: int = 0
+    without_id: dict[str, int] = {}
+    """model → rows without an id, where ids are remembered"""
+    ids: dict[int, tuple[int, int]] = {}
+    """how long ids are remembered → start of the newest bucket, and how many ids it has"""
     labels: int = 0
     ticks: int = 0
     lost_pending: int = 0

@@ -14,11 +14,12 @@ from monitor.columns import DecodedBatch, Int
 from monitor.formats import Format
 from monitor.reference import References
 from monitor.stages.admission import Admitted
-from monitor.stages.ingest_meta import COUNTED, LATE, REVISED, IngestMeta
+from monitor.stages.ingest_meta import COUNTED, DUPLICATE, LATE, REVISED, IngestMeta
 from monitor.stages.kept import KeptReferences
 from monitor.stages.outsiders import RunningClock, outsiders_of
 from monitor.stages.panes import Pane, PanePlace, groups, load_pane, pane_key, place_of_row, windows_changed
 from monitor.stages.rows import CLOSED, CODEC_VERSION, EMITTED, OPEN, Stored, Versions
+from monitor.stages.seen_ids import Deduplication
 from monitor.stages.settings import ModelSettings, Revising, Settings
 from monitor.windows import NEVER_MS
 
@@ -40,6 +41,7 @@ class PartitionPanes:
         self._references = references
         self._kept = kept
         self._meta = meta
+        self._deduplication = Deduplication(settings, wire, references.hash_key, meta)
         self._panes: dict[bytes, Pane] = {}
         self._dirty: set[bytes] = set()
         self._waiting_rows = 0
@@ -53,6 +55,7 @@ class PartitionPanes:
 
     def load(self, versions: Versions, now_ms: int) -> None:
         """Take over the panes of earlier owners. Raises StateMismatch when their windows are not the configured ones."""
+        self._deduplication.load(versions)
         best = versions.best
         blocks: dict[PanePlace, dict[int, Stored]] = {}
         for key in [key for key in best if key.startswith((b"pane|", b"late|"))]:
@@ -112,7 +115,15 @@ class PartitionPanes:
         marks = np.stack((batch.offsets[accepted], batch.times_ms[accepted], batch.record_ms[accepted], logged_ms))
         panes = []
         late &= cuts == NEVER_MS
-        for (key, start, cut), rows in groups(key_index, starts, cuts):
+        duplicates = self._deduplication.find(batch, accepted, by_key, logged_ms, ~late)
+        if duplicates is not None and duplicates.any():
+            self._count_duplicates(batch, key_index[duplicates])
+            late &= ~duplicates
+            left = np.flatnonzero(~duplicates)
+        else:
+            left = np.arange(len(accepted))
+        for (key, start, cut), places in groups(key_index[left], starts[left], cuts[left]) if len(left) else ():
+            rows = left[places]
             model, version = batch.keys[key]
             taken = rows[~late[rows]]
             pane = self._pane(model, version, start, by_key[key], None if cut == NEVER_MS else cut) if len(taken) else None
@@ -127,6 +138,10 @@ class PartitionPanes:
                 self._wait(pane, [batch.payloads[i] for i in accepted[taken].tolist()], marks[:, taken], before[taken[0]])
                 panes.append(pane)
         return panes, accepted[late]
+
+    def _count_duplicates(self, batch: DecodedBatch, keys: Int) -> None:
+        for key, n in zip(*(found.tolist() for found in np.unique(keys, return_counts=True)), strict=True):
+            self._meta.outcomes(*batch.keys[key])[DUPLICATE] += n
 
     def _wait(self, pane: Pane, payloads: list[object], marks: Int, clock_before: int) -> None:
         waiting = len(pane.waiting)
@@ -183,7 +198,9 @@ class PartitionPanes:
     # --- storing
 
     def collect(self, durable_hi: int, now_ms: int) -> list[bytes]:
-        """Raise `gc_upto` over panes that are emitted, old and durable; return the keys of their rows, to be deleted one checkpoint later.
+        """Raise `gc_upto` over panes that are emitted, old and durable, and forget old ids; return the keys of what is gone.
+
+        These rows are to be deleted one checkpoint later.
 
         durable_hi: of the last durable checkpoint.
         """
@@ -196,7 +213,7 @@ class PartitionPanes:
                 and pane.emitted_ms + self._settings.retire_after_ms <= now_ms
             )
             ends.setdefault(f"{pane.model}|{pane.version}", []).append((pane.due_ms, ripe, pane.key))
-        collected: list[bytes] = []
+        collected = self._deduplication.collect()
         for name, panes in ends.items():
             for due_ms, ripe, key in sorted(panes):
                 if not ripe:
@@ -208,14 +225,14 @@ class PartitionPanes:
     @property
     def has_new_rows(self) -> bool:
         """Whether there is anything that the store has not."""
-        return bool(self._dirty)
+        return bool(self._dirty) or self._deduplication.is_dirty
 
     def new_rows(self) -> list[tuple[bytes, int, int, bytes]]:
         """Return rows (key, state, hi, payload) of what changed since the last call: durable with the next `committed`."""
         changed = [self._panes[key] for key in sorted(self._dirty) if key in self._panes]
         self._dirty = set()
         self._snapshot = [(pane, pane.state, pane.hi) for pane in changed]
-        return [row for pane in changed for row in pane.rows()]
+        return [row for pane in changed for row in pane.rows()] + self._deduplication.new_rows()
 
     def committed(self) -> None:
         """The rows that `new_rows` returned are durable."""
@@ -224,6 +241,11 @@ class PartitionPanes:
         self._snapshot = []
 
     # --- sending
+
+    @property
+    def n_ids(self) -> int:
+        """How many ids are remembered."""
+        return len(self._deduplication)
 
     @property
     def n_unsent(self) -> int:

@@ -71,7 +71,8 @@ class ModelSettings:
     specs: at least one window specification. grace_ms: how much disorder is waited for. sha256: of what changes content.
     sources: topics of predictions that the model is bound to; empty means all of them.
     learning: None where no reference is to be learnt. trail: None where windows are compared with the reference's own counts.
-    revising: None where late rows are dropped.
+    revising: None where late rows are dropped. remember_ids_ms: how long, on its partition's clock, an event's id tells that it came
+    before; 0: ids are not looked at.
     """
 
     specs: tuple[WindowSpec, ...]
@@ -81,6 +82,7 @@ class ModelSettings:
     learning: LearningSettings | None = None
     trail: Trail | None = None
     revising: Revising | None = None
+    remember_ids_ms: int = 0
     pane_ms: int = field(init=False)
 
     def __post_init__(self) -> None:
