@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import random
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import msgspec
 import pytest
@@ -13,13 +15,16 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from monitor.findings import ClosedWindow, Judgement
+from monitor.layout import Layout
 from monitor.ports import Message, StoredRecord
-from monitor.reference import References
+from monitor.profiles import Profile
+from monitor.reference import Reference, References
 from monitor.stages import partials
 from monitor.stages.merge import MergePartition
 from monitor.stages.settings import Revising, Settings
 from monitor.windows import FOREVER_MS, WindowSpec
 from tests.simulation import PARTITIONS, SOURCE, BareFormat, Place, Topic, finish, places_of, record, run, settings
+from tests.unit.stages.test_interleavings import BY_TAG, TAGS
 from tests.unit.stages.test_rules import commit, count, ingest
 
 SPECS = (WindowSpec(10, 10), WindowSpec(30, 10))
@@ -41,17 +46,23 @@ def running_total(closed: ClosedWindow, before: bytes) -> Judgement:
     window, n = closed.window, closed.profile.n
     total = int(before or b"0") + n
     key = f"{closed.model}|{window.start_ms}|{window.size_ms}|{closed.revision}".encode()
-    facts = {"n": n, "late": closed.profile.stream.count("late"), "total": total, "offsets": closed.source_offsets}
+    facts = {
+        "n": n,
+        "segments": closed.profile.rows[1:].tolist(),
+        "late": closed.profile.stream.count("late"),
+        "total": total,
+        "offsets": closed.source_offsets,
+    }
     said = str(total).encode()
     return Judgement(((key, msgspec.json.encode(facts)),), (), said, (), said=said, is_news=said != closed.said)
 
 
-def events(dice: random.Random, n: int, *, models: str = "ab") -> Topic:
+def events(dice: random.Random, n: int, tags: Sequence[str | None] = (None,)) -> Topic:
     """Events that may come long after their time, and a tick after all of them."""
     log = Topic()
     for i in range(n):
         late_by = dice.choice([0, 0, 0, 20, 40, 90])
-        log.records.append(record(i, dice.choice(models), max(0, i * 2 + dice.randrange(-8, 4) - late_by)))
+        log.records.append(record(i, dice.choice("ab"), max(0, i * 2 + dice.randrange(-8, 4) - late_by), tag=dice.choice(tags)))
     log.records.append(record(n, "tick", END_MS))
     return log
 
@@ -59,14 +70,17 @@ def events(dice: random.Random, n: int, *, models: str = "ab") -> Topic:
 class World:
     """Two source partitions, one partition of `partials`, and what was published."""
 
+    tags: Sequence[str | None] = (None,)
+
     def __init__(self, seed: int, n_events: int = 60, own: Settings | None = None) -> None:
+        self.references = References()
         self.dice = random.Random(seed)
         self.settings = own or revising()
-        self.logs = [events(self.dice, n_events) for _ in range(PARTITIONS)]
+        self.logs = [events(self.dice, n_events, self.tags) for _ in range(PARTITIONS)]
         self.places, self.partials, self.published = self.made()
 
     def made(self) -> tuple[list[Place], Topic, list[Message]]:
-        return places_of(self.settings, BareFormat(), running_total, self.logs, References)
+        return places_of(self.settings, BareFormat(), running_total, self.logs, lambda: self.references)
 
     def outcomes(self) -> tuple[Counter[str], dict[tuple[str, int], list[tuple[int, int]]]]:
         """Rows by outcome, and by (model, pane) the cut and the rows of everything that is counted: by a plain loop over the logs."""
@@ -77,7 +91,7 @@ class World:
         for log in self.logs:
             clock = -(10**9)
             for item in log.records:
-                model, time = msgspec.json.decode(item.value or b"")
+                model, time, *_ = msgspec.json.decode(item.value or b"")
                 clock = max(clock, time)
                 if model == "tick":
                     continue
@@ -114,9 +128,9 @@ class World:
             by_key[message.key].add(message.value)
         return by_key
 
-    def newest(self) -> dict[tuple[str, int, int], dict[int, dict[str, int]]]:
+    def newest(self) -> dict[tuple[str, int, int], dict[int, Any]]:
         """(model, start, size) → revision → facts."""
-        found: dict[tuple[str, int, int], dict[int, dict[str, int]]] = defaultdict(dict)
+        found: dict[tuple[str, int, int], dict[int, Any]] = defaultdict(dict)
         for key, values in self.content().items():
             model, start, size, revision = key.decode().split("|")
             found[model, int(start), int(size)][int(revision)] = msgspec.json.decode(next(iter(values)))
@@ -143,10 +157,27 @@ class World:
         return problems
 
 
-def failures(n_seeds: int, own: Settings | None = None, n_events: int = 60) -> list[tuple[int, list[str]]]:
+class Segmented(World):
+    """Rows are split by tag: a pane is stored and sent in two blocks."""
+
+    tags = TAGS
+
+    def made(self) -> tuple[list[Place], Topic, list[Message]]:
+        for model in "ab":
+            self.references.add(Reference.build(model, "1", Profile(Layout((), (BY_TAG,)))))
+        return super().made()
+
+    def wrong(self) -> list[str]:
+        newest = [revisions[max(revisions)] for revisions in self.newest().values()]
+        return super().wrong() + [f"SEGMENTS {found}" for found in newest if sum(found["segments"]) != found["n"]]
+
+
+def failures(
+    n_seeds: int, own: Settings | None = None, n_events: int = 60, kind: type[World] = World
+) -> list[tuple[int, list[str]]]:
     found = []
     for seed in range(n_seeds):
-        world = World(seed, n_events, own)
+        world = kind(seed, n_events, own)
         run(world.places, world.dice, 700)
         if problems := world.wrong():
             found.append((seed, problems))
@@ -155,6 +186,10 @@ def failures(n_seeds: int, own: Settings | None = None, n_events: int = 60) -> l
 
 def test_revisions_are_the_same_whoever_dies_or_wakes_up_and_the_last_one_has_every_row_that_came_in_time() -> None:
     assert failures(100) == []
+
+
+def test_so_are_their_segments() -> None:
+    assert failures(40, kind=Segmented) == []
 
 
 @pytest.mark.parametrize("every_ms", [10, 40])
@@ -232,9 +267,6 @@ class TestStageTwo:
         return StoredRecord(self.offset - 1, 0, partials.encode(item))
 
     def partial(self, n: int, *, partition: int = 0, start: int = 0, cut: int | None = None, hi: int = 9) -> StoredRecord:
-        from monitor.layout import Layout
-        from monitor.profiles import Profile
-
         profile = Profile(Layout())
         profile.rows[0] = n
         return self.at(
