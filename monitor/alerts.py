@@ -93,7 +93,10 @@ class AlertData(msgspec.Struct, kw_only=True):
     opened_ms: int
     """End of the window with which it fired, epoch milliseconds."""
     windows: int
-    """Breaches in a row when it fires, quiet windows when it is resolved."""
+    """Breaches in a row when it fires, quiet windows when it is resolved; 0 where an alert that fired is taken back."""
+    supersedes: str | None
+    """Id of the alert of the window's revision before that this one replaces: with restated numbers, or because it does not hold (its
+    `evidence.reason` says so). null: it replaces none."""
     policy: str
     """sha256 of the rules in force."""
     diagnosis: dict[str, Any] | None = None
@@ -111,7 +114,7 @@ class Alert(msgspec.Struct, kw_only=True):
     source: str
     """/monitor/{model}/{version}"""
     id: str
-    """sha256 of model, version, segment, window, check, feature, revision and status."""
+    """sha256 of model, version, segment, window, check, feature, revision and status; and of the incident, where an alert is taken back."""
     time: str
     """The window's end."""
     subject: str
@@ -135,12 +138,16 @@ _FIRST_MS, _LAST_MS = -62_135_596_800_000, 253_402_300_799_999
 """0001-01-01 and the last millisecond of 9999: a long window around an accepted event may reach beyond."""
 
 
-def alert_id(closed: ClosedWindow, finding: Finding, status: str) -> str:
-    """Return the sha256 of what the alert is about; the same window and cause give the same id."""
+def alert_id(closed: ClosedWindow, finding: Finding, status: str, taken_back: str = "") -> str:
+    """Return the sha256 of what the alert is about; the same window and cause give the same id.
+
+    taken_back: the incident of an alert that does not hold any more.
+    """
     measurement = finding.measurement
     about = (
         closed.model, closed.version, measurement.segment, closed.window.start_ms, closed.window.size_ms,
         closed.window.step_ms, measurement.check, measurement.feature, closed.revision, status,
+        *((taken_back,) if taken_back else ()),
     )  # fmt: skip
     return hashlib.sha256(orjson.dumps(about)).hexdigest()
 
@@ -153,7 +160,7 @@ def alert_record(evidences: Mapping[str, Evidence], transition: Transition, poli
     event = Alert(
         type=f"ml.monitor.alert.{transition.status}.v1",
         source=f"/monitor/{closed.model}/{closed.version}",
-        id=alert_id(closed, finding, transition.status),
+        id=alert_id(closed, finding, transition.status, transition.incident_id if transition.is_taken_back else ""),
         time=iso(closed.window.end_ms),
         subject=f"feature/{measurement.feature}" if measurement.feature else "model",
         data=_data(evidence, transition, policy_sha256),
@@ -191,6 +198,7 @@ def _data(evidence: Evidence, transition: Transition, policy_sha256: str) -> Ale
         incident_id=transition.incident_id,
         opened_ms=transition.opened_ms,
         windows=transition.windows,
+        supersedes=transition.supersedes or None,
         policy=policy_sha256,
         source_offsets=closed.source_offsets,
     )

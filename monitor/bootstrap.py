@@ -7,14 +7,15 @@ from collections.abc import Sequence
 import msgspec
 
 from monitor.cells import FeatureOptions
-from monitor.config import Config, ModelConfig, trail_ms
+from monitor.config import Config, ModelConfig, Source, trail_ms
 from monitor.errors import ConfigError
 from monitor.formats import FORMATS, Format
 from monitor.hash_key import MIN_CHARACTERS, NO_KEY, HashKey
 from monitor.pipeline import Pipeline
 from monitor.policy import DEFAULT_RULES, Rule, RuleSet
 from monitor.reference import Reference, References
-from monitor.stages.settings import LearningSettings, ModelSettings, Settings, SourceSettings, Trail
+from monitor.stages.settings import LearningSettings, ModelSettings, Revising, Settings, SourceSettings, Trail
+from monitor.windows import pane_size_ms
 
 LABEL_FORMATS = ("native-label",)
 """Formats whose sources have no predictions: no window waits for them."""
@@ -66,8 +67,8 @@ def build_settings(config: Config) -> Settings:
         idle_after = max(model.idle_after for model in config.models.values())
     return Settings(
         app=config.app,
-        models={name: _model(model) for name, model in config.models.items()},
-        defaults=_model(config.defaults),
+        models={name: _model(model, config.sources) for name, model in config.models.items()},
+        defaults=_model(config.defaults, config.sources),
         sources={
             source.topic: SourceSettings(
                 topic=source.topic,
@@ -89,8 +90,9 @@ PRODUCER_TIMEOUT_MS = 15_000
 """How long a record may be on its way to the broker."""
 
 
-def _model(model: ModelConfig) -> ModelSettings:
+def _model(model: ModelConfig, sources: Sequence[Source]) -> ModelSettings:
     trail = trail_ms(model.reference)
+    revising = _revising(model) if model.late == "revise" else None
     return ModelSettings(
         specs=tuple(sorted(window.spec for window in model.windows)),
         grace_ms=model.grace,
@@ -98,7 +100,21 @@ def _model(model: ModelConfig) -> ModelSettings:
         sha256=model.content_sha256,
         learning=_learning(model) if model.learning.enabled else None,
         trail=Trail(*trail) if trail is not None else None,
+        revising=revising,
+        remember_ids_ms=_remember_ids_ms(model, revising, sources) if model.deduplicate else 0,
     )
+
+
+def _remember_ids_ms(model: ModelConfig, revising: Revising | None, sources: Sequence[Source]) -> int:
+    """Return after what time on its partition's clock no window counts an event any more: it may have been that far ahead of the clock."""
+    ahead = max(source.max_future for source in sources)
+    revised = revising.for_ms + revising.every_ms if revising is not None else 0
+    return max(window.size for window in model.windows) + model.grace + ahead + revised
+
+
+def _revising(model: ModelConfig) -> Revising:
+    every = model.revise_every or pane_size_ms(window.spec for window in model.windows)
+    return Revising(model.revise_for, every)
 
 
 def _learning(model: ModelConfig) -> LearningSettings:

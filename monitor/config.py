@@ -20,7 +20,7 @@ from monitor.features import AskedKind
 from monitor.formats import FORMATS
 from monitor.policy import CHECKS, DEFAULT_RULES, SEVERITIES, Severity
 from monitor.segments import FALSE, OTHER, TRUE, Key, parse_key
-from monitor.windows import WindowSpec, pane_size_ms
+from monitor.windows import WindowSpec, duration_text, pane_size_ms
 
 MAX_PANES_PER_WINDOW = 10_000
 
@@ -277,7 +277,18 @@ class ModelConfig(_Node):
     windows: tuple[WindowConfig, ...] = Field((WindowConfig(size="1h"),), min_length=1, description="windows")
     grace: Duration = Field(120_000, description="how much disorder is waited for before a window closes")
     idle_after: Duration = Field(120_000, description="silence after which a partition no longer holds windows back")
-    late: Annotated[str, _one_of("drop")] = Field("drop", description="late events are dropped and counted")
+    late: Annotated[str, _one_of("drop", "revise")] = Field(
+        "drop", description="late events: drop, they are only counted; revise, their windows are published anew with them"
+    )
+    revise_for: Duration = Field(
+        86_400_000, description="with revise: how long after the end of its pane an event may come; later ones are dropped"
+    )
+    revise_every: Duration | None = Field(
+        None, description="with revise: late events are gathered for so long, a multiple of the pane, which it is if left out"
+    )
+    deduplicate: bool = Field(
+        False, description="an event whose id was counted is a duplicate, for as long as a window could count it a second time"
+    )
     features: dict[str, FeatureConfig] = Field({}, description="by name")
     segments: tuple[SegmentConfig, ...] = Field(
         (), description="how rows are split; fixed by the reference that is built with it"
@@ -300,9 +311,18 @@ class ModelConfig(_Node):
         trail = trail_ms(self.reference)
         if trail is not None and trail[0] > MAX_PANES_PER_WINDOW * pane:
             raise ValueError(f"reference: {self.reference} is longer than {MAX_PANES_PER_WINDOW} panes of {pane} ms")
+        if self.late == "revise":
+            self._check_revising(pane)
         if max(spec.size_ms for spec in specs) > MAX_PANES_PER_WINDOW * pane:
             raise ValueError(f"sizes and steps have only {pane} ms in common: more than {MAX_PANES_PER_WINDOW} panes a window")
         return self
+
+    def _check_revising(self, pane: int) -> None:
+        if self.revise_every is not None and (self.revise_every == 0 or self.revise_every % pane):
+            raise ValueError(f"revise_every: it must be a multiple of the pane, {duration_text(pane)}")
+        if not 0 < self.revise_for <= MAX_PANES_PER_WINDOW * pane:
+            longest = duration_text(MAX_PANES_PER_WINDOW * pane)
+            raise ValueError(f"revise_for: it must be longer than 0, and at most {MAX_PANES_PER_WINDOW} panes: {longest}")
 
     @property
     def content_sha256(self) -> str:

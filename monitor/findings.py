@@ -41,6 +41,10 @@ class ClosedWindow(NamedTuple):
     """topic → partition → [first, last] offset of what the window counts, late and future rows included"""
     partition_rows: Mapping[str, Mapping[str, int]] = MappingProxyType({})
     """topic → partition → rows, without those that have none"""
+    said: bytes = b""
+    """`Judgement.said` of the revision before this one; b"" of the first."""
+    latest: bytes = b""
+    """Of a revision: the decision state after the newest final window."""
 
 
 class Judgement(NamedTuple):
@@ -54,6 +58,10 @@ class Judgement(NamedTuple):
     """Of the alerts that fire, in order."""
     is_alarmed: bool = False
     """Whether an incident that is a warning or worse is open after the window."""
+    said: bytes = b""
+    """Which alerts are in force with this window, for its next revision."""
+    is_news: bool = False
+    """Whether they are others than those of the revision before."""
 
 
 class Compared(NamedTuple):

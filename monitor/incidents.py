@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -39,9 +39,30 @@ class Transition(NamedTuple):
     """Breaches in a row when it fires, quiet windows when it is resolved."""
     opened_ms: int
     """End of the window with which it fired."""
+    supersedes: str = ""
+    """Id of the alert of an earlier revision that this one restates or takes back; "" of none."""
+    is_taken_back: bool = False
+    """Whether it says that the earlier alert does not hold: one that fired is resolved, one that was resolved fires again."""
+
+
+class Said(msgspec.Struct, array_like=True, frozen=True):
+    """An alert that is in force with a window: whose, firing or resolved, of which incident, and its id."""
+
+    key: str
+    status: Literal["firing", "resolved"]
+    incident: str
+    alert: str
+    opened_ms: int
+    severity: Severity
+
+    @property
+    def about(self) -> tuple[str, Literal["firing", "resolved"], str]:
+        """What a reader of alerts would call the same."""
+        return self.key, self.status, self.incident
 
 
 _encode = msgspec.msgpack.Encoder().encode
+_decode_said = msgspec.msgpack.Decoder(list[Said]).decode
 _decode = msgspec.msgpack.Decoder(dict[str, _Track]).decode
 
 
@@ -76,6 +97,67 @@ def step(
     return transitions, bytes([CODEC_VERSION]) + _encode(dict(sorted(tracks.items()))) if tracks else b""
 
 
+def said_of(
+    transitions: Iterable[Transition], told: Iterable[Transition], said: Iterable[Said], alert_id: Callable[[Transition], str]
+) -> bytes:
+    """Return what the next revision of a window has to know of its alerts.
+
+    transitions: all of this one. told, said: see `restated`; what was not told again has the id that it had.
+    """
+    ids = {one.about: one.alert for one in said} | {_about(t): alert_id(t) for t in told if not t.is_taken_back}
+    now = [Said(*_about(t), ids[_about(t)], t.opened_ms, t.finding.severity) for t in transitions]
+    return _encode(now) if now else b""
+
+
+def load_said(data: bytes) -> list[Said]:
+    """Read what `said_of` wrote."""
+    return _decode_said(data) if data else []
+
+
+def fired_before(said: Iterable[Said]) -> dict[str, str]:
+    """Return the incidents that an earlier revision of the window has opened, by track: one that opens again keeps its id."""
+    return {one.key: one.incident for one in said if one.status == "firing"}
+
+
+def restated(
+    said: Sequence[Said], transitions: Sequence[Transition], findings: Iterable[Finding], after: bytes, latest: bytes
+) -> list[Transition]:
+    """Return what a revision tells: its own transitions, and those of the one before that do not hold any more, taken back.
+
+    said: of the revision before. after: the tracks after the window. latest: those after the newest one; what fired before, fires still
+    and is over by now is not told again: nobody would resolve it a second time.
+    """
+    earlier = {one.about: one.alert for one in said}
+    is_open = {track.incident for track in _load(latest).values()}
+    told = [t._replace(supersedes=earlier.get(_about(t), "")) for t in transitions]
+    told = [t for t in told if t.status == "resolved" or not t.supersedes or t.incident_id in is_open]
+    held = {_about(t) for t in transitions}
+    by_key = {_key(finding.measurement): finding for finding in findings}
+    tracks = _load(after)
+    for one in said:
+        if one.about in held:
+            continue
+        finding = by_key.get(one.key) or _no_longer_measured(one.key, one.severity)
+        finding = finding._replace(measurement=_as_taken_back(finding.measurement))
+        if one.status == "firing":
+            told.append(Transition("resolved", finding, one.incident, 0, one.opened_ms, one.alert, is_taken_back=True))
+        elif one.key in tracks and tracks[one.key].incident == one.incident:
+            told.append(
+                Transition(
+                    "firing", finding, one.incident, tracks[one.key].breaches, one.opened_ms, one.alert, is_taken_back=True
+                )
+            )
+    return told
+
+
+def _about(transition: Transition) -> tuple[str, Literal["firing", "resolved"], str]:
+    return track_key(transition.finding), transition.status, transition.incident_id
+
+
+def _as_taken_back(measurement: Measurement) -> Measurement:
+    return measurement._replace(evidence={**measurement.evidence, "reason": "taken back by a revision of the window"})
+
+
 def _take(track: _Track, finding: Finding, firing_id: Callable[[Finding], str], end_ms: int) -> Transition | None:
     if finding.verdict == "breach":
         track.breaches, track.quiet = track.breaches + 1, 0
@@ -94,6 +176,11 @@ def _take(track: _Track, finding: Finding, firing_id: Callable[[Finding], str], 
 def open_severities(after: bytes) -> frozenset[Severity]:
     """Return the severities of the incidents that are open in the tracks that `step` returned."""
     return frozenset(track.severity for track in _load(after).values() if track.incident)
+
+
+def track_key(finding: Finding) -> str:
+    """Return what the track of a finding is known by."""
+    return _key(finding.measurement)
 
 
 def _key(measurement: Measurement) -> str:

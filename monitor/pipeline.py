@@ -115,20 +115,26 @@ def judge_window(closed: ClosedWindow, before: bytes, rules: RuleSet) -> Judgeme
         for measurement in check(of_segment)
     ]
     findings = decide(closed.model, measured, rules)
+    said = incidents.load_said(closed.said)
+    opened = incidents.fired_before(said)
     transitions, after = incidents.step(
         before,
         findings,
-        firing_id=lambda finding: alert_id(closed, finding, "firing"),
+        firing_id=lambda finding: opened.get(incidents.track_key(finding)) or alert_id(closed, finding, "firing"),
         end_ms=closed.window.end_ms,
         is_complete=closed.reference is not None and closed.profile.n > 0,
     )
+    told = incidents.restated(said, transitions, findings, after, closed.latest)
+    now_said = incidents.said_of(transitions, told, said, lambda t: alert_id(closed, t.finding, t.status))
     policy = rules.sha256
     return Judgement(
         results=tuple(result_record(of_segment, findings, policy) for of_segment in evidence.values()),
-        alerts=tuple(alert_record(evidence, t, policy) for t in transitions),
+        alerts=tuple(alert_record(evidence, t, policy) for t in told),
         after=after,
-        alert_severities=tuple(t.finding.severity for t in transitions if t.status == "firing"),
+        alert_severities=tuple(t.finding.severity for t in told if t.status == "firing" and not t.supersedes),
         is_alarmed=bool(incidents.open_severities(after) - {"notice"}),
+        said=now_said,
+        is_news={one.about for one in said} != {one.about for one in incidents.load_said(now_said)},
     )
 
 

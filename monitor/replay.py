@@ -17,8 +17,9 @@ from monitor.formats import Format
 from monitor.hash_key import NO_KEY, HashKey
 from monitor.ports import Message, PartitionStage, StoredRecord
 from monitor.reference import Reference, References
+from monitor.stages.final_windows import Judge
 from monitor.stages.ingest import IngestPartition
-from monitor.stages.merge import Judge, MergePartition
+from monitor.stages.merge import MergePartition
 from monitor.stages.settings import Settings
 
 BATCH_ROWS = 5_000
@@ -30,7 +31,7 @@ class ReplayOutcome:
     """What a replay published, as (key, value), and what became of every record.
 
     references: those that were learnt.
-    counted + late + rejected + dropped + ticks + labels = produced. open_rows: rows in windows that did not close.
+    counted + revised + duplicate + late + rejected + dropped + ticks + labels = produced. open_rows: rows in windows that did not close.
     """
 
     results: list[tuple[bytes, bytes]] = field(default_factory=list)
@@ -40,11 +41,14 @@ class ReplayOutcome:
     produced: int = 0
     counted: int = 0
     late: int = 0
+    revised: int = 0
+    duplicate: int = 0
     rejected: dict[str, int] = field(default_factory=dict)
     dropped: int = 0
     ticks: int = 0
     labels: int = 0
     open_panes: int = 0
+    revisions: int = 0
     alert_severities: Counter[str] = field(default_factory=Counter)
 
 
@@ -181,5 +185,7 @@ class Replay:
             if key[0] == "events":
                 outcome.late += n
                 outcome.counted -= n
+            elif key[0] == "revisions":
+                outcome.revisions += n
             elif key[0] == "alerts":
                 outcome.alert_severities[key[2]] += n

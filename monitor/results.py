@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -117,14 +118,19 @@ class FindingResult(msgspec.Struct, kw_only=True):
 
 
 class Result(msgspec.Struct, kw_only=True):
-    """One record per final window and segment (schemas/result.schema.json)."""
+    """One record per final window, segment and revision (schemas/result.schema.json)."""
 
+    id: str
+    """sha256 of model, version, segment, window and revision."""
     model: str
     version: str
     window: ResultWindow
     segment: str
     """`all`, or a segment's name."""
     revision: int
+    """0 when the window became final; one more each time that late rows were added (`late: revise`). The highest one counts."""
+    supersedes: str | None
+    """Id of the record that this one replaces; null for revision 0."""
     n: int
     """Rows of the segment that were compared."""
     n_ref: int
@@ -159,6 +165,8 @@ def result_record(evidence: Evidence, findings: Sequence[Finding], policy_sha256
     mine = [finding for finding in findings if finding.measurement.segment == evidence.segment]
     identity = (closed.model, closed.version, evidence.segment, window.start_ms, window.size_ms, window.step_ms)
     record = Result(
+        id=_id(identity, closed.revision),
+        supersedes=_id(identity, closed.revision - 1) if closed.revision else None,
         model=closed.model,
         version=closed.version,
         window=ResultWindow(start_ms=window.start_ms, end_ms=window.end_ms, size_ms=window.size_ms, step_ms=window.step_ms),
@@ -182,6 +190,10 @@ def result_record(evidence: Evidence, findings: Sequence[Finding], policy_sha256
         stream=stream_result(closed.profile.stream, closed.partition_rows) if evidence.segment == "all" else None,
     )
     return "|".join(map(str, identity)).encode(), orjson.dumps(msgspec.to_builtins(record), option=orjson.OPT_SORT_KEYS)
+
+
+def _id(identity: tuple[str | int, ...], revision: int) -> str:
+    return hashlib.sha256(orjson.dumps((*identity, revision))).hexdigest()
 
 
 def _feature(compared: Compared, distances: Mapping[str, float], rows: int) -> FeatureResult:

@@ -33,6 +33,8 @@ models:
       - {{size: 1h}}                            # tumbling
       - {{size: 24h, step: 1h}}                 # hopping
     grace: 2m                                 # how much disorder is waited for
+    late: drop                                # revise: windows are published anew with late events, for revise_for: 1d
+    deduplicate: false                        # true: an id counts once
     idle_after: 2m                            # silence after which a partition holds nothing back
     features: {{}}                              # zip: {{kind: category, pii: hash}}; `monitor reference infer` proposes all
     segments: []                              # country, [country, channel], age >= 60, tags.region: profiled apart, fixed by the reference

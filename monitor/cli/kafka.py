@@ -82,12 +82,15 @@ def line(what: str, record: dict[str, Any]) -> str:
         drifts = [(f["distances"].get("psi", 0.0), name) for name, f in record["features"].items() if f["distances"]]
         top = max(drifts, default=(0.0, "-"))
         found = ", ".join(f"{f['check']} {f['feature'] or ''}".strip() for f in record["findings"]) or "quiet"
-        return f"{record['model']} {record['version']} [{window['start_ms']}, {window['end_ms']}) n={record['n']} max psi {top[0]:.3f} ({top[1]}): {found}"
+        revision = f" revision {record['revision']}" if record["revision"] else ""
+        of = f"{record['model']} {record['version']} [{window['start_ms']}, {window['end_ms']}){revision}"
+        return f"{of} n={record['n']} max psi {top[0]:.3f} ({top[1]}): {found}"
     d = record["data"]
     where = (d["feature"] or "model") + (f" ({d['view']})" if d.get("view") else "")
+    revision = f", revision {d['window']['revision']} of its window" if d["window"]["revision"] else ""
     return (
         f"{d['window']['end']} {d['status']:8} {d['severity']:8} {d['model']} {d['version']} {d['check']} {where}: "
-        f"{d['value']:.4g} (threshold {d['threshold']:g}, n={d['n']})"
+        f"{d['value']:.4g} (threshold {d['threshold']:g}, n={d['n']}{revision})"
     )
 
 

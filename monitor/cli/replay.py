@@ -102,7 +102,9 @@ def replay(
         path.write_bytes(b"".join(value + b"\n" for _, value in records))
     say(
         f"{outcome.produced:,} records: {outcome.counted:,} counted, {outcome.late:,} late, "
-        f"{sum(outcome.rejected.values()):,} rejected"
+        + (f"{outcome.revised:,} late and revised, " if outcome.revised else "")
+        + (f"{outcome.duplicate:,} duplicate, " if outcome.duplicate else "")
+        + f"{sum(outcome.rejected.values()):,} rejected"
         + "".join(f", {n:,} {reason}" for reason, n in sorted(outcome.rejected.items()))
         + (f", {outcome.dropped:,} dropped" if outcome.dropped else "")
     )
@@ -111,7 +113,8 @@ def replay(
         say(f"{_count_labels(labels):,} labels (counted; they are joined in a later version)")
     if outcome.open_panes:
         say(f"{outcome.open_panes} panes are still open; --end-of-input closes their windows")
-    say(f"{len(outcome.results):,} result records → {results}; {len(outcome.alerts):,} alert records → {alerts}")
+    revisions = f", of {outcome.revisions:,} revisions too" if outcome.revisions else ""
+    say(f"{len(outcome.results):,} result records{revisions} → {results}; {len(outcome.alerts):,} alert records → {alerts}")
     if fail_on is not None:
         worst = [s for s in outcome.alert_severities if SEVERITIES.index(s) >= SEVERITIES.index(fail_on)]
         if worst:

@@ -24,6 +24,10 @@ class Format(Protocol):
         """Turn payloads of accepted predictions into columns of a layout."""
         ...
 
+    def ids(self, payloads: Sequence[object]) -> list[str | None]:
+        """Return the id of each accepted prediction; None or "" where it has none."""
+        ...
+
     def rows(self, payloads: Sequence[object]) -> list[dict[str, object]]:
         """Return the values of accepted predictions by name as JSON has them, outputs under their names in a layout.
 

@@ -232,6 +232,10 @@ class NativeFormat:
             self._ahead[_texts(_key_of(events[-1]))] = known
         return batch
 
+    def ids(self, payloads: Sequence[Any]) -> list[str | None]:
+        """Return the id of each event; None where it has none, or none that is a text."""
+        return [event.id if type(event.id) is str else None for event, _ in payloads]
+
     def rows(self, payloads: Sequence[Any]) -> list[dict[str, object]]:
         """Return events' features and outputs by name as JSON has them; `NoValue.WRONG_TYPE` where a value cannot be read."""
         rows = []

@@ -74,6 +74,10 @@ class NativeLabelFormat:
         """Never called with rows: there are no predictions here."""
         return ColumnBatch(0, np.zeros((len(layout.numbers), 0)), None, [[] for _ in layout.categories])
 
+    def ids(self, payloads: Sequence[object]) -> list[str | None]:
+        """Never called with rows, likewise."""
+        return []
+
     def rows(self, payloads: Sequence[object]) -> list[dict[str, object]]:
         """Never called with rows, likewise."""
         return []

@@ -36,9 +36,18 @@ class Observed(NamedTuple):
 
 
 METRICS: tuple[Metric, ...] = (
-    Metric("monitor_events_total", "counter", ("source", "model", "outcome"), "Events: counted, late or late_after_final"),
+    Metric(
+        "monitor_events_total",
+        "counter",
+        ("source", "model", "outcome"),
+        "Events: counted, late, revised, duplicate or late_after_final",
+    ),
     Metric("monitor_rejections_total", "counter", ("source", "reason"), "Records sent to the dead-letter topic"),
     Metric("monitor_windows_total", "counter", ("model",), "Final windows"),
+    Metric("monitor_revisions_total", "counter", ("model",), "Final windows that were published anew with late events"),
+    Metric(
+        "monitor_events_without_id_total", "counter", ("source", "model"), "Events without an id, where duplicates are looked for"
+    ),
     Metric("monitor_alerts_total", "counter", ("model", "severity"), "Alerts that fired"),
     Metric("monitor_labels_total", "counter", ("source",), "Label events read"),
     Metric("monitor_ticks_total", "counter", ("source",), "Control records read"),
@@ -55,6 +64,7 @@ METRICS: tuple[Metric, ...] = (
     Metric("monitor_idle_partitions", "gauge", (), "Source partitions that are silent and hold nothing back"),
     Metric("monitor_open_rows", "gauge", (), "Panes that are not closed"),
     Metric("monitor_state_rows", "gauge", (), "Rows of state in memory"),
+    Metric("monitor_remembered_ids", "gauge", (), "Ids by which duplicates are found"),
     Metric("monitor_watermark_timestamp_seconds", "gauge", ("source", "partition"), "Event time that a partition has reached"),
     Metric(
         "monitor_watermark_lag_seconds",
@@ -71,6 +81,8 @@ _COUNTERS = {
     "events": ("monitor_events_total", True),
     "rejections": ("monitor_rejections_total", True),
     "windows": ("monitor_windows_total", False),
+    "revisions": ("monitor_revisions_total", False),
+    "without_id": ("monitor_events_without_id_total", True),
     "alerts": ("monitor_alerts_total", False),
     "labels": ("monitor_labels_total", True),
     "ticks": ("monitor_ticks_total", True),
@@ -81,7 +93,7 @@ _COUNTERS = {
 }
 """A stage's counts → metric, and whether it has the label `source`."""
 
-_WITH_MODEL = frozenset({"events", "windows", "alerts"})
+_WITH_MODEL = frozenset({"events", "windows", "alerts", "revisions", "without_id"})
 _PER_PARTITION = ("monitor_watermark_timestamp_seconds", "monitor_watermark_lag_seconds", "monitor_lag_records")
 
 Counts = Mapping[tuple[str, ...], int]
@@ -155,7 +167,7 @@ class Telemetry:
 
     def observe(self, owned: Iterable[Observed]) -> None:
         """Take over current values."""
-        totals = dict.fromkeys(("open_rows", "rows", "idle"), 0.0)
+        totals = dict.fromkeys(("open_rows", "rows", "idle", "ids"), 0.0)
         n = 0
         for topic, partition, stage, lag in owned:
             n += 1
@@ -172,6 +184,7 @@ class Telemetry:
         self.gauge("monitor_open_rows", totals["open_rows"])
         self.gauge("monitor_state_rows", totals["rows"])
         self.gauge("monitor_idle_partitions", totals["idle"])
+        self.gauge("monitor_remembered_ids", totals["ids"])
 
     def _model(self, name: str) -> str:
         if name not in self._models and len(self._models) >= MAX_MODELS:

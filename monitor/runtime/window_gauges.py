@@ -56,6 +56,7 @@ class _Seen(msgspec.Struct):
     n: int
     features: dict[str, _Feature]
     findings: list[_Breach]
+    revision: int = 0
 
 
 _decode = msgspec.json.Decoder(_Seen).decode
@@ -71,6 +72,7 @@ class _Group(NamedTuple):
     end_ms: int
     samples: tuple[Sample, ...]
     n: int
+    revision: int
 
 
 class WindowGauges(Collector):
@@ -101,7 +103,7 @@ class WindowGauges(Collector):
             spec = f"{spec}/{duration_text(window.step_ms)}"
         groups = self._groups.setdefault((seen.model, spec), {})
         key = (seen.version, seen.segment)
-        if key in groups and groups[key].end_ms > window.end_ms:
+        if key in groups and (groups[key].end_ms, groups[key].revision) > (window.end_ms, seen.revision):
             return
         gone = [key]
         if seen.segment == ALL:  # the first record of every window
@@ -113,7 +115,7 @@ class WindowGauges(Collector):
         samples = tuple(self._samples(seen))
         room = (self._max_series if seen.segment == ALL else self._max_series // 2) - self._n_series
         kept = samples if len(samples) <= room else ()
-        groups[key] = _Group(partition, window.end_ms, kept, len(samples))
+        groups[key] = _Group(partition, window.end_ms, kept, len(samples), seen.revision)
         self._n_series += len(kept)
 
     def _samples(self, seen: _Seen) -> Iterator[Sample]:

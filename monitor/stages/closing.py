@@ -27,12 +27,14 @@ class Closer:
         self._references = references
         self._kept = kept
 
-    def pane(self, places: Mapping[str, Arrivals]) -> tuple[Sealed, list[bytes]]:
-        """Merge what source partitions, by source|partition, have sent of a pane; return it, and what was discovered by each."""
+    def pane(self, places: Mapping[str, Arrivals], base: Sealed | None = None) -> tuple[Sealed, list[bytes]]:
+        """Merge what has come of a pane, by place, and add it to what was sealed before; return it, and what was discovered by each."""
         by_reference: dict[str, Profile] = {}
-        shares: dict[str, Share] = {}
-        lost = 0
+        shares: dict[str, Share] = dict(base.shares) if base is not None else {}
+        lost = base.lost if base is not None else 0
         found: list[bytes] = []
+        for sha256, data in base.profiles if base is not None else ():
+            self._merged(by_reference, sha256).add_block(data)
         for place in sorted(places):
             for arrived in newest(places[place]):
                 partial = arrived.partial

@@ -8,14 +8,18 @@ from monitor.stages.learning import is_forgotten
 from monitor.stages.merge_rows import Final, ModelRows, Row
 from monitor.stages.rows import EMITTED
 from monitor.stages.settings import Settings
-from monitor.windows import NEVER_MS, Window
+from monitor.windows import FOREVER_MS, NEVER_MS, Window
 
 
 class Settled(NamedTuple):
-    """Which rows may go. durable_hi: offset of the last durable checkpoint. sent_by_ms: what was sent then, long ago enough."""
+    """Which rows may go. durable_hi: offset of the last durable checkpoint. sent_by_ms: what was sent then, long ago enough.
+
+    upto_ms: panes that ended by then take no more late rows.
+    """
 
     durable_hi: int
     sent_by_ms: int
+    upto_ms: int = FOREVER_MS
 
     def is_ripe(self, row: Row[Final]) -> bool:
         """Whether a final window was sent, durably and long enough ago, so that it may be collected."""
@@ -62,7 +66,7 @@ class Collection:
     def _collect_windows(self, name: str, model: ModelRows, settled: Settled) -> list[bytes]:
         collected: list[bytes] = []
         for spec, finals in model.final.items():
-            while len(finals) > 1 and settled.is_ripe(finals[0][1]):
+            while len(finals) > 1 and settled.is_ripe(finals[0][1]) and finals[1][0].end_ms <= settled.upto_ms:
                 window, row = finals.pop(0)
                 self._windows[f"{name}|{spec.size_ms}|{spec.step_ms}"] = window.end_ms
                 collected += row.keys

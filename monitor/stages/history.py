@@ -1,6 +1,7 @@
 """What the end of a shortest window leaves for later ones: what versions without a reference learn, and panes to be compared with.
 
-How a version learns, see `learning`; which panes a window is compared with, see `trail`.
+How a version learns, see `learning`; which panes a window is compared with, see `trail`. What a window leaves it leaves once: a revision
+changes neither, else every later window would have to be restated with it.
 """
 
 from __future__ import annotations

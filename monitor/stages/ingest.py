@@ -18,7 +18,7 @@ from monitor.reference import References
 from monitor.stages import codec_1, partials
 from monitor.stages.admission import Admission
 from monitor.stages.cursor import Cursor
-from monitor.stages.ingest_meta import COUNTED, LATE, IngestMeta
+from monitor.stages.ingest_meta import OUTCOME_NAMES, IngestMeta
 from monitor.stages.kept import KeptReferences
 from monitor.stages.partition_panes import PartitionPanes
 from monitor.stages.rows import META, Versions
@@ -245,8 +245,10 @@ class IngestPartition:
             ("dropped",): meta.dropped,
         }
         for model, versions in meta.models.items():
-            counts["events", model, "counted"] = sum(v[COUNTED] for v in versions.values())
-            counts["events", model, "late"] = sum(v[LATE] for v in versions.values())
+            for outcome, n in zip(OUTCOME_NAMES, np.array(list(versions.values())).sum(axis=0).tolist(), strict=True):
+                counts["events", model, outcome] = n
+        for model, n in meta.without_id.items():
+            counts["without_id", model] = n
         for reason, n in meta.rejected.items():
             counts["rejections", reason] = n
         return counts
@@ -259,4 +261,5 @@ class IngestPartition:
             ("open_rows",): float(self._panes.n_unsent),
             ("rows",): float(len(self._panes)),
             ("idle",): float(self._meta.idle),
+            ("ids",): float(self._panes.n_ids),
         }

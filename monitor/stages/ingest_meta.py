@@ -9,16 +9,17 @@ from monitor.stages.cursor import Position
 from monitor.stages.rows import same_topic_id
 from monitor.windows import NEVER_MS
 
-COUNTED, LATE = 0, 1
+OUTCOMES = COUNTED, LATE, REVISED, DUPLICATE = 0, 1, 2, 3
 """Places in `IngestMeta.models`."""
+OUTCOME_NAMES = ("counted", "late", "revised", "duplicate")
 
 
 class IngestMeta(msgspec.Struct, kw_only=True):
     """Stored as the row META; every field is a function of the log up to the row's `hi`, but for the four of silence.
 
     partitions, partials_partitions: of the topic and of `partials`: a row stands in a place that these numbers decide.
-    models: model → version → rows by COUNTED and LATE. lost_pending: offsets lost since the last pane was opened, told by the next one.
-    gc_upto: by `model|version`, up to when panes were collected.
+    models: model → version → rows by outcome. lost_pending: offsets lost since the last pane was opened, told by the next one.
+    gc_upto: by `model|version`, up to which due time panes were collected.
     """
 
     topic: str
@@ -31,6 +32,10 @@ class IngestMeta(msgspec.Struct, kw_only=True):
     models: dict[str, dict[str, list[int]]] = {}
     rejected: dict[str, int] = {}
     dropped: int = 0
+    without_id: dict[str, int] = {}
+    """model → rows without an id, where ids are remembered"""
+    ids: dict[int, tuple[int, int]] = {}
+    """how long ids are remembered → start of the newest bucket, and how many ids it has"""
     labels: int = 0
     ticks: int = 0
     lost_pending: int = 0
@@ -58,7 +63,13 @@ class IngestMeta(msgspec.Struct, kw_only=True):
                 )
         stored.partials_partitions = self.partials_partitions or stored.partials_partitions
         stored.topic_id = same_topic_id(self.topic, stored.topic_id, self.topic_id)
+        for rows in (rows for versions in stored.models.values() for rows in versions.values()):
+            rows.extend([0] * (len(OUTCOMES) - len(rows)))  # a version that told fewer of them apart
         return stored
+
+    def outcomes(self, model: str, version: str) -> list[int]:
+        """Return the counts of a model version, to be added to."""
+        return self.models.setdefault(model, {}).setdefault(version, [0] * len(OUTCOMES))
 
     def to_bytes(self) -> bytes:
         """Return the row's payload."""

@@ -6,11 +6,10 @@ partials that stand before that record, never because a timer ran. Two owners th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from monitor.findings import ClosedWindow, Judgement
 from monitor.ports import Checkpoint, Message, Outbox, Record
 from monitor.reference import References
 from monitor.stages import codec_1, partials
@@ -18,29 +17,17 @@ from monitor.stages.changes import Changes
 from monitor.stages.closing import Closer
 from monitor.stages.collection import Collection, Settled
 from monitor.stages.cursor import Cursor
+from monitor.stages.final_windows import FinalWindows, Judge
 from monitor.stages.history import History
 from monitor.stages.kept import KeptReferences
 from monitor.stages.learning import Learning
 from monitor.stages.merge_meta import Meta
-from monitor.stages.merge_rows import (
-    MAX_EMPTY_WINDOWS,
-    Arrived,
-    Final,
-    ModelRows,
-    Row,
-    newest,
-    partial_key,
-    place_of,
-    window_key,
-)
+from monitor.stages.merge_rows import Arrivals, Arrived, Final, ModelRows, Row, newest, partial_key, sealed_key
 from monitor.stages.panes import windows_changed
-from monitor.stages.rows import CLOSED, CODEC_VERSION, EMITTED, META, Stored, Versions, key_parts, row_key
+from monitor.stages.rows import CLOSED, CODEC_VERSION, EMITTED, META, Stored, Versions, key_parts
 from monitor.stages.settings import Settings
 from monitor.stages.watermarks import Watermarks
-from monitor.windows import Window
-
-Judge = Callable[[ClosedWindow, bytes], Judgement]
-"""(closed window, decision state before it) → what to publish and the state after it."""
+from monitor.windows import FOREVER_MS, NEVER_MS
 
 
 class MergePartition:
@@ -63,7 +50,6 @@ class MergePartition:
         now_ms: int = 0,
     ) -> None:
         self._settings = settings
-        self._judge = judge
         self._now_ms = self._loaded_ms = now_ms
         self._versions = Versions(rows, epoch)
         self._kept = KeptReferences(references, self._versions.best)
@@ -77,6 +63,7 @@ class MergePartition:
         self._changes = Changes()
         self._history = History(settings, references.hash_key, self._changes)
         self._closer = Closer(settings, references, self._kept)
+        self._windows = FinalWindows(settings, judge, self._closer, self._changes, self._history, self._meta)
         self._models: dict[str, ModelRows] = {}
         self._load()
 
@@ -103,6 +90,7 @@ class MergePartition:
             self._load_row(key, of_row)
         best.clear()
         for name, model in self._models.items():
+            self._sort_arrived(name, model)
             model.expect_all(self._settings.model(name).specs)
             self._history.give_up_learnt(name, model)
 
@@ -114,6 +102,22 @@ class MergePartition:
         arrived = arrivals.setdefault(partial.hi, {})[partial.chunk] = Arrived(key, stored.hi, partial, stored.payload)
         if stored.codec != CODEC_VERSION:
             self._changes.arrive(arrived)
+
+    def _sort_arrived(self, name: str, model: ModelRows) -> None:
+        """Tell what came late from what did not; give up what is part of a sealed pane already: it was about to be deleted."""
+        if self._settings.model(name).revising is None:
+            return
+        arriving, model.arriving = model.arriving, {}
+        for arrived in [
+            a for places in arriving.values() for hi in places.values() for chunks in hi.values() for a in chunks.values()
+        ]:
+            partial = arrived.partial
+            share = model.share(partial)
+            if share is not None and share.hi >= partial.hi:
+                self._changes.give_up_arrived(arrived)
+                continue
+            arrivals = model.arrivals(partial, is_late=partial.cut_ms is not None or model.is_sealed(partial))
+            arrivals.setdefault(partial.hi, {})[partial.chunk] = arrived
 
     def _load_row(self, key: bytes, pieces: Mapping[int, Stored]) -> None:
         kind, name, *parts = key_parts(key)
@@ -168,17 +172,16 @@ class MergePartition:
         name, start = partial.model, partial.start_ms
         model = self._model(name)
         self._check_pane(name, partial.size_ms)
-        sealed = model.sealed.get(start, {}).get(partial.version)
-        if sealed is not None:
-            self._meta.count_late(partial, sealed.value.shares.get(place_of(partial)))
-            return
-        if self._collection.has_pane(name, start + partial.size_ms) or model.is_passed(start):
-            if self._watermarks.is_repeat(partial, self._settings.model(name).grace_ms):
+        share = model.share(partial)
+        is_gone = self._collection.has_pane(name, partial.end_ms)
+        is_late = partial.cut_ms is not None or is_gone or model.is_sealed(partial)
+        if share is not None or is_gone or (is_late and not self._may_revise(partial)):
+            if share is None and self._watermarks.is_repeat(partial, self._settings.model(name).grace_ms):
                 self._meta.duplicates += 1
             else:
-                self._meta.count_late(partial, None)
+                self._meta.count_late(partial, share)
             return
-        arrivals = model.arrivals(partial)
+        arrivals = model.arrivals(partial, is_late=is_late)
         known = newest(arrivals)
         if partial.chunk in arrivals.get(partial.hi, {}) or (known and partial.hi < known[0].partial.hi):
             self._meta.duplicates += 1
@@ -186,7 +189,13 @@ class MergePartition:
         arrived = Arrived(partial_key(partial), offset, partial, data)
         arrivals.setdefault(partial.hi, {})[partial.chunk] = arrived
         self._changes.arrive(arrived)
-        model.expect(self._settings.model(name).specs, start)
+        if not is_late:
+            model.expect(self._settings.model(name).specs, start)
+
+    def _may_revise(self, partial: partials.Partial) -> bool:
+        """Whether a pane still takes late rows: a function of the log, whatever has been collected."""
+        revising = self._settings.model(partial.model).revising
+        return revising is not None and partial.end_ms > self._settled_ms(partial.model)
 
     # --- the watermark
 
@@ -204,31 +213,38 @@ class MergePartition:
             if upto is not None:
                 self._finish(name, upto, offset)
 
-    def _finish(self, name: str, upto_ms: int, offset: int) -> None:
-        """Seal the panes and finalise the windows of a model that end at or before `upto_ms`, in order of end."""
+    def _finish(self, name: str, upto_ms: int, offset: int, *, with_empty: bool = True) -> None:
+        """Seal the panes and finalise the windows of a model that end at or before `upto_ms`, in order of end; add late rows in between.
+
+        What was cut off at a time is added to the windows that end then or later before they are final, and restates those before.
+        """
         model = self._models[name]
-        pane_ms = self._settings.model(name).pane_ms
+        settings = self._settings.model(name)
         for start, version in sorted(model.arriving):
-            if start + pane_ms <= upto_ms:
+            if start + settings.pane_ms <= upto_ms:
                 self._seal(name, model, start, version, offset)
+        if settings.revising is not None:
+            before_ms = self._meta.finished.get(name, NEVER_MS)
+            for cut_ms, panes in model.pop_late(before_ms, settings.revising, upto_ms):
+                self._finalise(name, model, cut_ms - 1, offset, with_empty=with_empty)
+                self._add_late(name, model, cut_ms, panes, offset)
+            self._meta.finished[name] = max(before_ms, upto_ms)
+        self._finalise(name, model, upto_ms, offset, with_empty=with_empty)
+
+    def _finalise(self, name: str, model: ModelRows, upto_ms: int, offset: int, *, with_empty: bool) -> None:
         while model.due:
             window = min(model.due)
             if window.end_ms > upto_ms:
                 break
             model.due.discard(window)
-            self._finalise(name, model, window, offset)
+            if with_empty or model.panes(window):
+                self._windows.finalise(name, model, window, offset)
 
     def finish_input(self) -> None:
         """No more input will come: finalise every window that has rows, whatever the watermark says."""
         for name in sorted(self._models):
-            model = self._models[name]
             self._cursor.hi += 1
-            for start, version in sorted(model.arriving):
-                self._seal(name, model, start, version, self._cursor.hi)
-            for window in sorted(model.due):
-                if any(window.start_ms <= start < window.end_ms for start in model.sealed):
-                    self._finalise(name, model, window, self._cursor.hi)
-            model.due.clear()
+            self._finish(name, FOREVER_MS, self._cursor.hi, with_empty=False)
         self._meta_dirty = True
 
     def _seal(self, name: str, model: ModelRows, start: int, version: str, offset: int) -> None:
@@ -239,38 +255,28 @@ class MergePartition:
         if version in model.sealed.get(start, {}):
             return  # sealed before a crash; these rows were about to be deleted
         pane, found = self._closer.pane(places)
-        row = Row(row_key("sealed", name, version, start, self._settings.model(name).pane_ms), CLOSED, offset, pane)
+        row = Row(sealed_key(name, version, start, self._settings.model(name).pane_ms), CLOSED, offset, pane)
         model.sealed.setdefault(start, {})[version] = row
         self._changes.put(row)
         self._history.find(name, model, (start, version), found, offset)
 
-    # --- final windows
-
-    def _finalise(self, name: str, model: ModelRows, window: Window, offset: int) -> None:
-        """Judge a window and freeze everything that its end changes in one row."""
-        finals = model.final.setdefault(window.spec, [])
-        before = finals[-1][1].value if finals else Final(after={}, live=[])
-        present = sorted({version for pane in model.panes(window) for version in pane})
-        state = Final(after={}, live=present or before.live, empty=0 if present else before.empty + 1)
-        for version in state.live:
-            judgement = self._judge(self._closer.window(name, version, window, model), before.after.get(version, b""))
-            state.after[version] = judgement.after
-            state.results += judgement.results
-            state.alerts += judgement.alerts
-            state.alarmed += [version] if judgement.is_alarmed else []
-            for severity in judgement.alert_severities:
-                self._meta.count_alert(name, severity)
-        for version, after in before.after.items():
-            unseen = before.unseen_for.get(version, 0) + 1
-            if version not in state.after and unseen <= MAX_EMPTY_WINDOWS:
-                state.after[version], state.unseen_for[version] = after, unseen
-                state.alarmed += [version] if version in before.alarmed else []
-        row = Row(window_key(name, window), CLOSED, offset, state)
-        finals.append((window, row))
-        self._changes.put(row)
-        self._meta.count_window(name)
-        model.expect_after(window, state)
-        self._history.after(name, model, window, offset)
+    def _add_late(
+        self, name: str, model: ModelRows, cut_ms: int, panes: Mapping[tuple[int, str], Mapping[str, Arrivals]], offset: int
+    ) -> None:
+        """Add what came late to its panes, and restate the windows that are final."""
+        added: dict[int, set[str]] = {}
+        for (start, version), places in sorted(panes.items()):
+            for arrived in (a for arrivals in places.values() for chunks in arrivals.values() for a in chunks.values()):
+                self._changes.give_up_arrived(arrived)
+            known = model.sealed.get(start, {}).get(version)
+            pane, _ = self._closer.pane(places, known.value if known else None)
+            pane.cut_ms = cut_ms
+            row = Row(sealed_key(name, version, start, self._settings.model(name).pane_ms, cut_ms), CLOSED, offset, pane)
+            self._changes.give_up([known] if known else [])
+            model.sealed.setdefault(start, {})[version] = row
+            self._changes.put(row)
+            added.setdefault(start, set()).add(version)
+        self._windows.restate(name, model, added, offset)
 
     # --- time, checkpoint, sending
 
@@ -305,11 +311,18 @@ class MergePartition:
 
     def _collect(self) -> list[bytes]:
         """Raise the collection marks over what no later window needs; the rows are deleted one checkpoint later."""
-        settled = Settled(self._durable_hi, sent_by_ms=self._now_ms - self._settings.retire_after_ms)
-        collected = [key for name, model in self._models.items() for key in self._collection.collect(name, model, settled)]
+        collected: list[bytes] = []
+        for name, model in self._models.items():
+            settled = Settled(self._durable_hi, self._now_ms - self._settings.retire_after_ms, self._settled_ms(name))
+            collected += self._collection.collect(name, model, settled)
         if collected:
             self._meta_dirty = True
         return collected
+
+    def _settled_ms(self, name: str) -> int:
+        """Return up to when a model's panes have ended that take no more late rows."""
+        revising = self._settings.model(name).revising
+        return FOREVER_MS if revising is None else revising.settled_ms(self._meta.finished.get(name, NEVER_MS))
 
     def committed(self, checkpoint: Checkpoint) -> None:
         """The checkpoint is durable."""
@@ -318,19 +331,20 @@ class MergePartition:
         self._changes.committed()
 
     def outbox(self, now_ms: int) -> Outbox:
-        """Results and alerts of durable final windows, in order of end; then learnt references."""
+        """Results and alerts of durable final windows, as they were decided and in order of end; then learnt references."""
         self._now_ms = now_ms
         ready = [
-            (window, name, row)
+            ((unsent.serial, window, name), unsent, row)
             for name, model in self._models.items()
             for finals in model.final.values()
             for window, row in finals
             if row.state == CLOSED and row.is_durable
+            for unsent in row.value.to_send
         ]
-        ready.sort(key=lambda item: item[:2])
+        ready.sort(key=lambda item: item[0])
         messages: list[Message] = []
-        for _, _, row in ready:
-            for topic, records in (("results", row.value.results), ("alerts", row.value.alerts)):
+        for _, unsent, _ in ready:
+            for topic, records in (("results", unsent.results), ("alerts", unsent.alerts)):
                 messages += [Message(self._settings.topic(topic), key, value) for key, value in records]
         learnt = [
             row for model in self._models.values() for row in model.learning.values() if row.value.record and row.is_durable
@@ -347,7 +361,7 @@ class MergePartition:
             if isinstance(row.value, Learning):
                 row.value.record = None
             else:
-                row.value.results, row.value.alerts = [], []
+                row.value.forget_sent()
             self._changes.put(row)
 
     # --- telemetry

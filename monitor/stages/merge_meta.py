@@ -27,6 +27,11 @@ class Meta(msgspec.Struct, kw_only=True):
     alerts: dict[str, dict[str, int]] = {}
     gc_panes: dict[str, int] = {}
     gc_windows: dict[str, int] = {}
+    finished: dict[str, int] = {}
+    """model → up to when everything is final; of those that revise"""
+    revisions: dict[str, int] = {}
+    serials: dict[str, int] = {}
+    """model → decisions so far; of those that revise"""
 
     @classmethod
     def load(cls, best: Mapping[bytes, Stored], partition: int, topic: str, topic_id: str | None) -> tuple[Meta, int]:
@@ -65,6 +70,15 @@ class Meta(msgspec.Struct, kw_only=True):
         """Count a final window."""
         self.windows[model] = self.windows.get(model, 0) + 1
 
+    def next_serial(self, model: str) -> int:
+        """Return the place of one more decision."""
+        self.serials[model] = self.serials.get(model, 0) + 1
+        return self.serials[model]
+
+    def count_revision(self, model: str) -> None:
+        """Count a final window that was published anew."""
+        self.revisions[model] = self.revisions.get(model, 0) + 1
+
     def counters(self) -> dict[tuple[str, ...], int]:
         """Return monotone counts; functions of the log up to `hi`."""
         counts: dict[tuple[str, ...], int] = {
@@ -74,6 +88,7 @@ class Meta(msgspec.Struct, kw_only=True):
         }
         counts |= {("events", name, "late_after_final"): n for name, n in self.late.items()}
         counts |= {("windows", name): n for name, n in self.windows.items()}
+        counts |= {("revisions", name): n for name, n in self.revisions.items()}
         counts |= {("alerts", m, severity): n for m, by in self.alerts.items() for severity, n in by.items()}
         return counts
 

@@ -13,15 +13,16 @@ import msgspec
 from monitor.stages import partials
 from monitor.stages.learning import Found, Learning
 from monitor.stages.rows import Stored, key_parts, row_key
+from monitor.stages.settings import Revising
 from monitor.stages.trail import Kept
-from monitor.windows import Window, WindowSpec
+from monitor.windows import FOREVER_MS, NEVER_MS, Window, WindowSpec
 
 MAX_EMPTY_WINDOWS = 24
 """Windows without a row that are still published after the last one with rows: enough for a traffic alert, then silence."""
 
 
 class Share(msgspec.Struct, array_like=True):
-    """What a source partition put into a sealed pane: its last offset folded, its rows, and their first and last offset."""
+    """What a partial put into a sealed pane: its last offset folded, its rows, and their first and last offset."""
 
     hi: int
     n: int
@@ -30,18 +31,33 @@ class Share(msgspec.Struct, array_like=True):
 
 
 class Sealed(msgspec.Struct, array_like=True):
-    """A pane of one model version, merged over source partitions: (reference sha256, profile) in the order of the references."""
+    """A pane of one model version, merged over source partitions: (reference sha256, profile) in the order of the references.
+
+    shares: by place, see `place_of`.
+    """
 
     profiles: list[tuple[str, bytes]]
     shares: dict[str, Share]
     lost: int
+    cut_ms: int = NEVER_MS
+    """When late rows were added last."""
+
+
+class Unsent(msgspec.Struct, array_like=True):
+    """What an earlier edition of a final window had not sent yet."""
+
+    serial: int
+    results: list[tuple[bytes, bytes]]
+    alerts: list[tuple[bytes, bytes]]
 
 
 class Final(msgspec.Struct, kw_only=True):
     """A final window: frozen bytes until they are sent, and the decision state after it by version, where the next one starts.
 
     live: versions that had rows in the last window with any. unseen_for: windows since a version had rows. empty: windows in a row
-    without rows. alarmed: versions with an open incident that is a warning or worse.
+    without rows. alarmed: versions with an open incident that is a warning or worse. revisions: of versions that were restated. said: what
+    the next revision has to know of the alerts, by version. edition: how often the row was replaced. serial: place among all that is
+    decided of a model that revises, in which order it is sent. unsent: of earlier editions.
     """
 
     after: dict[str, bytes]
@@ -51,6 +67,34 @@ class Final(msgspec.Struct, kw_only=True):
     alarmed: list[str] = []
     results: list[tuple[bytes, bytes]] = []
     alerts: list[tuple[bytes, bytes]] = []
+    revisions: dict[str, int] = {}
+    said: dict[str, bytes] = {}
+    edition: int = 0
+    serial: int = 0
+    unsent: list[Unsent] = []
+
+    @property
+    def to_send(self) -> list[Unsent]:
+        """What is frozen and not sent, of this edition and of those before, in order."""
+        return [*self.unsent, Unsent(self.serial, self.results, self.alerts)] if self.results or self.alerts else self.unsent
+
+    def forget_sent(self) -> None:
+        """Everything is on its topic."""
+        self.results, self.alerts, self.unsent = [], [], []
+
+    @property
+    def handed_on(self) -> tuple[object, ...]:
+        """What the next window depends on, beside `after`."""
+        return sorted(self.after), self.live, self.unseen_for, self.empty, sorted(self.alarmed)
+
+    def copy(self, old: Final, version: str) -> None:
+        """Take over what is known of a version that had rows before too."""
+        self.after[version] = old.after[version]
+        self.alarmed += [version] if version in old.alarmed else []
+        if version in old.revisions:
+            self.revisions[version] = old.revisions[version]
+        if version in old.said:
+            self.said[version] = old.said[version]
 
 
 @dataclass(slots=True)
@@ -64,7 +108,7 @@ class Arrived:
 
 
 Arrivals = dict[int, dict[int, Arrived]]
-"""hi → chunk → block: what one source partition has sent of a pane."""
+"""hi → chunk → block: what has come of one place."""
 
 T = TypeVar("T", Sealed, Final, Found, Learning, Kept)
 
@@ -122,21 +166,23 @@ AnyRow = Row[Sealed] | Row[Final] | Row[Found] | Row[Learning] | Row[Kept]
 class ModelRows:
     """A model's rows.
 
-    arriving: (pane start, version) → source|partition → what has arrived. sealed: pane start → version → pane.
+    arriving: (pane start, version) → place → what has arrived. late: the same of rows that came late, and of partials that came after
+    their pane was sealed or passed, where they are to be counted. sealed: pane start → version → pane.
     final: specification → final windows kept, by end; the last one carries the decision state.
     due: windows that have rows, or may be published empty, and are not final.
     found: pane start → version → what was discovered, until a window has learnt from it. learning: by version.
-    kept: pane start → version → what later windows are compared with. outdated: rows of learnings that others have replaced.
+    kept: pane start → version → what later windows are compared with. outdated: rows that others have replaced.
     """
 
     arriving: dict[tuple[int, str], dict[str, Arrivals]] = field(default_factory=dict)
+    late: dict[tuple[int, str], dict[str, Arrivals]] = field(default_factory=dict)
     sealed: dict[int, dict[str, Row[Sealed]]] = field(default_factory=dict)
     final: dict[WindowSpec, list[tuple[Window, Row[Final]]]] = field(default_factory=dict)
     due: set[Window] = field(default_factory=set)
     found: dict[int, dict[str, Row[Found]]] = field(default_factory=dict)
     learning: dict[str, Row[Learning]] = field(default_factory=dict)
     kept: dict[int, dict[str, Row[Kept]]] = field(default_factory=dict)
-    outdated: list[Row[Learning]] = field(default_factory=list)
+    outdated: list[Row[Any]] = field(default_factory=list)
 
     def load(self, key: bytes, pieces: Mapping[int, Stored]) -> Row[Any] | None:
         """Take in a row from the store, in any order of final windows; None when its first piece is not there."""
@@ -145,21 +191,36 @@ class ModelRows:
         if row is None:
             return None
         if kind == "window":
-            window = Window(*map(int, parts))
-            self.final.setdefault(window.spec, []).append((window, row))
+            self._load_final(Window(*map(int, parts[:3])), row)
         elif kind == "learning":
             self._load_learning(parts[0], row)
+        elif kind == "sealed":
+            by_version = self.sealed.setdefault(int(parts[1]), {})
+            by_version[parts[0]] = self._newer(by_version.get(parts[0]), row, lambda sealed: sealed.cut_ms)
         else:
-            by_start: dict[str, dict[int, dict[str, Row[Any]]]] = {"sealed": self.sealed, "found": self.found, "kept": self.kept}
+            by_start: dict[str, dict[int, dict[str, Row[Any]]]] = {"found": self.found, "kept": self.kept}
             by_start[kind].setdefault(int(parts[1]), {})[parts[0]] = row
         return row
 
+    def _newer(self, known: Row[T] | None, row: Row[T], age: Callable[[T], int]) -> Row[T]:
+        """Return the one of two rows of the same thing that replaces the other, which was about to be deleted."""
+        if known is None:
+            return row
+        older, newer = sorted((known, row), key=lambda each: age(each.value))
+        self.outdated.append(older)
+        return newer
+
+    def _load_final(self, window: Window, row: Row[Final]) -> None:
+        finals = self.final.setdefault(window.spec, [])
+        known = next((i for i, (of, _) in enumerate(finals) if of == window), None)
+        if known is None:
+            finals.append((window, row))
+        else:
+            finals[known] = (window, self._newer(finals[known][1], row, lambda final: final.edition))
+
     def _load_learning(self, version: str, row: Row[Learning]) -> None:
         """Keep the learning that has seen most."""
-        known = self.learning.setdefault(version, row)
-        if known is not row:
-            older, self.learning[version] = sorted((known, row), key=lambda each: each.value.seen_ms)
-            self.outdated.append(older)
+        self.learning[version] = self._newer(self.learning.get(version), row, lambda learning: learning.seen_ms)
 
     def done_ms(self, spec: WindowSpec) -> int | None:
         """Return the end of the last final window of a specification."""
@@ -202,13 +263,42 @@ class ModelRows:
         """Return the sealed panes of a window, by version, in order of start."""
         return [self.sealed[start] for start in sorted(self.sealed) if window.start_ms <= start < window.end_ms]
 
-    def arrivals(self, partial: partials.Partial) -> Arrivals:
-        """Return what the partial's source partition has sent of its pane so far, to be added to."""
-        places = self.arriving.setdefault((partial.start_ms, partial.version), {})
-        return places.setdefault(place_of(partial), {})
+    def is_sealed(self, partial: partials.Partial) -> bool:
+        """Whether a pane takes partials no more but as late ones: it is sealed, or part of a final window."""
+        return partial.version in self.sealed.get(partial.start_ms, {}) or self.is_passed(partial.start_ms)
 
-    def pop_outdated(self) -> list[Row[Learning]]:
-        """Remove and return learnings that others have replaced."""
+    def share(self, partial: partials.Partial) -> Share | None:
+        """Return what the partial's place has put into its pane."""
+        sealed = self.sealed.get(partial.start_ms, {}).get(partial.version)
+        return None if sealed is None else sealed.value.shares.get(place_of(partial))
+
+    def arrivals(self, partial: partials.Partial, *, is_late: bool = False) -> Arrivals:
+        """Return what has come of the partial's place so far, to be added to."""
+        rows = self.late if is_late else self.arriving
+        return rows.setdefault((partial.start_ms, partial.version), {}).setdefault(place_of(partial), {})
+
+    def pop_late(
+        self, before_ms: int, revising: Revising, upto_ms: int
+    ) -> list[tuple[int, dict[tuple[int, str], dict[str, Arrivals]]]]:
+        """Remove and return what is due: (time, (pane start, version) → place → what has come, whole), by time.
+
+        A partial that came after the watermark had passed it is due with the next cut. before_ms: what is finished.
+        """
+        by_time: dict[int, dict[tuple[int, str], dict[str, Arrivals]]] = {}
+        for pane, places in self.late.items():
+            for place, arrivals in places.items():
+                due = next((a.partial.due_ms for a in newest(arrivals)), FOREVER_MS)
+                due = due if due > before_ms else revising.next_cut_ms(before_ms)
+                if due <= upto_ms:
+                    by_time.setdefault(due, {}).setdefault(pane, {})[place] = arrivals
+        for pane, place in [(pane, place) for panes in by_time.values() for pane, places in panes.items() for place in places]:
+            del self.late[pane][place]
+            if not self.late[pane]:
+                del self.late[pane]
+        return sorted(by_time.items())
+
+    def pop_outdated(self) -> list[Row[Any]]:
+        """Remove and return rows that others have replaced."""
         outdated, self.outdated = self.outdated, []
         return outdated
 
@@ -241,8 +331,9 @@ def piece_key(key: bytes, piece: int) -> bytes:
 
 
 def place_of(partial: partials.Partial) -> str:
-    """Return the source partition that a partial is of."""
-    return f"{partial.source}|{partial.partition}"
+    """Return whose rows a partial has, of which the newest counts: a source partition's, or those that came late to it before a cut."""
+    place = f"{partial.source}|{partial.partition}"
+    return place if partial.cut_ms is None else f"{place}|{partial.cut_ms}"
 
 
 def newest(arrivals: Arrivals) -> list[Arrived]:
@@ -254,12 +345,22 @@ def newest(arrivals: Arrivals) -> list[Arrived]:
 def partial_key(partial: partials.Partial) -> bytes:
     """Return the row key of a block of a partial."""
     pane = (partial.model, partial.version, partial.start_ms, partial.size_ms)
-    return row_key("partial", *pane, partial.source, partial.partition, partial.chunk, partial.hi)
+    cut = () if partial.cut_ms is None else (partial.cut_ms,)
+    return row_key("partial", *pane, partial.source, partial.partition, partial.chunk, partial.hi, *cut)
 
 
-def window_key(model: str, window: Window) -> bytes:
-    """Return the row key of a final window."""
-    return row_key("window", model, window.end_ms, window.size_ms, window.step_ms)
+def sealed_key(model: str, version: str, start_ms: int, size_ms: int, cut_ms: int = NEVER_MS) -> bytes:
+    """Return the row key of a sealed pane.
+
+    After each cut that added late rows it is another one: the row before must not be lost before meta covers what replaces it.
+    """
+    cut = () if cut_ms == NEVER_MS else (cut_ms,)
+    return row_key("sealed", model, version, start_ms, size_ms, *cut)
+
+
+def window_key(model: str, window: Window, edition: int = 0) -> bytes:
+    """Return the row key of a final window; each edition has its own, for the same reason."""
+    return row_key("window", model, window.end_ms, window.size_ms, window.step_ms, *((edition,) if edition else ()))
 
 
 def share_of(partial: partials.Partial) -> Share:
@@ -270,7 +371,7 @@ def share_of(partial: partials.Partial) -> Share:
 def spans(shares: Mapping[str, Share], into: dict[str, dict[str, list[int]]]) -> None:
     """Widen topic → partition → [first, last] offset by the shares of a pane."""
     for place, share in shares.items():
-        source, partition = place.split("|")
+        source, partition = place.split("|")[:2]
         span = into.setdefault(source, {}).setdefault(partition, [share.first, share.last])
         span[:] = [min(span[0], share.first), max(span[1], share.last)]
 
@@ -279,6 +380,6 @@ def count_rows(shares: Mapping[str, Share], into: dict[str, dict[str, int]]) -> 
     """Add the rows of a pane's shares to topic → partition → rows."""
     for place, share in shares.items():
         if share.n:
-            source, partition = place.split("|")
+            source, partition = place.split("|")[:2]
             rows = into.setdefault(source, {})
             rows[partition] = rows.get(partition, 0) + share.n

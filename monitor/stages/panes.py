@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -17,7 +18,7 @@ from monitor.layout import Layout
 from monitor.profiles import Profile
 from monitor.reference import Reference, References
 from monitor.stages.partials import Partial
-from monitor.stages.rows import EMITTED, OPEN, Stored, row_key
+from monitor.stages.rows import EMITTED, OPEN, Stored, key_parts, row_key
 from monitor.stages.settings import ModelSettings
 from monitor.windows import NEVER_MS
 
@@ -49,26 +50,37 @@ class Pane:
     own offsets; waiting rows are beyond. clock_before: the partition's clock before `first`. lost: offsets that retention took while it
     was open. durable: (state, hi) of the last durable version. dirty: blocks that the store has not as they are here.
     discovery: what the rows of a pane without a reference look like, where one is to be learnt; stored and sent with the first block.
+    cut_ms: it holds rows of the pane that came late, and is closed when the clock less grace passes this time; no reference is learnt from
+    them. None: those that were on time.
     """
 
     __slots__ = (
-        "clock_before", "dirty", "discovery", "durable", "emitted_ms", "end_ms", "first", "his", "key", "last", "lost", "marks",
-        "model", "outsiders", "profile", "reference", "settings", "start_ms", "state", "version", "waiting",
+        "clock_before", "cut_ms", "dirty", "discovery", "due_ms", "durable", "emitted_ms", "first", "his", "key", "last", "lost",
+        "marks", "model", "outsiders", "profile", "reference", "settings", "start_ms", "state", "version", "waiting",
     )  # fmt: skip
 
     def __init__(
-        self, model: str, version: str, start_ms: int, settings: ModelSettings, reference: Reference | None, hash_key: HashKey
+        self,
+        model: str,
+        version: str,
+        start_ms: int,
+        settings: ModelSettings,
+        reference: Reference | None,
+        hash_key: HashKey,
+        cut_ms: int | None = None,
     ) -> None:
-        self.key = pane_key(model, version, start_ms, settings)
+        self.key = pane_key(model, version, start_ms, settings, cut_ms)
         self.model = model
         self.version = version
         self.start_ms = start_ms
-        self.end_ms = start_ms + settings.pane_ms
+        self.cut_ms = cut_ms
+        self.due_ms = start_ms + settings.pane_ms if cut_ms is None else cut_ms
         self.settings = settings
         self.reference = reference
         layout = reference.layout if reference else NO_FEATURES
         self.profile: Profile | None = Profile(layout)
-        self.discovery = Discovery(hash_key) if reference is None and settings.learning is not None else None
+        is_learnt = reference is None and settings.learning is not None and cut_ms is None
+        self.discovery = Discovery(hash_key) if is_learnt else None
         self.state = OPEN
         self.first = self.last = -1
         self.his = [-1] * len(layout.blocks)
@@ -220,11 +232,14 @@ class Pane:
                 chunks=len(self.his),
                 profile=self.profile.block_bytes(chunk),
                 discovery=b"" if chunk else self.discovered,
+                cut_ms=self.cut_ms,
             )
 
 
-def pane_key(model: str, version: str, start_ms: int, settings: ModelSettings) -> bytes:
+def pane_key(model: str, version: str, start_ms: int, settings: ModelSettings, cut_ms: int | None = None) -> bytes:
     """Return what the row keys of a pane's blocks begin with; its length is part of it."""
+    if cut_ms is not None:
+        return row_key("late", model, version, start_ms, settings.pane_ms, cut_ms)
     return row_key("pane", model, version, start_ms, settings.pane_ms)
 
 
@@ -237,14 +252,32 @@ def block_key(pane: bytes, block: int) -> bytes:
     return pane + f"|{block}".encode()
 
 
-def load_pane(
-    model: str, version: str, start_ms: int, blocks: Mapping[int, Stored], settings: ModelSettings, references: References
-) -> Pane:
+class PanePlace(NamedTuple):
+    """What tells panes of one partition apart."""
+
+    model: str
+    version: str
+    start_ms: int
+    cut_ms: int | None
+
+
+def place_of_row(key: bytes) -> tuple[PanePlace, int, int]:
+    """Return whose block a row key of a pane is, the pane's length, and which block.
+
+    >>> place_of_row(b"late|credit|7|0|3600000|7200000|2")
+    (PanePlace(model='credit', version='7', start_ms=0, cut_ms=7200000), 3600000, 2)
+    """
+    _, model, version, start, size, *cut, block = key_parts(key)
+    return PanePlace(model, version, int(start), int(cut[0]) if cut else None), int(size), int(block)
+
+
+def load_pane(place: PanePlace, blocks: Mapping[int, Stored], settings: ModelSettings, references: References) -> Pane:
     """Return a pane from the rows of its blocks. Raises StateMismatch when it was made under other settings.
 
     A block without a row has no events up to meta's offset. What is not emitted is open: whether it is closed is decided anew, from the
     clock in meta.
     """
+    model, version, start_ms, cut_ms = place
     rows = {block: _decode(stored.payload) for block, stored in blocks.items()}
     if any(row.settings != settings.sha256 for row in rows.values()):
         raise windows_changed(model)
@@ -252,7 +285,7 @@ def load_pane(
     reference = references.by_sha256(sha256) if sha256 else None
     if sha256 and reference is None:
         raise StateMismatch(f"the reference {sha256[:12]} of a pane is not in the state")
-    pane = Pane(model, version, start_ms, settings, reference, references.hash_key)
+    pane = Pane(model, version, start_ms, settings, reference, references.hash_key, cut_ms)
     assert pane.profile is not None
     head = rows.get(0)
     if head is not None:
@@ -283,13 +316,19 @@ def windows_changed(model: str) -> StateMismatch:
     )
 
 
-def groups(key_index: Int, starts: Int) -> Iterator[tuple[int, int, Int]]:
-    """Yield (key, pane start, positions in order) of each group of rows; a single group costs two comparisons."""
-    if (key_index == key_index[0]).all() and (starts == starts[0]).all():
-        yield int(key_index[0]), int(starts[0]), np.arange(len(starts))
+def groups(*columns: Int) -> Iterator[tuple[tuple[int, ...], Int]]:
+    """Yield (values, positions in order) of each group of rows that are alike in all columns; a single group costs a comparison each.
+
+    >>> [(values, rows.tolist()) for values, rows in groups(np.array([1, 1, 0]), np.array([5, 5, 5]))]
+    [((0, 5), [2]), ((1, 5), [0, 1])]
+    """
+    if all((column == column[0]).all() for column in columns):
+        yield tuple(int(column[0]) for column in columns), np.arange(len(columns[0]))
         return
-    order = np.lexsort((starts, key_index))
-    keys, begins = key_index[order], starts[order]
-    borders = np.flatnonzero((keys[1:] != keys[:-1]) | (begins[1:] != begins[:-1])) + 1
-    for rows in np.split(order, borders):
-        yield int(key_index[rows[0]]), int(starts[rows[0]]), rows
+    order = np.lexsort(columns[::-1])
+    is_border = np.zeros(len(order) - 1, bool)
+    for column in columns:
+        ordered = column[order]
+        is_border |= ordered[1:] != ordered[:-1]
+    for rows in np.split(order, np.flatnonzero(is_border) + 1):
+        yield tuple(int(column[rows[0]]) for column in columns), rows

@@ -15,7 +15,8 @@ class Partial(msgspec.Struct, array_like=True, tag="p", frozen=True):
     hi: last source offset folded in. first, last: offsets of the first and the last row.
     clock_before_ms: the partition's running maximum of event time before `first`. n: rows. lost: offsets that retention took.
     reference: sha256 of the reference whose layout the profile has, "" without one. chunk, chunks: which segment range this is.
-    discovery: of a pane without a reference, what its rows look like.
+    discovery: of a pane without a reference, what its rows look like. cut_ms: the rows are those that came late and before the watermark
+    passed this time, nothing of it is in other partials; None for those that were on time.
     """
 
     source: str
@@ -37,10 +38,21 @@ class Partial(msgspec.Struct, array_like=True, tag="p", frozen=True):
     chunks: int
     profile: bytes
     discovery: bytes = b""
+    cut_ms: int | None = None
+
+    @property
+    def end_ms(self) -> int:
+        """Exclusive end of the pane."""
+        return self.start_ms + self.size_ms
+
+    @property
+    def due_ms(self) -> int:
+        """Which watermark says that it is complete."""
+        return self.end_ms if self.cut_ms is None else self.cut_ms
 
 
 class Watermark(msgspec.Struct, array_like=True, tag="w", frozen=True):
-    """Every partial of this source partition whose pane ends at or before `closed[grace_ms]` has been sent.
+    """Every partial of this source partition that is due at or before `closed[grace_ms]` has been sent.
 
     idle: nothing is open and nothing comes; the partition holds nobody back. partitions: how many the source has, 0 where that is not known.
     """

@@ -41,12 +41,38 @@ class Trail:
 
 
 @dataclass(frozen=True, slots=True)
+class Revising:
+    """Late rows are counted in their windows, which are published anew.
+
+    for_ms: so long after its end a pane takes late rows, on its partition's clock less grace. every_ms: late rows are gathered until that
+    clock passes a multiple of it, which is a multiple of the pane.
+    """
+
+    for_ms: int
+    every_ms: int
+
+    def next_cut_ms(self, watermark_ms: int) -> int:
+        """Return when rows that come at a watermark are cut off: the first multiple of `every_ms` beyond it.
+
+        >>> Revising(100, 20).next_cut_ms(39), Revising(100, 20).next_cut_ms(40)
+        (40, 60)
+        """
+        return (watermark_ms // self.every_ms + 1) * self.every_ms
+
+    def settled_ms(self, finished_ms: int) -> int:
+        """Return up to when panes have ended that take no more late rows, once everything up to `finished_ms` is final."""
+        return finished_ms - self.for_ms - self.every_ms
+
+
+@dataclass(frozen=True, slots=True)
 class ModelSettings:
     """How a model's events are grouped.
 
     specs: at least one window specification. grace_ms: how much disorder is waited for. sha256: of what changes content.
     sources: topics of predictions that the model is bound to; empty means all of them.
     learning: None where no reference is to be learnt. trail: None where windows are compared with the reference's own counts.
+    revising: None where late rows are dropped. remember_ids_ms: how long, on its partition's clock, an event's id tells that it came
+    before; 0: ids are not looked at.
     """
 
     specs: tuple[WindowSpec, ...]
@@ -55,6 +81,8 @@ class ModelSettings:
     sha256: str = ""
     learning: LearningSettings | None = None
     trail: Trail | None = None
+    revising: Revising | None = None
+    remember_ids_ms: int = 0
     pane_ms: int = field(init=False)
 
     def __post_init__(self) -> None:

@@ -40,9 +40,11 @@ def trailing(trail: Trail, window: Window, starts: Iterable[int]) -> list[int]:
 
 
 def is_needed(start_ms: int, settings: ModelSettings, window: Window) -> bool:
-    """Whether a window that ends after this one may be compared with a pane."""
-    longest = max(spec.size_ms for spec in settings.specs)
-    return settings.trail is not None and start_ms >= window.end_ms - longest - settings.trail.span_ms
+    """Whether a window that ends after this one, or that may still be revised then, may be compared with a pane."""
+    if settings.trail is None:
+        return False
+    upto_ms = window.end_ms if settings.revising is None else settings.revising.settled_ms(window.end_ms)
+    return start_ms >= upto_ms - max(spec.size_ms for spec in settings.specs) - settings.trail.span_ms
 
 
 def counted_on(reference: Reference, parts: list[list[tuple[str, bytes]]]) -> Reference:

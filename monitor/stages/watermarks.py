@@ -40,11 +40,11 @@ class Watermarks:
         return True
 
     def is_repeat(self, partial: Partial, grace_ms: int) -> bool:
-        """Whether the partial was sent before: a watermark of its source partition, as far in the log, says that its pane was."""
+        """Whether the partial was sent before: a watermark of its source partition, as far in the log, says that what was due then was."""
         mark = self._marks.get(f"{partial.source}|{partial.partition}")
         if mark is None or partial.hi > mark.hi:
             return False
-        return partial.start_ms + partial.size_ms <= mark.closed.get(grace_ms, NEVER_MS)
+        return partial.due_ms <= mark.closed.get(grace_ms, NEVER_MS)
 
     def reached(self, sources: tuple[str, ...], grace_ms: int) -> int | None:
         """Return up to when all partitions of `sources` are closed: the least of those that are not idle, else the greatest.

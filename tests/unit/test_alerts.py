@@ -53,8 +53,8 @@ def test_it_is_a_cloud_event_about_the_feature_at_the_windows_end() -> None:
 def test_it_holds_every_field_of_the_contract() -> None:
     assert set(FIRING["data"]) == {
         "status", "severity", "model", "version", "segment", "check", "feature", "view", "value", "threshold", "critical_value", "p_value",
-        "n", "n_ref", "window", "reference", "why", "evidence", "incident_id", "opened_ms", "windows", "policy", "diagnosis",
-        "source_offsets",
+        "n", "n_ref", "window", "reference", "why", "evidence", "incident_id", "opened_ms", "windows", "supersedes", "policy",
+        "diagnosis", "source_offsets",
     }  # fmt: skip
     assert FIRING["data"]["window"] == {
         "start": "1970-01-01T00:00:00Z", "end": "1970-01-01T01:00:00Z", "start_ms": 0, "end_ms": HOUR_MS, "kind": "tumbling",

@@ -42,7 +42,16 @@ BROKEN = [
     ("models: {m: {windows: [{size: 0}]}}", "must be longer than 0"),
     ("models: {m: {windows: [{size: 1h}, {size: 1h}]}}", "two windows are the same"),
     ("models: {m: {windows: [{size: 7d}, {size: 7ms}]}}", "panes a window"),
-    ("models: {m: {late: revise}}", "'revise' is not known; allowed: drop"),
+    ("models: {m: {late: wait}}", "'wait' is not known; allowed: drop, revise"),
+    (
+        "models: {m: {windows: [{size: 1h}], late: revise, revise_every: 90m}}",
+        "revise_every: it must be a multiple of the pane, 1h",
+    ),
+    ("models: {m: {windows: [{size: 1h}], late: revise, revise_for: 0}}", "revise_for: it must be longer than 0"),
+    (
+        "models: {m: {windows: [{size: 1s}], late: revise, revise_for: 1d}}",
+        "revise_for: it must be longer than 0, and at most 10000 panes",
+    ),
     ("models: {m: {segments: [country, [country]]}}", "two are by the same keys"),
     ("models: {m: {segments: [age >= sixty]}}", "compares with 'sixty', which is no number"),
     ("models: {m: {segments: [{by: [a, b], values: [x]}]}}", "['x'] has 1 values for 2 keys"),

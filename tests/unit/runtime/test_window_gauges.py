@@ -12,7 +12,13 @@ HOUR_MS = 3_600_000
 
 
 def result(
-    at: int = 0, segment: str = "all", version: str = "7", psi: float = 0.1, n_features: int = 1, hop: bool = False
+    at: int = 0,
+    segment: str = "all",
+    version: str = "7",
+    psi: float = 0.1,
+    n_features: int = 1,
+    hop: bool = False,
+    revision: int = 0,
 ) -> Message:
     window = {
         "start_ms": at * HOUR_MS,
@@ -22,7 +28,14 @@ def result(
     }
     features = {f"f{i}": {"missing_ratio": 0.25, "distances": {"psi": psi, "js": 0.3}, "n": 3} for i in range(n_features)}
     findings = [{"severity": "warning"}, {"severity": "warning"}, {"severity": "notice"}]
-    record: dict[str, Any] = {"model": "m", "version": version, "window": window, "segment": segment, "n": 40}
+    record: dict[str, Any] = {
+        "revision": revision,
+        "model": "m",
+        "version": version,
+        "window": window,
+        "segment": segment,
+        "n": 40,
+    }
     return Message("results", b"k", json.dumps(record | {"features": features, "findings": findings, "more": [1]}).encode())
 
 
@@ -49,6 +62,12 @@ def test_the_last_window_is_told() -> None:
     assert value(gauges, "monitor_window_rows") == 40
     assert value(gauges, "monitor_window_end_timestamp_seconds") == 2 * 3600
     assert [value(gauges, "monitor_window_breaches", severity=s) for s in ("notice", "warning", "critical")] == [1, 2, 0]
+
+
+def test_a_revision_of_the_last_window_replaces_it_and_one_of_an_earlier_window_does_not() -> None:
+    gauges = WindowGauges(("psi",), 100)
+    gauges.take(0, [result(1, psi=0.2), result(1, psi=0.3, revision=1), result(0, psi=0.9, revision=4), result(1, psi=0.2)])
+    assert value(gauges, "monitor_feature_distance", feature="f0", distance="psi") == 0.3
 
 
 def test_a_record_that_comes_again_changes_nothing() -> None:

@@ -12,7 +12,8 @@ from monitor.ports import LOG_APPEND_TIME, Checkpoint, StoredRecord
 from monitor.reference import References
 from monitor.stages import merge_rows, partials, rows
 from monitor.stages.ingest import IngestPartition
-from monitor.stages.merge import MAX_EMPTY_WINDOWS, MergePartition
+from monitor.stages.merge import MergePartition
+from monitor.stages.merge_rows import MAX_EMPTY_WINDOWS
 from monitor.stages.settings import Settings, SourceSettings
 from monitor.windows import NEVER_MS, WindowSpec
 from tests.simulation import SOURCE, BareFormat, count_rows, record, settings
@@ -376,6 +377,21 @@ class TestState:
         checkpoint = again.checkpoint()
         assert checkpoint is not None
         assert {key for key, value in checkpoint.rows if value is None} >= set(old)
+
+    def test_rows_of_a_pane_that_a_paused_owner_has_sent_are_counted_and_those_behind_them_late(self) -> None:
+        """Its meta is deleted before its rows: an owner may find the pane sent while meta stands before its rows."""
+        stage, store, older = ingest(), {}, {}
+        stage.feed([record(0, "m", 1)], 0)
+        commit(stage, older)
+        stage.feed([record(1, "m", 5), record(2, "m", 15)], 0)
+        commit(stage, store)
+        stage.emitted(stage.outbox(0), 0)
+        commit(stage, store)
+        ahead = {key: value for key, value in store.items() if key.startswith(b"pane|m|1|0|")}
+        meta = {key: value for key, value in older.items() if key.startswith(rows.META)}
+        again = ingest(items=list((ahead | meta).items()), epoch=2)
+        again.feed([record(1, "m", 5), record(2, "m", 15), record(3, "m", 7)], 0)
+        assert (count(again, "counted"), count(again, "late")) == (3, 1)
 
     def test_gc_upto_is_durable_one_checkpoint_before_its_tombstones(self) -> None:
         stage, store = ingest(replace(settings(), partials_partitions=1, retire_after_ms=0)), {}
