@@ -148,6 +148,23 @@ def test_any_split_gives_what_a_plain_loop_says(rows: list[tuple[int, int, bool]
     assert len(seen.buckets) <= BUCKETS + 1
 
 
+def test_many_ids_are_told_from_new_ones_as_a_set_does() -> None:
+    """200,000 rows in batches of 700: long runs, which have their bits, in several buckets; half of the rows repeat one of the last 100,000."""
+    dice = np.random.default_rng(3)
+    rows, seen, found, known = 200_000, SeenIds(10**6), [], set()
+    values = np.arange(rows)
+    values[rows // 2 :] -= np.where(dice.random(rows // 2) < 0.5, dice.integers(1, rows // 2, rows // 2), 0)
+    hashes = dice.permutation(2**20)[values].astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    for start in range(0, rows, 700):
+        part = np.arange(start, min(start + 700, rows))
+        found += seen.take(hashes[part], np.stack((part, part * 4)), np.ones(len(part), bool)).tolist()
+    expected = [value in known or known.add(value) is not None for value in hashes.tolist()]
+    assert found == expected
+    assert sum(found) > 30_000
+    assert len(seen.buckets) > 3
+    assert sum(len(bucket.runs) for bucket in seen.buckets[:-1]) == len(seen.buckets) - 1
+
+
 class TestStored:
     def ids(self, store: dict[bytes, bytes]) -> list[bytes]:
         return [key for key in store if key.startswith(b"ids|")]
