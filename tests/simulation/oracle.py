@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -18,6 +18,23 @@ LONGEST_SILENCE = 24
 Pane = tuple[str, str, int]
 
 
+class Counted(Counter[str]):
+    """What came into a pane: rows, outsiders, tags, `rows PLACE`. furthest: by how much outsiders were late or ahead. spans: offsets by place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.furthest: dict[str, int] = {}
+        self.spans: dict[str, tuple[int, int]] = {}
+
+    def take(self, place: str, offset: int, what: str, ms: int = 0) -> None:
+        self[what] += 1
+        self.spans[place] = (self.spans.get(place, (offset, offset))[0], offset)
+        if what != "n":
+            self.furthest[what] = max(ms, self.furthest.get(what, ms))
+        else:
+            self[f"rows {place}"] += 1
+
+
 class Expected(NamedTuple):
     """results, alerts: key → facts. outcomes: how many records became what. malformed: refused records, as (offset, value) by log."""
 
@@ -28,11 +45,12 @@ class Expected(NamedTuple):
 
 
 def expect(scenario: Scenario, logs: Iterable[Log]) -> Expected:
-    panes: dict[Pane, Counter[str]] = defaultdict(Counter)
+    panes: dict[Pane, Counted] = defaultdict(Counted)
     outcomes: Counter[str] = Counter()
     refused: list[bytes] = []
-    for log in logs:
-        _count(scenario, log, panes, outcomes, refused)
+    places = [f"{topic}|{partition}" for topic, n in scenario.partitions.items() for partition in range(n)]
+    for place, log in zip(places, logs, strict=True):
+        _count(scenario, place, log, panes, outcomes, refused)
     results: dict[bytes, dict[str, object]] = {}
     alerts: dict[bytes, dict[str, int]] = {}
     for model in sorted({model for model, _, _ in panes}):
@@ -42,11 +60,13 @@ def expect(scenario: Scenario, logs: Iterable[Log]) -> Expected:
     return Expected(results, alerts, outcomes, refused)
 
 
-def _count(scenario: Scenario, log: Log, panes: dict[Pane, Counter[str]], outcomes: Counter[str], refused: list[bytes]) -> None:
+def _count(
+    scenario: Scenario, place: str, log: Log, panes: dict[Pane, Counted], outcomes: Counter[str], refused: list[bytes]
+) -> None:
     """Put every record of a log where it belongs."""
     clock: int | None = None
     known: set[tuple[str, str]] = set()
-    for record in log.records:
+    for offset, record in enumerate(log.records):
         if record is None:
             continue
         try:
@@ -67,7 +87,7 @@ def _count(scenario: Scenario, log: Log, panes: dict[Pane, Counter[str]], outcom
             outcomes["future_timestamp"] += 1
             refused.append(record.value or b"")
             if (model, version) in known and clock is not None:
-                panes[model, version, clock // own.pane_ms * own.pane_ms]["future"] += 1
+                panes[model, version, clock // own.pane_ms * own.pane_ms].take(place, offset, "future", time - record.timestamp)
             continue
         known.add((model, version))
         moved = min(time, record.timestamp)
@@ -75,10 +95,10 @@ def _count(scenario: Scenario, log: Log, panes: dict[Pane, Counter[str]], outcom
         start = time // own.pane_ms * own.pane_ms
         if start + own.pane_ms <= clock - own.grace_ms:
             outcomes["late"] += 1
-            panes[model, version, clock // own.pane_ms * own.pane_ms]["late"] += 1
+            panes[model, version, clock // own.pane_ms * own.pane_ms].take(place, offset, "late", clock - time)
         else:
             outcomes["counted"] += 1
-            panes[model, version, start]["n"] += 1
+            panes[model, version, start].take(place, offset, "n")
             panes[model, version, start][f"tag {tag}"] += 1
 
 
@@ -86,7 +106,7 @@ def _windows(
     scenario: Scenario,
     model: str,
     spec: WindowSpec,
-    panes: Mapping[tuple[int, str], Counter[str]],
+    panes: Mapping[tuple[int, str], Counted],
     results: dict[bytes, dict[str, object]],
     alerts: dict[bytes, dict[str, int]],
 ) -> None:
@@ -113,13 +133,33 @@ def _windows(
                 del ordinal[version], fired[version]
         for version in live:
             unseen[version] = 0
-            total: Counter[str] = sum((counts for (_, v), counts in inside.items() if v == version), Counter())
+            mine = [counts for (_, v), counts in inside.items() if v == version]
+            total: Counter[str] = sum(mine, Counter())
             ordinal[version] += 1
             key = f"{model}|{version}|{begin}|{spec.size_ms}|0".encode()
             segments = [total[f"tag {tag}"] for tag in TAGS] if scenario.has_segments else []
             results[key] = {"n": total["n"], "segments": segments, "window": ordinal[version], "lost": 0} | {
                 name: total[name] for name in ("late", "future")
             }
+            results[key] |= _details(mine, total)
             if total["n"] >= ALERT_ROWS:
                 fired[version] += 1
                 alerts[key] = {"n": total["n"], "alert": fired[version]}
+
+
+def _details(panes: Sequence[Counted], total: Counter[str]) -> dict[str, object]:
+    """Return how far outsiders were off, rows by source partition, and the first and last offset of each."""
+    furthest: dict[str, list[int]] = defaultdict(list)
+    rows: dict[str, dict[str, int]] = defaultdict(dict)
+    offsets: dict[str, dict[str, list[int]]] = defaultdict(dict)
+    for pane in panes:
+        for what, ms in pane.furthest.items():
+            furthest[what].append(ms)
+        for place, (first, last) in pane.spans.items():
+            topic, partition = place.split("|")
+            span = offsets[topic].setdefault(partition, [first, last])
+            span[:] = [min(span[0], first), max(span[1], last)]
+            if total[f"rows {place}"]:
+                rows[topic][partition] = total[f"rows {place}"]
+    late, future = (max(furthest[what], default=None) for what in ("late", "future"))
+    return {"lateness": late, "ahead": future, "rows": dict(rows), "offsets": dict(offsets), "other": 0}

@@ -79,7 +79,7 @@ class Wire:
 
 
 def judge(closed: ClosedWindow, before: bytes) -> Judgement:
-    """Say a window's rows by segment and its outsiders; alert above some rows. The state counts windows, and alerts, so far."""
+    """Say a window's rows by segment and partition and its outsiders; alert above some. The state counts windows, and alerts, so far."""
     profile, n = closed.profile, closed.profile.n
     windows, alerts = msgspec.json.decode(before) if before else (0, 0)
     is_alert = n >= ALERT_ROWS
@@ -87,6 +87,8 @@ def judge(closed: ClosedWindow, before: bytes) -> Judgement:
     key = f"{closed.model}|{closed.version}|{closed.window.start_ms}|{closed.window.size_ms}|{closed.revision}".encode()
     counts = {name: profile.stream.count(name) for name in ("late", "future")}
     facts = {"n": n, "segments": profile.rows[1:].tolist(), "window": windows, "lost": closed.lost_offsets} | counts
+    facts |= {name: profile.stream.most(name) for name in ("lateness", "ahead")}
+    facts |= {"rows": closed.partition_rows, "offsets": closed.source_offsets, "other": closed.rows_other_layout}
     sent = ((key, msgspec.json.encode({"n": n, "alert": alerts})),) if is_alert else ()
     return Judgement(((key, msgspec.json.encode(facts)),), sent, msgspec.json.encode([windows, alerts]), ("warning",) * is_alert)
 

@@ -138,6 +138,12 @@ def test_one_reference_a_model_is_published_whoever_dies_or_wakes_up() -> None:
     assert len(World(0).expected()) == 2
 
 
+def test_a_short_run_learns_what_it_must() -> None:
+    world = World(3)
+    run(world.places, world.dice, 300)
+    assert world.wrong() == []
+
+
 def test_learning_twice_from_a_window_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     def twice(learner: Learner, learning: Learning, window: Window, parts: list[bytes]) -> Learning:
         return after_window(learner, learning, window, [*parts, *parts])

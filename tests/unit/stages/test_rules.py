@@ -8,13 +8,16 @@ import msgspec
 import pytest
 
 from monitor.errors import OffsetGap, StaleOwner, StateMismatch
+from monitor.layout import Layout
 from monitor.ports import LOG_APPEND_TIME, Checkpoint, StoredRecord
-from monitor.reference import References
+from monitor.profiles import Profile
+from monitor.reference import Reference, References
 from monitor.stages import merge_rows, partials, rows
 from monitor.stages.ingest import IngestPartition
 from monitor.stages.merge import MergePartition
 from monitor.stages.merge_rows import MAX_EMPTY_WINDOWS
 from monitor.stages.settings import Settings, SourceSettings
+from monitor.stages.watermarks import Watermarks
 from monitor.windows import NEVER_MS, WindowSpec
 from tests.simulation import SOURCE, BareFormat, count_rows, record, settings
 
@@ -24,13 +27,12 @@ WALL = {SOURCE: SourceSettings(SOURCE, clock="wall", idle_after_ms=1_000, max_fu
 
 
 def ingest(own: Settings | None = None, items: list[tuple[bytes, bytes]] | None = None, **kwargs: object) -> IngestPartition:
-    values: dict[str, object] = {"partitions": 1, "epoch": 1} | kwargs
+    values: dict[str, object] = {"partitions": 1, "epoch": 1, "references": References()} | kwargs
     stage = IngestPartition(
         own or settings(),
         SOURCE,
         0,
         wire=BareFormat(),
-        references=References(),
         rows=items or [],
         **values,  # type: ignore[arg-type]
     )
@@ -234,6 +236,67 @@ class TestSilence:
         assert published == [1] + [0] * MAX_EMPTY_WINDOWS
 
 
+class TestTold:
+    """What a stage tells of itself."""
+
+    def test_counters_and_gauges_of_ingest(self) -> None:
+        stage = ingest(replace(settings(grace_ms=4), unknown_model="drop"))
+        stage.feed([record(0, "m", 5), record(1, "tick", 30)], 0)
+        assert stage.counters() == {("labels",): 0, ("ticks",): 1, ("gaps",): 0, ("lost",): 0, ("dropped",): 1}
+        stage = ingest(settings(grace_ms=4))
+        assert stage.gauges()["watermark_ms",] != stage.gauges()["watermark_ms",]  # not known yet
+        stage.feed([record(0, "m", 5), record(1, "m", 35), record(2, "m", 5)], 0)
+        told = {("watermark_ms",): 35.0, ("open_rows",): 2.0, ("rows",): 2.0, ("idle",): 0.0}
+        assert {name: value for name, value in stage.gauges().items() if name in told} == told
+        assert (count(stage, "counted"), count(stage, "late")) == (2, 1)
+        commit(stage)
+        marks(stage)
+        assert (stage.gauges()["open_rows",], stage.gauges()["rows",]) == (1.0, 2.0)
+
+    def test_a_dead_letter_is_the_record_itself_and_says_where_it_stood_and_why(self) -> None:
+        stage = ingest(settings(WindowSpec(HOUR, HOUR), sources=WALL), now_ms=YEAR)
+        refused = StoredRecord(1, YEAR, msgspec.json.encode(["m", 50 * YEAR]), b"key", LOG_APPEND_TIME)
+        stage.feed([record(0, "m", YEAR), refused], YEAR)
+        checkpoint = commit(stage)
+        assert checkpoint is not None
+        (letter,) = checkpoint.dead_letters
+        assert (letter.topic, letter.key, letter.value) == ("m.dead-letter", b"key", refused.value)
+        facts = {"topic": SOURCE, "partition": 0, "offset": 1, "timestamp": YEAR, "reason": "future_timestamp", "pointer": "time"}
+        assert letter.headers == {f"__monitor.errors.{name}": str(value).encode() for name, value in facts.items()}
+        stage.feed([record(2, "m", YEAR)], YEAR)
+        again = commit(stage)
+        assert again is not None and again.dead_letters == ()
+
+    def test_what_was_late_or_ahead_and_by_how_much_is_in_the_pane_that_held_the_clock(self) -> None:
+        sources = {SOURCE: replace(WALL[SOURCE], clock="event", max_future_ms=100)}
+        stage = ingest(settings(sources=sources), now_ms=10**6)
+        stage.feed(
+            [record(0, "m", 31), record(1, "m", 5), record(2, "m", 500, stamp=33), record(3, "m", 8), record(4, "m", 77)], 10**6
+        )
+        commit(stage)
+        (sent,) = (partials.decode(m.value or b"") for m in stage.outbox(0).first)
+        assert isinstance(sent, partials.Partial)
+        stream = Profile.from_bytes(sent.profile, Layout()).stream
+        assert (sent.start_ms, sent.n, sent.first, sent.last, sent.clock_before_ms) == (30, 1, 0, 3, NEVER_MS)
+        assert (stream.count("late"), stream.most("lateness"), stream.count("future"), stream.most("ahead")) == (2, 26, 1, 467)
+
+    def test_state_can_be_read_without_the_references_topic(self) -> None:
+        references, store = References(), {}
+        references.add(Reference.build("m", "1", Profile(Layout())))
+        stage = ingest(references=references)
+        stage.feed([record(0, "m", 5), record(1, "m", 15)], 0)
+        checkpoint = commit(stage, store)
+        assert checkpoint is not None
+        assert [key[:10] for key, _ in checkpoint.rows].count(b"reference|") == 1
+        stage.feed([record(2, "m", 16), record(3, "tick", 50)], 0)
+        checkpoint = commit(stage, store)
+        assert checkpoint is not None
+        assert not any(key.startswith(b"reference|") for key, _ in checkpoint.rows)  # once
+        again = ingest(items=list(store.items()), epoch=2, references=References())
+        commit(again)
+        assert len(again.outbox(0).first) == 2
+
+
 class TestTakingOver:
     def test_the_last_durable_watermark_goes_to_every_partition_of_partials_at_a_takeover(self) -> None:
         own = replace(settings(), partials_partitions=3)
@@ -435,9 +498,6 @@ class TestState:
 
 class TestMerge:
     def partial(self, hi: int, n: int, *, partition: int = 0, start: int = 0) -> StoredRecord:
-        from monitor.layout import Layout
-        from monitor.profiles import Profile
-
         profile = Profile(Layout())
         profile.rows[0] = n
         item = partials.Partial(
@@ -551,6 +611,50 @@ class TestMerge:
                 if box:
                     stage.emitted(box, 0)
         assert n_gone >= 4
+
+    def test_what_a_zombie_writes_again_after_it_was_collected_is_dropped_and_deleted(self) -> None:
+        own, store, old = replace(settings(), retire_after_ms=0), {}, {}
+        stage = merge(own)
+        for start in range(0, 40, 10):
+            stage.feed([self.partial(start, 5, start=start)], 0)
+            commit(stage, store)
+            old |= store
+            stage.feed([self.mark(start + 10)], 0)
+            for _ in range(3):
+                commit(stage, store)
+                old |= store
+                box = stage.outbox(0)
+                if box:
+                    stage.emitted(box, 0)
+        kinds = {key.split(b"|")[0] for key in old.keys() - store.keys()}
+        assert kinds == {b"partial", b"sealed", b"window"}
+        again = merge(own, items=list((old | store).items()))
+        assert set(again._models["m"].sealed) <= {30}
+        assert [window.end_ms for window, _ in again._models["m"].final[WindowSpec(10, 10)]] == [40]
+        checkpoint = commit(again)
+        assert checkpoint is not None
+        gone = {key for key, value in checkpoint.rows if value is None}
+        assert {key for key in old.keys() - store.keys() if key.split(b"|")[0] != b"partial"} <= gone
+
+    def test_counters_and_gauges(self) -> None:
+        stage = merge(settings())
+        stage.feed([self.partial(3, 5), self.partial(3, 5), self.partial(4, 5, start=10), self.mark(10)], 0)
+        assert stage.counters() == {("duplicates",): 1, ("gaps",): 0, ("lost",): 0, ("windows", "m"): 1}
+        assert stage.gauges() == {("open_rows",): 1.0, ("rows",): 2.0}
+        stage.feed([self.partial(3, 5)], 0)
+        stage.feed([self.partial(9, 8), self.partial(7, 6), self.partial(9, 8)], 0)
+        assert stage.counters()["events", "m", "late_after_final"] == 3
+        assert stage.counters()["duplicates",] == 4
+
+    def test_a_watermark_covers_panes_that_end_where_it_stands(self) -> None:
+        marks_of = Watermarks({SOURCE: 1}, {})
+        found = partials.decode(self.partial(3, 5).value or b"")
+        assert isinstance(found, partials.Partial)
+        assert not marks_of.is_repeat(found, 0)
+        for closed, hi, is_repeat in ((10, 3, True), (9, 3, False), (10, 2, False), (11, 4, True)):
+            marks_of.take(partials.Watermark(SOURCE, 0, 1, hi, {0: closed}, False, 1))
+            assert marks_of.is_repeat(found, 0) is is_repeat
+            assert not marks_of.is_repeat(found, 7)  # a grace of which the watermark says nothing
 
     def test_partials_of_another_pane_length_are_refused(self) -> None:
         stage = merge(settings(WindowSpec(20, 20)))

@@ -123,6 +123,13 @@ def test_windows_are_compared_with_the_same_earlier_rows_whoever_dies_or_wakes_u
     assert len(compared) > 5
 
 
+def test_a_short_run_compares_with_what_it_must(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trails, "MIN_ROWS", MIN_ROWS)
+    world = World(5, Trail(span_ms=50))
+    run(world.places, world.dice, 200)
+    assert world.wrong() == []
+
+
 def test_panes_that_no_later_window_needs_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trails, "MIN_ROWS", MIN_ROWS)
     world = World(3, Trail(span_ms=50))
