@@ -9,14 +9,17 @@ from dataclasses import replace
 import msgspec
 import pytest
 
+from monitor.bootstrap import build_pipeline
+from monitor.config import Config
 from monitor.findings import ClosedWindow, Judgement
 from monitor.formats.native import NativeFormat
-from monitor.ports import Message, PartitionStage
+from monitor.ports import LOG_APPEND_TIME, Message, PartitionStage, StoredRecord
 from monitor.reference import References
+from monitor.replay import Replay
 from monitor.stages import partials
 from monitor.stages import trail as trails
 from monitor.stages.settings import Revising, Settings, Trail
-from tests.simulation import PARTITIONS, Topic, count_rows, places_of, run
+from tests.simulation import PARTITIONS, SOURCE, ZOMBIE_MS, Topic, count_rows, places_of, run
 from tests.unit.stages import test_learning, test_trail
 from tests.unit.stages.test_learning import event, settings, tick
 
@@ -123,3 +126,40 @@ def test_a_partition_of_state_without_revisions_goes_on_with_them_and_back() -> 
         now = counts(places[0].owner())
         assert now - before == Counter({"counted": 1, outcome: 1})
         before = now
+
+
+def test_a_replay_publishes_the_revisions_and_alerts_of_a_run_with_crashes_byte_for_byte() -> None:
+    """With the judge of the program, ids that repeat, and a rule on rows whose alerts late rows take back."""
+    model = {"windows": [{"size": "10m"}, {"size": "30m", "step": "10m"}], "grace": "1m", "late": "revise", "revise_for": "1h"}
+    config = Config.model_validate(
+        {
+            "sources": [{"topic": SOURCE, "clock": "event"}],
+            "defaults": model | {"deduplicate": True, "learning": {"enabled": False}},
+            "rules": {"traffic.low": {"below": 6}},
+            "partials_partitions": 1,
+        }
+    )
+    pipeline = build_pipeline(config)
+    own = replace(pipeline.settings, app="m", retire_after_ms=ZOMBIE_MS)
+    for seed in range(4):
+        dice = random.Random(seed)
+        logs = [minutes(dice, 70) for _ in range(PARTITIONS)]
+        places, _, published = places_of(own, NativeFormat(), pipeline.judge, logs, References)
+        run(places, dice, 800)
+        replay = Replay(own, SOURCE, wire=NativeFormat(), judge=pipeline.judge)
+        outcome = replay.run([(partition, record) for partition, log in enumerate(logs) for record in log.records])
+        for kind, expected in (("m.results", outcome.results), ("m.alerts", outcome.alerts)):
+            assert {(m.key, m.value) for m in published if m.topic == kind} == set(expected), seed
+        assert min(outcome.revised, outcome.duplicate, outcome.revisions) > 3
+        assert any(msgspec.json.decode(value)["data"]["supersedes"] for _, value in outcome.alerts)
+
+
+def minutes(dice: random.Random, n: int) -> Topic:
+    log = Topic()
+    for i in range(n):
+        time_ms = 60_000 * max(0, 2 * i - dice.choice([0, 0, 0, 15, 35]))
+        body = {"model": "a", "time": time_ms, "id": f"{i}", "features": {"x": dice.random()}}
+        value = log.records[dice.randrange(i)].value if i and dice.random() < 0.1 else msgspec.json.encode(body)
+        log.records.append(StoredRecord(i, 60_000 * 2 * i, value, timestamp_type=LOG_APPEND_TIME))
+    log.records.append(tick(n, 60_000 * (2 * n + 300)))
+    return log
