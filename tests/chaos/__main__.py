@@ -36,13 +36,23 @@ def main() -> None:
     for name in names:
         figures.append(_run(name, arguments.full, arguments.seed, command))
         if arguments.json:
-            arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
+            _keep(arguments.json, figures[-1])
     found = {f["scenario"]: f["anomalies"] for f in figures if f["anomalies"]}
     n = sum(sum(words.values()) for words in found.values())
     size = "full" if arguments.full else "short"
     told = "; ".join(f"{name}: " + ", ".join(f"{k} {word}" for word, k in words.items()) for name, words in found.items())
     print(f"{', '.join(names)} ({size}, seed {arguments.seed}): {n} anomalies{f' ({told})' if told else ''}")
     sys.exit(bool(n))
+
+
+def _keep(path: Path, figures: dict[str, Any]) -> None:
+    """Put a run's figures into the file, in place of an earlier run of the same scenario and size."""
+    kept = json.loads(path.read_text()) if path.exists() else []
+    others = [each for each in kept if (each["scenario"], each["full"]) != (figures["scenario"], figures["full"])]
+    order = list(SCENARIOS)
+    others.append(figures)
+    others.sort(key=lambda each: (each["full"], order.index(each["scenario"])))
+    path.write_text(json.dumps(others, indent=2) + "\n")
 
 
 def _run(name: str, full: bool, seed: int, command: tuple[str, ...]) -> dict[str, Any]:

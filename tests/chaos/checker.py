@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import zlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
-import confluent_kafka as ck
 import msgspec
 
 from monitor.config import Config
@@ -28,6 +28,9 @@ ANY_EPOCH = (1 << 32) - 1
 FOR_GOOD = 78
 """The exit code of a worker that the supervisor does not start again."""
 
+Read = Callable[[str], Iterable[Any]]
+"""Returns every record of a topic, as confluent-kafka's messages."""
+
 
 @dataclass(frozen=True)
 class Observed:
@@ -39,6 +42,7 @@ class Observed:
     """
 
     config: Config
+    read: Read
     expected: Expected
     ledger: Ledger
     scraper: Scraper
@@ -68,25 +72,19 @@ class Counts:
     after_final: Counter[str] = field(default_factory=Counter)
 
 
-def read(config: Config, topic: str) -> Iterator[ck.Message]:
-    """Yield every record of a topic."""
-    return read_to_end(config.kafka, topic, partitions=PARTITIONS)
+def reading(config: Config) -> Read:
+    """Return what reads the topics of an experiment."""
+    return partial(read_to_end, config.kafka, partitions=PARTITIONS)
 
 
-def expectation(config: Config, plan: Plan) -> Expected:
+def expectation(read: Read, topic: str, plan: Plan) -> Expected:
     """Return what the oracle makes of the source topic."""
-    return expect(
-        (
-            LogRecord(m.partition() or 0, m.offset() or 0, m.timestamp()[1], m.value() or b"")
-            for m in read(config, config.sources[0].topic)
-        ),
-        plan,
-    )
+    return expect((LogRecord(m.partition(), m.offset(), m.timestamp()[1], m.value() or b"") for m in read(topic)), plan)
 
 
-def results(config: Config) -> Iterator[Result]:
+def results(read: Read, app: str) -> Iterator[Result]:
     """Yield the results of windows with rows, repeated ones too."""
-    for message in read(config, f"{config.app}.results"):
+    for message in read(f"{app}.results"):
         value = message.value() or b""
         record = json.loads(value)
         if record["n"]:
@@ -95,22 +93,22 @@ def results(config: Config) -> Iterator[Result]:
             yield Result(key, record["revision"], value, message.timestamp()[1])
 
 
-def published(config: Config) -> set[WindowKey]:
+def published(read: Read, app: str) -> set[WindowKey]:
     """Return the windows that have a result."""
-    return {result.key for result in results(config)}
+    return {result.key for result in results(read, app)}
 
 
 def check(seen: Observed) -> Report:
     """Compare; figures are of what was published after all."""
     report = Report()
-    expected, config = seen.expected, seen.config
+    expected = seen.expected
     if seen.ledger.given_up:
         report.add("UNACKNOWLEDGED", f"{seen.ledger.given_up} records")
     _check_log(report, seen)
-    counts = _state_counts(config)
+    counts = _state_counts(seen)
     _check_results(report, seen, counts)
     _check_alerts(report, seen)
-    _check_letters(report, config, expected)
+    _check_letters(report, seen)
     _check_counts(report, seen, counts)
     for index, code in seen.exits:
         if code == FOR_GOOD:
@@ -127,8 +125,8 @@ def check(seen: Observed) -> Report:
 def _check_log(report: Report, seen: Observed) -> None:
     """Every acknowledged record is on the log, once and unchanged: otherwise the broker has lost it."""
     missing = {partition: dict(offsets) for partition, offsets in seen.ledger.acknowledged.items()}
-    for message in read(seen.config, seen.config.sources[0].topic):
-        crc = missing.get(message.partition() or 0, {}).pop(message.offset() or 0, None)
+    for message in seen.read(seen.config.sources[0].topic):
+        crc = missing.get(message.partition(), {}).pop(message.offset(), None)
         if crc is not None and crc != zlib.crc32(message.value() or b""):
             report.add("LOST", f"by the broker: {message.partition()}/{message.offset()} has another value")
     for partition, offsets in missing.items():
@@ -143,7 +141,7 @@ def _check_results(report: Report, seen: Observed, counts: Counts) -> None:
     expected = seen.expected
     found: dict[WindowKey, dict[int, set[bytes]]] = defaultdict(lambda: defaultdict(set))
     n_records = n_distinct = 0
-    for result in results(seen.config):
+    for result in results(seen.read, seen.config.app):
         n_records += 1
         found[result.key][result.revision].add(result.value)
         due_ms = result.key.end_ms + expected.plan.grace_of(result.key.model)
@@ -195,7 +193,7 @@ def _check_alerts(report: Report, seen: Observed) -> None:
     values: dict[str, set[bytes]] = defaultdict(set)
     ids: dict[AlertKey, set[str]] = defaultdict(set)
     n_records = 0
-    for message in read(seen.config, f"{seen.config.app}.alerts"):
+    for message in seen.read(f"{seen.config.app}.alerts"):
         n_records += 1
         record = json.loads(message.value() or b"")
         data = record["data"]
@@ -237,9 +235,10 @@ def _compare_alerts(report: Report, expected: Expected, records: dict[AlertKey, 
 # --- dead letters
 
 
-def _check_letters(report: Report, config: Config, expected: Expected) -> None:
+def _check_letters(report: Report, seen: Observed) -> None:
+    expected = seen.expected
     letters: dict[tuple[int, int], set[bytes]] = defaultdict(set)
-    for message in read(config, f"{config.app}.dead-letter"):
+    for message in seen.read(f"{seen.config.app}.dead-letter"):
         headers = dict(message.headers() or [])
         place = tuple(int(headers[f"__monitor.errors.{name}"]) for name in ("partition", "offset"))
         letters[place[0], place[1]].add(message.value() or b"")
@@ -253,11 +252,11 @@ def _check_letters(report: Report, config: Config, expected: Expected) -> None:
 # --- counters
 
 
-def _newest_rows(config: Config, table: str) -> dict[int, bytes]:
+def _newest_metas(seen: Observed, table: str) -> dict[int, bytes]:
     """Return the meta payload by partition, of whichever epoch counts."""
     rows: dict[int, dict[bytes, bytes | None]] = defaultdict(dict)
-    for message in read(config, topics.changelog(config.app, table)):
-        rows[message.partition() or 0][message.key() or b""] = message.value()
+    for message in seen.read(topics.changelog(seen.config.app, table)):
+        rows[message.partition()][message.key() or b""] = message.value()
     found = {}
     for partition, of_partition in rows.items():
         best = Versions([(k, v) for k, v in of_partition.items() if v is not None], ANY_EPOCH).best
@@ -266,17 +265,17 @@ def _newest_rows(config: Config, table: str) -> dict[int, bytes]:
     return found
 
 
-def _state_counts(config: Config) -> Counts:
+def _state_counts(seen: Observed) -> Counts:
     """Return what the changelogs say was read."""
     counts = Counts()
-    for partition, payload in _newest_rows(config, topics.ingest_table(config.sources[0].topic)).items():
+    for partition, payload in _newest_metas(seen, topics.ingest_table(seen.config.sources[0].topic)).items():
         meta = msgspec.msgpack.decode(payload, type=IngestMeta)
         for model, versions in meta.models.items():
             counts.counted[partition, model] = sum(rows[COUNTED] for rows in versions.values())
             counts.late[partition, model] = sum(rows[LATE] for rows in versions.values())
         counts.rejected[partition] = sum(meta.rejected.values())
         counts.ticks[partition] = meta.ticks
-    for payload in _newest_rows(config, topics.MERGE_TABLE).values():
+    for payload in _newest_metas(seen, topics.MERGE_TABLE).values():
         counts.after_final += Counter(msgspec.msgpack.decode(payload, type=Meta).late)
     return counts
 

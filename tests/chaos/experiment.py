@@ -19,7 +19,7 @@ from monitor.config import Config
 from monitor.config_file import load_config
 from monitor.runtime import references, topics
 from tests.chaos import checker
-from tests.chaos.ledger import Live, Producing, Series, Traffic
+from tests.chaos.ledger import Live, Producing, Series, Traffic, wall_ms
 from tests.chaos.plan import PARTITIONS, Plan, reference
 from tests.chaos.proxy import GroupProxy
 from tests.chaos.report import Report
@@ -71,6 +71,7 @@ class Experiment:
             paths[name].write_text(setting.plan.config(app, bootstrap, self.folder, port))
         self.config: Config = load_config(paths["direct"])
         self.topic = self.config.sources[0].topic
+        self.read = checker.reading(self.config)
         self.proxies = [GroupProxy(*ports) for ports in kafka.proxied] if setting.proxied else []
         topics.create_topics(self.config)
         self._set_changelogs()
@@ -156,7 +157,7 @@ class Experiment:
     def _warm_up(self) -> None:
         """Start everything, and wait until it works."""
         if self.setting.plan.clock == "event":
-            self.producing.prime(self._start_ms() - 1)  # a partition that has said nothing holds windows back
+            self.producing.tick(self._start_ms() - 1)  # a partition that has said nothing holds windows back
         self.producing.start()
         for index in range(self.setting.workers):
             self.workers.start(index)
@@ -167,37 +168,41 @@ class Experiment:
 
     def _start_ms(self) -> int:
         """Return a time before all events."""
-        traffic = self.producing._traffic
-        return traffic.start_ms if isinstance(traffic, Series) else time.time_ns() // 1_000_000 - 120_000
+        traffic = self.producing.traffic
+        return traffic.start_ms if isinstance(traffic, Series) else wall_ms() - 120_000
 
     def _recover(self) -> None:
         """Go on undisturbed; then end the traffic and, by control records, every window."""
         self.wait(RECOVERY_S)
-        if isinstance(self.producing._traffic, Series):
+        if isinstance(self.producing.traffic, Series):
             self.wait_for(lambda: self.producing.is_done, FINAL_READ_S)
         self.producing.stop()
-        self.closing_ms = time.time_ns() // 1_000_000
+        self.closing_ms = wall_ms()
         if self.setting.ticks:
-            self.producing.prime(self.closing_ms + 600_000)
+            self.producing.tick(self.closing_ms + 600_000)
 
     def _read(self, seconds: float) -> Report:
         """Wait until everything is read and published; end the workers; compare."""
-        expected = checker.expectation(self.config, self.setting.plan)
+        expected = checker.expectation(self.read, self.topic, self.setting.plan)
         last = self.wait_for(lambda: self._is_read(expected.ends), self.setting.final_read_s)
         if not last:
             self.stuck.append(f"{self.progress():,} of {sum(expected.ends.values()):,} records committed at the end")
-        self.wait_for(lambda: set(expected.windows) <= checker.published(self.config), self.setting.final_read_s if last else 5)
+        self.wait_for(
+            lambda: set(expected.windows) <= checker.published(self.read, self.config.app),
+            self.setting.final_read_s if last else 5,
+        )
         self.wait(2)
         self.scraper.stop()
         self.workers.end()
         observed = checker.Observed(
             config=self.config,
+            read=self.read,
             expected=expected,
             ledger=self.producing.ledger,
             scraper=self.scraper,
             exits=self.workers.exits,
             was_killed=any(self.faults[fault] for fault in ("kill", "term", "wipe", "stopped", "interrupt")),
-            closing_ms=self.closing_ms if self.setting.ticks and isinstance(self.producing._traffic, Live) else None,
+            closing_ms=self.closing_ms if self.setting.ticks and isinstance(self.producing.traffic, Live) else None,
             may_idle=not self.setting.ticks,
         )
         report = checker.check(observed)
@@ -227,7 +232,7 @@ class Experiment:
             for partition in range(PARTITIONS):
                 low, high = self._group.get_watermark_offsets(ck.TopicPartition(name, partition), timeout=10)
                 written += high - low
-            left += sum(1 for _ in checker.read(self.config, name))
+            left += sum(1 for _ in self.read(name))
         return {"written": written, "left": left}
 
 

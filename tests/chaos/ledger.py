@@ -9,7 +9,7 @@ import time
 import zlib
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import NamedTuple
@@ -23,6 +23,11 @@ HOUR_MS, YEAR_MS = 3_600_000, 31_557_600_000
 TRANSACTION = 200
 PATIENCE_S = 180
 """So long the last records may take to be acknowledged."""
+
+
+def wall_ms() -> int:
+    """Return the clock on the wall, epoch milliseconds."""
+    return time.time_ns() // 1_000_000
 
 
 @dataclass
@@ -95,12 +100,13 @@ class Live(Traffic):
     malformed: float = 0.005
     partitions: tuple[int, ...] = (0, 1, 2)
     half_time: int | None = None
+    clock: Callable[[], int] = wall_ms
 
     def items(self, dice: random.Random) -> Iterator[Item | None]:
         size, n = self.plan.windows[0][0], 0
         while True:
             n += 1
-            now = time.time_ns() // 1_000_000
+            now = self.clock()
             block = now // size
             if block % 5 in (1, 2) and dice.random() < 0.4:
                 yield None
@@ -166,9 +172,9 @@ class Producing(threading.Thread):
         }
         self._aborted = aborted
         self._producer = ck.Producer(settings | ({"transactional.id": topic, "message.timeout.ms": 60_000} if aborted else {}))
-        self._producer_address = bootstrap
+        self._bootstrap = bootstrap
         self._topic = topic
-        self._traffic = traffic
+        self.traffic = traffic
         self._dice = random.Random(seed)
         self._stopping = threading.Event()
         self.ledger = Ledger()
@@ -177,7 +183,7 @@ class Producing(threading.Thread):
 
     def run(self) -> None:
         send = self._send_transactions if self._aborted else self._send_all
-        send(self._traffic.items(self._dice))
+        send(self.traffic.items(self._dice))
         self.ledger.given_up += self._producer.flush(PATIENCE_S)
 
     def stop(self) -> None:
@@ -191,9 +197,9 @@ class Producing(threading.Thread):
         """Whether the traffic has come to its own end."""
         return self.ident is not None and not self.is_alive()
 
-    def prime(self, time_ms: int) -> None:
+    def tick(self, time_ms: int) -> None:
         """Send a control record to every partition that moves its clock to `time_ms`, and await the acknowledgements."""
-        client = ck.Producer({"bootstrap.servers": self._producer_address, "acks": "all", "log_level": 0})
+        client = ck.Producer({"bootstrap.servers": self._bootstrap, "acks": "all", "log_level": 0})
         for partition in range(PARTITIONS):
             value = json.dumps({"tick": time_ms}).encode()
             client.produce(self._topic, value, partition=partition, on_delivery=self.ledger.delivered)
@@ -203,7 +209,7 @@ class Producing(threading.Thread):
         """Yield at the traffic's rate; what was held up comes at once."""
         started = time.monotonic()
         for due, item in enumerate(items):
-            while due >= (time.monotonic() - started) * self._traffic.rate:
+            while due >= (time.monotonic() - started) * self.traffic.rate:
                 self._producer.poll(0.005)
             if self._stopping.is_set():
                 return

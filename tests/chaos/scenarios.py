@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import signal
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
 from tests.chaos import faults
 from tests.chaos.experiment import Experiment, Setting
-from tests.chaos.ledger import Live, Series
+from tests.chaos.ledger import Live, Series, wall_ms
 from tests.chaos.plan import Plan
 
 Disturb = Callable[[Experiment, bool], None]
@@ -31,17 +30,16 @@ class Scenario:
     setting: Setting = field(default_factory=lambda: Setting(LIVE))
     nodes: int = 1
     properties: Mapping[str, str] = field(default_factory=dict)
-    is_default: bool = True
 
 
 def _of(full: bool, few: int, many: int) -> range:
     return range(many if full else few)
 
 
-def kills(experiment: Experiment, full: bool, few: int = 20, many: int = 50) -> None:
+def kills(experiment: Experiment, full: bool, few: int = 20, many: int = 50, longest_s: float = 10) -> None:
     """SIGKILL a random worker after 0.8–10 s, again and again."""
     for _ in _of(full, few, many):
-        experiment.wait(experiment.dice.uniform(0.8, 10))
+        experiment.wait(experiment.dice.uniform(0.8, longest_s))
         faults.kill(experiment)
 
 
@@ -139,7 +137,7 @@ def nothing(experiment: Experiment, full: bool) -> None:
 
 def _base_ms() -> int:
     """Return a whole minute of yesterday: a series is of the past, so that its times stay below those of its records."""
-    return (time.time_ns() // 1_000_000 - 86_400_000) // 60_000 * 60_000
+    return (wall_ms() - 86_400_000) // 60_000 * 60_000
 
 
 def _names(n: int) -> tuple[str, ...]:
