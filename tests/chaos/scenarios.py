@@ -57,8 +57,10 @@ def mixture(experiment: Experiment, full: bool) -> None:
 
 
 def third(experiment: Experiment, full: bool) -> None:
-    """Kill every worker when a third has been sent, and one at two thirds: once, or three times over."""
-    total = 3 * len(experiment.setting.plan.models) * 1_000
+    """Kill every worker when a third has been sent, and one at two thirds; in the full run one at each sixth."""
+    traffic = experiment.producing.traffic
+    assert isinstance(traffic, Series)
+    total = traffic.elements * len(traffic.plan.models)
     shares = (1 / 3, 2 / 3) if not full else (1 / 6, 1 / 3, 1 / 2, 2 / 3, 5 / 6)
     for share in shares:
         experiment.wait_for(lambda share=share: experiment.producing.sent >= share * total, 300)  # type: ignore[misc]
