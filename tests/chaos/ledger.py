@@ -172,7 +172,7 @@ class Producing(threading.Thread):
         }
         self._aborted = aborted
         self._producer = ck.Producer(settings | ({"transactional.id": topic, "message.timeout.ms": 60_000} if aborted else {}))
-        self._bootstrap = bootstrap
+        self._brokers = bootstrap
         self._topic = topic
         self.traffic = traffic
         self._dice = random.Random(seed)
@@ -199,7 +199,7 @@ class Producing(threading.Thread):
 
     def tick(self, time_ms: int) -> None:
         """Send a control record to every partition that moves its clock to `time_ms`, and await the acknowledgements."""
-        client = ck.Producer({"bootstrap.servers": self._bootstrap, "acks": "all", "log_level": 0})
+        client = ck.Producer({"bootstrap.servers": self._brokers, "acks": "all", "log_level": 0})
         for partition in range(PARTITIONS):
             value = json.dumps({"tick": time_ms}).encode()
             client.produce(self._topic, value, partition=partition, on_delivery=self.ledger.delivered)
