@@ -219,7 +219,9 @@ class Experiment:
         if self.setting.aborted:
             report.figures["aborted_transactions"] = self.producing.n_aborted
         if self.setting.topic_settings:
-            report.figures["changelog_records"] = self._changelog_sizes()
+            sizes = report.figures["changelog_records"] = self._changelog_sizes()
+            if sizes["left"] >= sizes["written"]:
+                report.add("STUCK", "nothing was compacted")
         return report
 
     def _is_read(self, ends: dict[int, int]) -> bool:
