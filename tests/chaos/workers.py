@@ -8,12 +8,13 @@ import subprocess
 import threading
 import time
 import urllib.request
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from monitor.runtime.supervisor import FIRST_BACKOFF_S, HEALTHY_S, LONGEST_BACKOFF_S, die_with_parent
+from monitor.runtime.supervisor import Backoff, die_with_parent
 
 SCRAPE_S = 1.0
 STOP_S = 40
@@ -35,7 +36,7 @@ class Workers:
         self.exits: list[tuple[int, int]] = []
         """(index, code) of those that ended by themselves."""
         self._started: dict[int, float] = {}
-        self._backoff: dict[int, float] = {}
+        self._backoff: dict[int, Backoff] = defaultdict(Backoff)
         self._due: dict[int, float] = {}
 
     @property
@@ -59,11 +60,7 @@ class Workers:
                 continue
             if index not in self._due:
                 self.exits.append((index, process.returncode))
-                if now - self._started[index] > HEALTHY_S:
-                    self._backoff.pop(index, None)
-                backoff = self._backoff.get(index, FIRST_BACKOFF_S)
-                self._due[index] = now + backoff
-                self._backoff[index] = min(2 * backoff, LONGEST_BACKOFF_S)
+                self._due[index] = now + self._backoff[index].after(process.returncode, now - self._started[index])
             elif now >= self._due[index]:
                 self.start(index)
 

@@ -50,7 +50,7 @@ def test_a_paused_worker_and_one_cut_off_from_its_group_change_nothing(kafka: Ka
 
     figures = exact(run(kafka, app, scenarios.SCENARIOS["R5"].setting, disturb, seed=13)).figures
     assert figures["faults"] == {"live zombie": 2, "zombie": 3}
-    assert figures["exits"].get("70", 0) >= 4, "a worker that has lost its group ends itself"
+    assert figures["exits"].get("83", 0) >= 4, "a worker that has lost its group ends itself"
 
 
 def test_a_planted_defect_is_found(kafka: KafkaCluster, app: str) -> None:
