@@ -28,19 +28,22 @@ def main() -> None:
         for name, scenario in SCENARIOS.items():
             print(f"{name:14}{scenario.about}")
         return
-    names = [name for text in arguments.scenarios for name in text.replace(",", " ").split()] or list(SCENARIOS)
-    if unknown := [name for name in names if name not in SCENARIOS]:
-        parser.error(f"no such scenario: {', '.join(unknown)}; they are {', '.join(SCENARIOS)}")
+    names = []
+    for asked in arguments.scenarios or SCENARIOS:
+        found = [name for name in SCENARIOS if name == asked or name.startswith(f"{asked}-")]
+        if not found:
+            parser.error(f"no such scenario: {asked}; they are {', '.join(SCENARIOS)}")
+        names += found
     command = (sys.executable, "-m", "tests.defects", arguments.defect) if arguments.defect else WORKER
     figures: list[dict[str, Any]] = []
     for name in names:
         figures.append(_run(name, arguments.full, arguments.seed, command))
         if arguments.json:
             _keep(arguments.json, figures[-1])
-    found = {f["scenario"]: f["anomalies"] for f in figures if f["anomalies"]}
-    n = sum(sum(words.values()) for words in found.values())
+    anomalies = {f["scenario"]: f["anomalies"] for f in figures if f["anomalies"]}
+    n = sum(sum(words.values()) for words in anomalies.values())
     size = "full" if arguments.full else "short"
-    told = "; ".join(f"{name}: " + ", ".join(f"{k} {word}" for word, k in words.items()) for name, words in found.items())
+    told = "; ".join(f"{name}: " + ", ".join(f"{k} {word}" for word, k in words.items()) for name, words in anomalies.items())
     print(f"{', '.join(names)} ({size}, seed {arguments.seed}): {n} anomalies{f' ({told})' if told else ''}")
     sys.exit(bool(n))
 
