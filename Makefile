@@ -32,8 +32,8 @@ test: check ## Everything; the tests on Apache Kafka too, where Java and Maven a
 bench: $(STAMP) ## Events per second on Apache Kafka, beside a bare consumer in the same run
 	@$(BIN)/python -m benchmarks
 
-test-chaos: $(STAMP) ## A longer run of faults on Apache Kafka: SCENARIO=kill|stop|term|wipe|all
-	@$(BIN)/python -m tests.chaos $(SCENARIO)
+test-chaos: $(STAMP) ## Faults on Apache Kafka: all scenarios (50 min), or SCENARIO=R1|R2|…; FULL=1, SEED=N, JSON=file
+	@$(BIN)/python -m tests.chaos $(SCENARIO) $(if $(FULL),--full) $(if $(SEED),--seed $(SEED)) $(if $(JSON),--json $(JSON))
 
 test-mutation: $(STAMP) ## Mutation score of windows, stages and codec, of a sample of MUTANTS=400 (0: all; an hour or more)
 	@$(BIN)/pip install --quiet --disable-pip-version-check -e '.[mutation]' 1>&2

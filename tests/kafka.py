@@ -28,7 +28,7 @@ PROPERTIES: Mapping[str, str] = {
     "process.roles": "broker,controller",
     "inter.broker.listener.name": "PLAINTEXT",
     "controller.listener.names": "CONTROLLER",
-    "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
+    "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT",
     "num.network.threads": "2",
     "num.io.threads": "2",
     "num.partitions": "4",
@@ -73,7 +73,11 @@ def free_port() -> int:
 
 
 class KafkaCluster:
-    """`with KafkaCluster(nodes=1) as kafka:` — kafka.bootstrap; kafka.kill(0, SIGKILL); kafka.start(0)."""
+    """`with KafkaCluster(nodes=1) as kafka:` — kafka.bootstrap; kafka.kill(0, SIGKILL); kafka.start(0).
+
+    Every node has a second listener, which names a port to its clients where nobody listens until a proxy does:
+    `proxied` holds (that port, the listener's own) of each node.
+    """
 
     def __init__(self, nodes: int = 1, properties: Mapping[str, str] | None = None) -> None:
         self.nodes = nodes
@@ -85,12 +89,13 @@ class KafkaCluster:
         for _ in range(START_ATTEMPTS):
             self._folder = Path(tempfile.mkdtemp(prefix="kafka-"))
             self._ports = [(free_port(), free_port()) for _ in range(self.nodes)]
+            self.proxied = [(free_port(), free_port()) for _ in range(self.nodes)]
             self.bootstrap = ",".join(f"127.0.0.1:{port}" for port, _ in self._ports)
             self._write()
             for node in range(self.nodes):
                 self._java("kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c", str(self._config(node)))
                 self.start(node)
-            if self._is_ready():
+            if self.is_ready():
                 return self
             self.stop()
         raise RuntimeError(f"Kafka was not ready within {READY_S} s, {START_ATTEMPTS} times")
@@ -105,13 +110,14 @@ class KafkaCluster:
         voters = ",".join(f"{i + 1}@127.0.0.1:{c}" for i, (_, c) in enumerate(self._ports))
         replicas = str(min(3, self.nodes))
         for node, (port, controller) in enumerate(self._ports):
+            proxy, hidden = self.proxied[node]
             settings = (
                 dict(PROPERTIES)
                 | {
                     "node.id": str(node + 1),
                     "controller.quorum.voters": voters,
-                    "listeners": f"PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}",
-                    "advertised.listeners": f"PLAINTEXT://127.0.0.1:{port}",
+                    "listeners": f"PLAINTEXT://127.0.0.1:{port},PROXIED://127.0.0.1:{hidden},CONTROLLER://127.0.0.1:{controller}",
+                    "advertised.listeners": f"PLAINTEXT://127.0.0.1:{port},PROXIED://127.0.0.1:{proxy}",
                     "log.dirs": str(self._folder / f"n{node}"),
                     "offsets.topic.replication.factor": replicas,
                     "transaction.state.log.replication.factor": replicas,
@@ -155,7 +161,8 @@ class KafkaCluster:
                 self._processes[node] = None
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _is_ready(self) -> bool:
+    def is_ready(self) -> bool:
+        """Wait until every node answers; False when some does not within `READY_S`."""
         admin = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0})
         deadline = time.monotonic() + READY_S
         while time.monotonic() < deadline:

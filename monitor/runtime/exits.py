@@ -14,6 +14,11 @@ EXIT_UNREACHABLE = 75
 """No broker answers a worker that starts: start again later. (`monitor run` says so itself, with 78, before it starts any.)"""
 EXIT_CONFIG = 78
 """Configuration or environment: starting again changes nothing."""
+EXIT_OWNERSHIP = 83
+"""The group's coordinator has not answered for three quarters of a session: partitions may belong to somebody else."""
+
+OUTAGES = frozenset({EXIT_UNREACHABLE, EXIT_OWNERSHIP})
+"""Ends for which a broker is to blame, or a pause, and not the worker: one that starts again soon does no harm."""
 
 log = structlog.get_logger()
 

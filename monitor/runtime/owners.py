@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, NoReturn, Protocol
 
 import confluent_kafka as ck
@@ -16,7 +17,7 @@ from monitor.errors import ConfigError, StaleOwner, StateMismatch, UnknownCodec
 from monitor.ports import Outbox, PartitionStage, Record
 from monitor.runtime.broker import Watch
 from monitor.runtime.driver import PartitionDriver, Start, Surroundings, now_ms
-from monitor.runtime.exits import EXIT_CONFIG, end_process
+from monitor.runtime.exits import EXIT_CONFIG, EXIT_OWNERSHIP, end_process
 from monitor.runtime.extensions import CheckpointTable, LostOwnership, MonitorApp
 from monitor.runtime.guard import Guard
 from monitor.runtime.telemetry import Telemetry
@@ -50,7 +51,7 @@ class Owners:
     ) -> None:
         self._app = app
         self._make_stage = make_stage
-        self._guard = Guard(config.kafka.session_timeout / 1000, on_stale=end_process)
+        self._guard = Guard(config.kafka.session_timeout / 1000, on_stale=partial(end_process, code=EXIT_OWNERSHIP))
         self._telemetry = telemetry
         self._starts = starts
         self._partials, self._results = f"{config.app}.partials", f"{config.app}.results"

@@ -12,10 +12,12 @@ from types import FrameType
 
 import structlog
 
-from monitor.runtime.exits import EXIT_CONFIG
+from monitor.runtime.exits import EXIT_CONFIG, OUTAGES
 
 FIRST_BACKOFF_S = 0.5
 LONGEST_BACKOFF_S = 30.0
+OUTAGE_BACKOFF_S = 5.0
+"""After an outage of the brokers work goes on within half a minute: a start that finds none has waited for one already."""
 HEALTHY_S = 60.0
 STOP_S = 30.0
 _PR_SET_PDEATHSIG = 1
@@ -29,6 +31,27 @@ def die_with_parent() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
+class Backoff:
+    """How long to wait before a process that has ended is started again.
+
+    >>> backoff = Backoff()
+    >>> [backoff.after(70, lived_s=1) for _ in range(4)], backoff.after(70, lived_s=100)
+    ([0.5, 1.0, 2.0, 4.0], 0.5)
+    """
+
+    def __init__(self) -> None:
+        self._next_s = FIRST_BACKOFF_S
+
+    def after(self, code: int, lived_s: float) -> float:
+        """Return the seconds to wait; they double each time, until one has lived for a minute. code: the exit code."""
+        if lived_s > HEALTHY_S:
+            self._next_s = FIRST_BACKOFF_S
+        longest = OUTAGE_BACKOFF_S if code in OUTAGES else LONGEST_BACKOFF_S
+        waits = min(self._next_s, longest)
+        self._next_s = min(2 * waits, LONGEST_BACKOFF_S)
+        return waits
+
+
 class Supervisor:
     """Keeps one process per command running."""
 
@@ -36,7 +59,7 @@ class Supervisor:
         self._commands = commands
         self._processes: list[subprocess.Popen[bytes] | None] = [None] * len(commands)
         self._started = [0.0] * len(commands)
-        self._backoff = [FIRST_BACKOFF_S] * len(commands)
+        self._backoff = [Backoff() for _ in commands]
         self._next = [0.0] * len(commands)
         self._is_stopping = False
 
@@ -65,11 +88,9 @@ class Supervisor:
         if code is None:
             return None
         self._processes[i] = None
-        if now - self._started[i] > HEALTHY_S:
-            self._backoff[i] = FIRST_BACKOFF_S
-        self._next[i] = now + self._backoff[i]
-        log.warning("worker_ended", index=i, code=code, again_in_s=self._backoff[i])
-        self._backoff[i] = min(2 * self._backoff[i], LONGEST_BACKOFF_S)
+        waits = self._backoff[i].after(code, now - self._started[i])
+        self._next[i] = now + waits
+        log.warning("worker_ended", index=i, code=code, again_in_s=waits)
         return code
 
     def _stop(self, number: int, frame: FrameType | None) -> None:

@@ -167,7 +167,7 @@ def test_a_worker_that_was_paused_for_most_of_its_session_ends_itself(
         os.kill(paused.process.pid, signal.SIGSTOP)
         time.sleep(pause_s)
         os.kill(paused.process.pid, signal.SIGCONT)
-        assert paused.process.wait(10) == 70
+        assert paused.process.wait(10) == 83
         assert "no heartbeat was answered for" in str(paused.events("worker_ends")[0]["reason"])
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from monitor.runtime import supervisor
-from monitor.runtime.supervisor import Supervisor
+from monitor.runtime.supervisor import Backoff, Supervisor
 
 RUN = """
 import sys
@@ -95,3 +95,9 @@ def test_waits_double_up_to_a_limit_and_shrink_again_after_a_healthy_minute(monk
 
     assert [round(dies(1), 1) for _ in range(8)] == [0.5, 1, 2, 4, 8, 16, 30, 30]
     assert dies(61) == 0.5
+
+
+def test_an_outage_of_the_brokers_makes_no_worker_wait_for_long() -> None:
+    backoff = Backoff()
+    assert [backoff.after(code, lived_s=10) for code in (83, 75, 75, 75, 75, 75, 83)] == [0.5, 1, 2, 4, 5, 5, 5]
+    assert backoff.after(70, lived_s=1) == 10

@@ -1,0 +1,74 @@
+"""`python -m tests.chaos [SCENARIO…] [--full] [--seed N] [--json FILE]`; all scenarios without one."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from tests.chaos.experiment import WORKER, run, with_command
+from tests.chaos.scenarios import SCENARIOS
+from tests.kafka import KafkaCluster
+
+
+def main() -> None:
+    """Run scenarios; the last line says which, and what was found. Exit code 1 when there was anything."""
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
+    parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help=", ".join(SCENARIOS))
+    parser.add_argument("--full", action="store_true", help="the full figures")
+    parser.add_argument("--seed", type=int, default=int(time.time()), help="of the traffic and the faults")
+    parser.add_argument("--json", type=Path, help="file that the figures are written to, after each scenario")
+    parser.add_argument("--defect", help="of tests/defects.py, planted in every worker: something must be found")
+    parser.add_argument("--list", action="store_true", help="say what there is")
+    arguments = parser.parse_args()
+    if arguments.list:
+        for name, scenario in SCENARIOS.items():
+            print(f"{name:14}{scenario.about}")
+        return
+    names = []
+    for asked in arguments.scenarios or SCENARIOS:
+        found = [name for name in SCENARIOS if name == asked or name.startswith(f"{asked}-")]
+        if not found:
+            parser.error(f"no such scenario: {asked}; they are {', '.join(SCENARIOS)}")
+        names += found
+    command = (sys.executable, "-m", "tests.defects", arguments.defect) if arguments.defect else WORKER
+    figures: list[dict[str, Any]] = []
+    for name in names:
+        figures.append(_run(name, arguments.full, arguments.seed, command))
+        if arguments.json:
+            _keep(arguments.json, figures[-1])
+    anomalies = {f["scenario"]: f["anomalies"] for f in figures if f["anomalies"]}
+    n = sum(sum(words.values()) for words in anomalies.values())
+    size = "full" if arguments.full else "short"
+    told = "; ".join(f"{name}: " + ", ".join(f"{k} {word}" for word, k in words.items()) for name, words in anomalies.items())
+    print(f"{', '.join(names)} ({size}, seed {arguments.seed}): {n} anomalies{f' ({told})' if told else ''}")
+    sys.exit(bool(n))
+
+
+def _keep(path: Path, figures: dict[str, Any]) -> None:
+    """Put a run's figures into the file, in place of an earlier run of the same scenario and size."""
+    kept = json.loads(path.read_text()) if path.exists() else []
+    others = [each for each in kept if (each["scenario"], each["full"]) != (figures["scenario"], figures["full"])]
+    order = list(SCENARIOS)
+    others.append(figures)
+    others.sort(key=lambda each: (each["full"], order.index(each["scenario"])))
+    path.write_text(json.dumps(others, indent=2) + "\n")
+
+
+def _run(name: str, full: bool, seed: int, command: tuple[str, ...]) -> dict[str, Any]:
+    scenario = SCENARIOS[name]
+    print(f"--- {name}: {scenario.about}; python -m tests.chaos {name}{' --full' * full} --seed {seed}", flush=True)
+    setting = with_command(scenario.setting, command)
+    with KafkaCluster(scenario.nodes, scenario.properties) as kafka:
+        report = run(kafka, f"c{name.lower()}", setting, lambda experiment: scenario.disturb(experiment, full), seed)
+    print(report, flush=True)
+    return {
+        "scenario": name, "about": scenario.about, "full": full, "seed": seed, **report.figures, "anomalies": dict(report.words),
+    }  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
