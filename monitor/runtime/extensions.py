@@ -28,6 +28,7 @@ from mode import Service
 
 from monitor.ports import Checkpoint, Message, Record
 from monitor.runtime.changelog import follows
+from monitor.runtime.readiness import Readiness
 
 WRITTEN = b"__monitor\0written"
 """Local key: when (epoch seconds) the local store was last known to be as new as the changelog."""
@@ -333,10 +334,12 @@ class MonitorApp(faust.App):  # type: ignore[misc]
 
     owned_generation: of the consumer group while partitions are owned, None between a revocation and the next assignment.
     read_log: returns the records of a topic's partition from one offset to another, none where they cannot be read now.
+    readiness: what this worker waits for, for tables and drivers to hold and release.
     """
 
     source_topics: frozenset[str] = frozenset()
     owned_generation: int | None = None
+    readiness: Readiness
     on_assigned: Callable[[Any], None]
     before_revoke: Callable[[], Awaitable[None]]
     start_offset: Callable[[TP], Awaitable[int | None]]

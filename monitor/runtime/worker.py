@@ -90,6 +90,7 @@ class Worker:
             end_process(f"{references} could not be read: {error}", EXIT_UNREACHABLE)
         listener = Listener(self._take_reference, self._references_confirmed, partial(Owners.fatal, "references"))
         self._follower = ReferenceFollower(config, self.counts[references], nexts, listener)
+        self._ask_readiness()
         self.server = serve(config.http.bind, index, self.telemetry.registry, self._livez, self._readyz)
 
     # --- the app
@@ -224,12 +225,21 @@ class Worker:
         return age < STUCK_S, f"event loop turned {age:.1f} s ago"
 
     def _readyz(self) -> tuple[bool, str]:
-        """Whether this worker is a member whose partitions, none perhaps, are loaded and read."""
-        if self.app.owned_generation is None:
-            return False, "no partitions are assigned yet"
-        if self.app.rebalancing or not self.app.tables.recovery.completed.is_set():
-            return False, "state is being recovered"
-        return True, f"{len(self.owners)} partitions"
+        """Whether this worker is a member whose partitions, none perhaps, are loaded and read; one line per reason why not."""
+        reasons = self.app.readiness.reasons()
+        if not reasons:
+            return True, f"{len(self.owners)} partitions"
+        return False, "\n".join(f"{condition}: {reason}" for condition, reason in reasons.items())
+
+    def _ask_readiness(self) -> None:
+        """Say what is asked at each probe."""
+        ask = self.app.readiness.ask
+        ask("assignment", lambda: "no partitions are assigned yet" if self.app.owned_generation is None else None)
+        ask("recovery", self._recovering)
+
+    def _recovering(self) -> str | None:
+        is_done = self.app.tables.recovery.completed.is_set() and not self.app.rebalancing
+        return None if is_done else "state is being recovered"
 
     # --- running
 

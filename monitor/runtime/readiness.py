@@ -1,0 +1,73 @@
+"""Whether a worker is ready, as a list of named reasons why not; `/readyz` says them, and a gauge has one series for each.
+
+Code that waits on purpose *holds* a condition: a full disk, an output that refuses. Everything else *asks* at each probe, so that an
+answer is never older than the probe. A held condition also tells the watchdog that standing still is meant, and not a fault.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+CONDITIONS: Mapping[str, str] = {
+    "stopping": "a signal has ended this worker's life: it checkpoints and leaves",
+    "loop": "the event loop does not turn",
+    "broker": "no broker answers",
+    "topics": "a topic is missing, or was made anew",
+    "assignment": "the group has not given this worker its partitions yet",
+    "recovery": "state is being recovered from the changelog",
+    "references": "it is not known whether there are newer references: no new pane is opened",
+    "disk": "the disk of the state is full: nothing is read until there is room",
+    "outputs": "a topic refuses what is published: it is kept and tried again",
+}
+"""Every condition and what it means, the first ones first; labels of the gauge and the documentation come from here."""
+
+Question = Callable[[], str | None]
+"""Returns why the condition holds now, None where it does not. Called from the probes' threads."""
+
+
+class Readiness:
+    """The conditions of one worker. Every method may be called from any thread."""
+
+    def __init__(self) -> None:
+        self._questions: dict[str, Question] = {}
+        self._held: dict[tuple[str, str], str] = {}
+
+    def ask(self, condition: str, question: Question) -> None:
+        """Ask `question` at every probe. Raises KeyError for a condition that is not in `CONDITIONS`."""
+        CONDITIONS[condition]
+        self._questions[condition] = question
+
+    def hold(self, condition: str, reason: str, who: str = "") -> None:
+        """Be not ready until `release` is called as often as there are different `who`, such as the partitions that wait.
+
+        Raises KeyError for a condition that is not in `CONDITIONS`.
+        """
+        CONDITIONS[condition]
+        self._held[condition, who] = reason
+
+    def release(self, condition: str, who: str = "") -> None:
+        """End what `hold` began; doing it again changes nothing."""
+        self._held.pop((condition, who), None)
+
+    def release_all(self, who: str) -> None:
+        """End everything that `who` holds: a partition that is given away waits for nothing more."""
+        for condition, holder in list(self._held):
+            if holder == who:
+                self.release(condition, who)
+
+    @property
+    def is_held(self) -> bool:
+        """Whether something waits on purpose."""
+        return bool(self._held)
+
+    def reasons(self) -> dict[str, str]:
+        """Return why this worker is not ready, by condition; empty when it is."""
+        found: dict[str, str] = {}
+        held = dict(self._held)
+        for condition in CONDITIONS:
+            reason = next((text for (name, _), text in held.items() if name == condition), None)
+            if reason is None and condition in self._questions:
+                reason = self._questions[condition]()
+            if reason is not None:
+                found[condition] = reason
+        return found
