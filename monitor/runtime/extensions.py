@@ -234,7 +234,12 @@ def _now() -> bytes:
 
 
 class SafeRecovery(Recovery):  # type: ignore[misc]
-    """Reads changelogs by the batch, seeks before it resumes, clears no queue that is in use, and lets nothing fail unseen."""
+    """Reads changelogs by the batch, seeks before it resumes, clears no queue that is in use, and lets nothing fail unseen.
+
+    n_taken: changelog records taken in since the start.
+    """
+
+    n_taken = 0
 
     def _set_recovery_started(self) -> None:
         """Withdraw the signal of the recovery before. Stock code does so before each record, and can miss the signal that way."""
@@ -276,6 +281,7 @@ class SafeRecovery(Recovery):  # type: ignore[misc]
         if new:
             self.tp_to_table[tp].take_changelog(tp.partition, new)
             self.active_offsets[tp] = new[-1].offset
+            self.n_taken += len(new)
 
     async def _pass_empty_ends(self) -> None:
         """Count a changelog as read whose last offsets hold no record: nothing more would come, and recovery would wait for ever."""
@@ -316,6 +322,12 @@ class SafeRecovery(Recovery):  # type: ignore[misc]
         if not app.assignor.assigned_standbys():
             self.tables.on_standbys_ready()
         app.on_rebalance_end()
+        app.on_resumed()
+
+    def n_remaining(self) -> int:
+        """Return how many changelog records are still to be taken in; may be asked from any thread."""
+        offsets = dict(self.active_offsets)
+        return sum(max(0, end - (offsets.get(tp) or 0)) for tp, end in dict(self.active_highwaters).items())
 
 
 class SafeTableManager(TableManager):  # type: ignore[misc]
@@ -346,6 +358,7 @@ class MonitorApp(faust.App):  # type: ignore[misc]
     read_log: Callable[[str, int, int, int], Awaitable[Sequence[Record]]]
     fail: Callable[[str, BaseException], NoReturn]
     on_loop: Callable[[], Awaitable[None]]
+    on_resumed: Callable[[], None]
 
     async def on_start(self) -> None:
         """Start what runs as long as the event loop does, recovery included (timers wait for its end)."""

@@ -60,14 +60,15 @@ class Readiness:
         """Whether something waits on purpose."""
         return bool(self._held)
 
+    def reason(self, condition: str) -> str | None:
+        """Return why a condition holds now, None where it does not."""
+        for (name, _), text in list(self._held.items()):
+            if name == condition:
+                return text
+        question = self._questions.get(condition)
+        return question() if question is not None else None
+
     def reasons(self) -> dict[str, str]:
         """Return why this worker is not ready, by condition; empty when it is."""
-        found: dict[str, str] = {}
-        held = dict(self._held)
-        for condition in CONDITIONS:
-            reason = next((text for (name, _), text in held.items() if name == condition), None)
-            if reason is None and condition in self._questions:
-                reason = self._questions[condition]()
-            if reason is not None:
-                found[condition] = reason
-        return found
+        found = ((condition, self.reason(condition)) for condition in CONDITIONS)
+        return {condition: reason for condition, reason in found if reason is not None}

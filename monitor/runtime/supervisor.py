@@ -12,7 +12,7 @@ from types import FrameType
 
 import structlog
 
-from monitor.runtime.exits import EXIT_CONFIG
+from monitor.runtime.exits import EXIT_CONFIG, reason_of
 
 FIRST_BACKOFF_S = 0.5
 LONGEST_BACKOFF_S = 30.0
@@ -68,7 +68,7 @@ class Supervisor:
         if now - self._started[i] > HEALTHY_S:
             self._backoff[i] = FIRST_BACKOFF_S
         self._next[i] = now + self._backoff[i]
-        log.warning("worker_ended", index=i, code=code, again_in_s=self._backoff[i])
+        log.warning("worker_ended", index=i, code=code, reason=reason_of(code), again_in_s=self._backoff[i])
         self._backoff[i] = min(2 * self._backoff[i], LONGEST_BACKOFF_S)
         return code
 

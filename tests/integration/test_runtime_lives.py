@@ -23,6 +23,7 @@ from confluent_kafka.admin import AdminClient
 from monitor.config import Config
 from monitor.config_file import load_config
 from monitor.runtime import references
+from monitor.runtime.exits import EXIT_OWNERSHIP
 from monitor.runtime.supervisor import die_with_parent
 from tests.integration.workers import event, read, send, wait_for, write_config
 from tests.kafka import KafkaCluster
@@ -167,7 +168,7 @@ def test_a_worker_that_was_paused_for_most_of_its_session_ends_itself(
         os.kill(paused.process.pid, signal.SIGSTOP)
         time.sleep(pause_s)
         os.kill(paused.process.pid, signal.SIGCONT)
-        assert paused.process.wait(10) == 70
+        assert paused.process.wait(10) == EXIT_OWNERSHIP
         assert "no heartbeat was answered for" in str(paused.events("worker_ends")[0]["reason"])
 
 
