@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 
 import faust
 import rocksdict
+import structlog
 from aiokafka.partitioner import DefaultPartitioner
 from faust.tables.manager import TableManager
 from faust.tables.recovery import Recovery
@@ -37,6 +38,9 @@ LONGEST_ABSENCE_S = 12 * 3_600
 """A local store that is older is made anew: the changelog may have forgotten its deletions (half of `delete.retention.ms`)."""
 SILENCE_S = 1.0
 """Recovery looks around when no changelog record comes for so long."""
+
+
+log = structlog.get_logger()
 
 
 class Batch:
@@ -240,11 +244,13 @@ class SafeRecovery(Recovery):  # type: ignore[misc]
     """
 
     n_taken = 0
+    _began = 0, 0.0
 
     def _set_recovery_started(self) -> None:
         """Withdraw the signal of the recovery before. Stock code does so before each record, and can miss the signal that way."""
         super()._set_recovery_started()
         self.signal_recovery_end.clear()
+        self._began = self.n_taken, time.monotonic()
 
     @Service.task  # type: ignore[untyped-decorator]
     async def _slurp_changelogs(self) -> None:
@@ -300,6 +306,9 @@ class SafeRecovery(Recovery):  # type: ignore[misc]
         """
         app = self.app
         consumer = app.consumer
+        n, since_s = self._began
+        if self.n_taken > n:
+            log.info("state_recovered", records=self.n_taken - n, seconds=round(time.monotonic() - since_s, 3))
         await app.on_rebalance_complete.send()
         self._set_recovery_ended()
         for table in self.tables.values():
@@ -332,6 +341,11 @@ class SafeRecovery(Recovery):  # type: ignore[misc]
 
 class SafeTableManager(TableManager):  # type: ignore[misc]
     """Brings `SafeRecovery` in."""
+
+    @property
+    def begun_recovery(self) -> SafeRecovery | None:
+        """The service if the event loop has made it: asking `recovery` from another thread would make it there, with no loop."""
+        return getattr(self, "_recovery", None)
 
     @property
     def recovery(self) -> Recovery:

@@ -84,14 +84,14 @@ class Health:
         return None if is_well else text
 
     def _recovery(self) -> str | None:
-        recovery = self._app.tables.recovery
-        if recovery.completed.is_set() and not self._app.rebalancing:
+        recovery = self._app.tables.begun_recovery
+        if recovery is not None and recovery.completed.is_set() and not self._app.rebalancing:
             return None
         return f"state is being recovered: {self._n_remaining()} changelog records to go"
 
     def _n_remaining(self) -> int:
-        n: int = self._app.tables.recovery.n_remaining()
-        return n
+        recovery = self._app.tables.begun_recovery
+        return 0 if recovery is None else recovery.n_remaining()
 
     def _references(self) -> str | None:
         age_s = self._reference_age_s()
@@ -107,7 +107,8 @@ class Health:
     def _recovery_place(self) -> Places:
         if self._app.owned_generation is not None and self._recovery() is None:
             return {}
-        place = (self._app.owned_generation, self._app.tables.recovery.n_taken, self._owners.n_loaded)
+        recovery = self._app.tables.begun_recovery
+        place = (self._app.owned_generation, recovery and recovery.n_taken, self._owners.n_loaded)
         return {"assignment and recovery of state": place}
 
     def _end(self, reason: str, code: int = EXIT_CRASH, **facts: Any) -> NoReturn:
