@@ -42,21 +42,24 @@ class Watchdog(threading.Thread):
     """Looks at its rules for ever.
 
     end: ends the process, given a sentence, the exit code and facts. is_waiting: whether the worker waits on purpose.
+    held_s: for how long native code may hold the interpreter, so that not even this thread gets a turn.
     """
 
-    def __init__(self, rules: tuple[Rule, ...], end: Callable[..., Any], is_waiting: Callable[[], bool]) -> None:
+    def __init__(
+        self, rules: tuple[Rule, ...], end: Callable[..., Any], is_waiting: Callable[[], bool], *, held_s: float
+    ) -> None:
         super().__init__(name="watchdog", daemon=True)
         self._rules = rules
         self._end = end
+        self._held_s = held_s
         self._is_waiting = is_waiting
         self._still: dict[str, dict[str, tuple[Hashable, float]]] = {rule.what: {} for rule in rules}
 
     def run(self) -> None:
-        """Look every second; should even this thread get no turn, the interpreter being held, a timer in C ends the process."""
-        longest_s = max(rule.limit_s for rule in self._rules)
+        """Look every second; a timer that needs no interpreter ends the process, with 1, when that does not happen."""
         before_s = time.monotonic()
         while True:
-            faulthandler.dump_traceback_later(longest_s, exit=True)
+            faulthandler.dump_traceback_later(self._held_s, exit=True)
             time.sleep(LOOK_S)
             now_s = time.monotonic()
             try:

@@ -34,7 +34,7 @@ class Scene:
             Rule("event loop", lambda: self.loop, 5, 80),
             Rule("progress", lambda: self.partitions, 8, 82, can_wait=True),
         )
-        self.watchdog = Watchdog(rules, end, lambda: self.is_waiting)
+        self.watchdog = Watchdog(rules, end, lambda: self.is_waiting, held_s=60)
 
     def look(self, times: int, elapsed_s: float = 1.0) -> None:
         for _ in range(times):
@@ -117,7 +117,7 @@ def test_a_question_that_fails_ends_the_process(monkeypatch: pytest.MonkeyPatch)
     def unknown() -> dict[str, Hashable]:
         raise RuntimeError("?")
 
-    thread = Watchdog((Rule("x", unknown, 9, 1),), end, lambda: False)
+    thread = Watchdog((Rule("x", unknown, 9, 1),), end, lambda: False, held_s=60)
     try:
         with pytest.raises(SystemExit):
             thread.run()
@@ -132,7 +132,7 @@ def test_an_interpreter_that_is_held_ends_too() -> None:
     code = (
         "import re, time\n"
         "from monitor.runtime.watchdog import Rule, Watchdog\n"
-        "Watchdog((Rule('event loop', lambda: {}, 2.0, 80),), print, lambda: False).start()\n"
+        "Watchdog((Rule('event loop', lambda: {}, 60, 80),), print, lambda: False, held_s=2).start()\n"
         "time.sleep(0.2)\n"
         "re.match('(a+)+$', 'a' * 60 + 'b')\n"
     )
