@@ -115,6 +115,7 @@ class Traffic(threading.Thread):
         self._producer = ck.Producer({"bootstrap.servers": bootstrap, "linger.ms": 5, "acks": "all", "log_level": 0})
         self._topic = topic
         self._going, self._idle = threading.Event(), threading.Event()
+        self._going.set()
         self.n_sent = 0
 
     def run(self) -> None:
@@ -159,7 +160,6 @@ def restarts(cluster: KafkaCluster, folder: Path, n: int, n_kills: int) -> dict[
     config = load_config(path, {})
     traffic = Traffic(cluster.bootstrap, config.sources[0].topic)
     traffic.start()
-    traffic.go()
     life = Life(path)
     first: dict[int, list[float]] = {signal.SIGTERM: [], signal.SIGKILL: []}
     listening, ready, drains, replayed = [], [], [], 0
@@ -225,7 +225,6 @@ def restore(cluster: KafkaCluster, folder: Path, n: int, runs: int) -> dict[str,
     config = load_config(path, {})
     traffic = Traffic(cluster.bootstrap, config.sources[0].topic)
     traffic.start()
-    traffic.go()
     life = Life(path)
     life.wait(lambda: life.counted() > 1_000)
     traffic.pause()
