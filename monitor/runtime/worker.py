@@ -44,8 +44,6 @@ STOP_S = 20
 """A stop that takes longer is ended by force; the state allows it."""
 TOPICS_S = 60.0
 """How often the topics are looked at again: a changed number of partitions, or a topic made anew, must not go unnoticed."""
-STUCK_S = 30
-"""An event loop that has not turned for so long is not alive."""
 
 log = structlog.get_logger()
 
@@ -221,6 +219,7 @@ class Worker:
         return counts, topic_ids(self.config.kafka, [topic for topic in self._topics if topic in counts]) if any(
             self._ids.values()
         ) else {}
+
     async def _let_go(self) -> None:
         if len(self.owners):
             self._let_go_s = time.monotonic()
