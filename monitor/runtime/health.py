@@ -68,7 +68,7 @@ class Health:
             Rule("recovery", self._recovery_place, limits.recovery / 1000, EXIT_RECOVERY, can_wait=True),
             Rule("progress", self._owners.standing, limits.progress / 1000, EXIT_PROGRESS, can_wait=True),
         )
-        return Watchdog(rules, self._end, lambda: self._app.readiness.is_held, held_s=2 * limits.loop / 1000)
+        return Watchdog(rules, self._end, lambda: self._app.readiness.is_waiting, held_s=2 * limits.loop / 1000)
 
     def loop_age_s(self) -> float:
         """Return seconds since the event loop was first seen where it is now; the watchdog looks every second."""

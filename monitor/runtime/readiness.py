@@ -1,7 +1,7 @@
 """Whether a worker is ready, as a list of named reasons why not; `/readyz` says them, and a gauge has one series for each.
 
-Code that waits on purpose *holds* a condition: a full disk, an output that refuses. Everything else *asks* at each probe, so that an
-answer is never older than the probe. A held condition also tells the watchdog that standing still is meant, and not a fault.
+A condition is *asked* for at each probe, so that an answer is never older than the probe, or *held* by code that has no state to ask.
+Some conditions are waited for on purpose: then standing still is meant, and the watchdog leaves it alone.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ CONDITIONS: Mapping[str, str] = {
     "outputs": "a topic refuses what is published: it is kept and tried again",
 }
 """Every condition and what it means, the first ones first; labels of the gauge and the documentation come from here."""
+
+ON_PURPOSE = ("stopping", "disk", "outputs")
+"""Conditions in which a worker stands still on purpose: starting it again would help nobody."""
 
 Question = Callable[[], str | None]
 """Returns why the condition holds now, None where it does not. Called from the probes' threads."""
@@ -56,9 +59,9 @@ class Readiness:
                 self.release(condition, who)
 
     @property
-    def is_held(self) -> bool:
-        """Whether something waits on purpose."""
-        return bool(self._held)
+    def is_waiting(self) -> bool:
+        """Whether something stands still on purpose."""
+        return any(self.reason(condition) is not None for condition in ON_PURPOSE)
 
     def reason(self, condition: str) -> str | None:
         """Return why a condition holds now, None where it does not."""
