@@ -43,6 +43,7 @@ from tests.kafka import KafkaCluster, free_port
 PARTITIONS = 4
 RATE = 400
 ROW_BYTES = 300
+LIMIT_S = 60.0
 CONFIG = """\
 app: {app}
 kafka: {{bootstrap_servers: "{bootstrap}"}}
@@ -308,10 +309,13 @@ async def bare_aiokafka(config: Config, topic: str) -> float:
         partitions = [aiokafka.TopicPartition(topic, p) for p in range(PARTITIONS)]
         consumer.assign(partitions)
         ends = await consumer.end_offsets(partitions)
-        await consumer.seek_to_beginning()
+        for partition in partitions:
+            consumer.seek(partition, 0)
         left = {tp for tp, end in ends.items() if end}
         n, began = 0, time.perf_counter()
         while left:
+            if time.perf_counter() - began > LIMIT_S:
+                raise RuntimeError(f"aiokafka read {n} records in {LIMIT_S} s and did not reach {left}")
             for tp, found in (await consumer.getmany(max_records=5_000, timeout_ms=1_000)).items():
                 n += len(found)
                 if found[-1].offset + 1 >= ends[tp]:
@@ -333,6 +337,8 @@ def bare_librdkafka(config: Config, topic: str) -> float:
     consumer.assign([ck.TopicPartition(topic, p, 0) for p in range(PARTITIONS)])
     n, ended, began = 0, 0, time.perf_counter()
     while ended < PARTITIONS:
+        if time.perf_counter() - began > LIMIT_S:
+            raise RuntimeError(f"librdkafka read {n} records in {LIMIT_S} s and no end of {PARTITIONS - ended} partitions")
         for message in consumer.consume(5_000, 1.0):
             if message.error() is None:
                 message.key(), message.value()
