@@ -339,7 +339,7 @@ def bare_librdkafka(config: Config, topic: str) -> float:
     while ended < PARTITIONS:
         if time.perf_counter() - began > LIMIT_S:
             raise RuntimeError(f"librdkafka read {n} records in {LIMIT_S} s and no end of {PARTITIONS - ended} partitions")
-        for message in consumer.consume(5_000, 1.0):
+        for message in consumer.consume(5_000, 0.1):
             if message.error() is None:
                 message.key(), message.value()
                 n += 1
