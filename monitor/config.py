@@ -379,6 +379,14 @@ class State(_Node):
     checkpoint: Duration = Field(2_000, description="at most so much is read again after a crash")
 
 
+class Watchdog(_Node):
+    """When a worker ends itself to be started again; each time runs only while nothing at all gets on."""
+
+    progress: Duration = Field(120_000, ge=20_000, description="records wait on a partition, and none is read")
+    recovery: Duration = Field(600_000, ge=1_000, description="state is being recovered, and no record of it arrives")
+    loop: Duration = Field(30_000, ge=5_000, description="the event loop does not turn")
+
+
 class Metrics(_Node):
     """What Prometheus is told of final windows."""
 
@@ -423,6 +431,7 @@ class Config(_Node):
     replication: int = Field(1, ge=1, description="replicas of the application's own topics")
     state: State = Field(State(), description="local state")
     http: Http = Field(Http(), description="probes and metrics")
+    watchdog: Watchdog = Field(Watchdog(), description="standstills that end a worker")
     metrics: Metrics = Field(Metrics(), description="gauges of final windows")
 
     @model_validator(mode="after")

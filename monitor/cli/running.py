@@ -11,6 +11,7 @@ import typer
 
 from monitor.cli.console import DEFAULT_CONFIG, ConfigPath, say
 from monitor.config_file import load_config
+from monitor.errors import ConfigError
 
 
 def log_json() -> None:
@@ -53,10 +54,15 @@ def worker(
 ) -> None:
     """Run one worker in this process."""
     found = load_config(config)
+    from monitor.runtime.exits import EXIT_CONFIG, ending  # noqa: PLC0415
     from monitor.runtime.worker import Worker  # noqa: PLC0415
 
     log_json()
-    Worker(found, index, embedded=embedded).run()
+    try:
+        Worker(found, index, embedded=embedded).run()
+    except ConfigError:
+        ending(EXIT_CONFIG)
+        raise
 
 
 def demo(

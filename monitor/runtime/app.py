@@ -16,6 +16,7 @@ from monitor.errors import ConfigError
 from monitor.runtime import topics
 from monitor.runtime.broker import password
 from monitor.runtime.extensions import BatchScheduler, BatchTransport, CheckpointTable, MonitorApp, SafeTableManager
+from monitor.runtime.readiness import Readiness
 
 FAUST_VERSION = "0.15.3"
 MAX_BLOCK_CACHE = 32 << 20
@@ -70,6 +71,7 @@ def build_app(config: Config, folder: Path, sources: Iterable[str]) -> MonitorAp
         table_standby_replicas=0,  # 1 by default; a standby can miss records unseen
     )
     app.source_topics = frozenset(sources)
+    app.readiness = Readiness()
     app.transport = BatchTransport(app.conf.broker_consumer, app)
     return app
 

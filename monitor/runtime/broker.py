@@ -45,7 +45,7 @@ def password(kafka: Kafka) -> str:
     return kafka.sasl_password.get_secret_value() if kafka.sasl_password else ""
 
 
-def _silent(error: ck.KafkaError) -> None:
+def silent(error: ck.KafkaError) -> None:
     """Drop librdkafka's own error events: every call here reports its failure itself."""
 
 
@@ -59,7 +59,7 @@ def reader(kafka: Kafka, **settings: Any) -> ck.Consumer:
             "isolation.level": "read_uncommitted",
             "auto.offset.reset": "error",
             "enable.partition.eof": True,
-            "error_cb": _silent,
+            "error_cb": silent,
         }
         | settings
     )
@@ -74,7 +74,7 @@ def partition_counts(kafka: Kafka, topics: list[str] | None = None) -> dict[str,
 
     Raises BrokerUnreachable.
     """
-    admin = AdminClient(client_settings(kafka) | {"error_cb": _silent})
+    admin = AdminClient(client_settings(kafka) | {"error_cb": silent})
     try:
         if topics is None:
             return {name: len(t.partitions) for name, t in admin.list_topics(timeout=TIMEOUT_S).topics.items()}
@@ -92,7 +92,7 @@ def partition_counts(kafka: Kafka, topics: list[str] | None = None) -> dict[str,
 
 def topic_ids(kafka: Kafka, topics: list[str]) -> dict[str, str | None]:
     """Return the UUID of each topic, None where the broker does not tell (the embedded one)."""
-    admin = AdminClient(client_settings(kafka) | {"error_cb": _silent})
+    admin = AdminClient(client_settings(kafka) | {"error_cb": silent})
     found: dict[str, str | None] = dict.fromkeys(topics)
     try:
         for topic, future in admin.describe_topics(ck.TopicCollection(topics), request_timeout=5).items():
@@ -179,5 +179,5 @@ def read_to_end(kafka: Kafka, topic: str, *, partitions: int) -> Iterator[ck.Mes
 
 def producer(kafka: Kafka, **settings: Any) -> ck.Producer:
     """Return an idempotent producer with acknowledgements of all replicas."""
-    defaults: Mapping[str, Any] = {"acks": "all", "linger.ms": 5, "error_cb": _silent}
+    defaults: Mapping[str, Any] = {"acks": "all", "linger.ms": 5, "error_cb": silent}
     return ck.Producer(client_settings(kafka) | dict(defaults) | settings)

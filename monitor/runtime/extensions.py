@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 
 import faust
 import rocksdict
+import structlog
 from aiokafka.partitioner import DefaultPartitioner
 from faust.tables.manager import TableManager
 from faust.tables.recovery import Recovery
@@ -28,6 +29,7 @@ from mode import Service
 
 from monitor.ports import Checkpoint, Message, Record
 from monitor.runtime.changelog import follows
+from monitor.runtime.readiness import Readiness
 
 WRITTEN = b"__monitor\0written"
 """Local key: when (epoch seconds) the local store was last known to be as new as the changelog."""
@@ -36,6 +38,9 @@ LONGEST_ABSENCE_S = 12 * 3_600
 """A local store that is older is made anew: the changelog may have forgotten its deletions (half of `delete.retention.ms`)."""
 SILENCE_S = 1.0
 """Recovery looks around when no changelog record comes for so long."""
+
+
+log = structlog.get_logger()
 
 
 class Batch:
@@ -228,17 +233,38 @@ def _batch_of(rows: Iterable[tuple[bytes, bytes | None]]) -> Any:
     return batch
 
 
+def newest_of(records: Sequence[Any]) -> list[Any]:
+    """Return the last record of each key, in order: rows that were written again and again cost one write, not one each.
+
+    >>> from monitor.ports import StoredRecord
+    >>> [r.offset for r in newest_of([StoredRecord(n, 0, b"", key) for n, key in enumerate((b"a", b"b", b"a", b"c", b"b"))])]
+    [2, 3, 4]
+    """
+    newest: dict[bytes | None, Any] = {}
+    for record in records:
+        newest.pop(record.key, None)
+        newest[record.key] = record
+    return list(newest.values())
+
+
 def _now() -> bytes:
     return str(int(time.time())).encode()
 
 
 class SafeRecovery(Recovery):  # type: ignore[misc]
-    """Reads changelogs by the batch, seeks before it resumes, clears no queue that is in use, and lets nothing fail unseen."""
+    """Reads changelogs by the batch, seeks before it resumes, clears no queue that is in use, and lets nothing fail unseen.
+
+    n_taken: changelog records taken in since the start.
+    """
+
+    n_taken = 0
+    _began = 0, 0.0
 
     def _set_recovery_started(self) -> None:
         """Withdraw the signal of the recovery before. Stock code does so before each record, and can miss the signal that way."""
         super()._set_recovery_started()
         self.signal_recovery_end.clear()
+        self._began = self.n_taken, time.monotonic()
 
     @Service.task  # type: ignore[untyped-decorator]
     async def _slurp_changelogs(self) -> None:
@@ -273,8 +299,9 @@ class SafeRecovery(Recovery):  # type: ignore[misc]
         seen = self.active_offsets.get(tp)
         new = [record for record in message.value if seen is None or record.offset > seen]
         if new:
-            self.tp_to_table[tp].take_changelog(tp.partition, new)
+            self.tp_to_table[tp].take_changelog(tp.partition, newest_of(new))
             self.active_offsets[tp] = new[-1].offset
+            self.n_taken += len(new)
 
     async def _pass_empty_ends(self) -> None:
         """Count a changelog as read whose last offsets hold no record: nothing more would come, and recovery would wait for ever."""
@@ -293,6 +320,9 @@ class SafeRecovery(Recovery):  # type: ignore[misc]
         """
         app = self.app
         consumer = app.consumer
+        n, since_s = self._began
+        if self.n_taken > n:
+            log.info("state_recovered", records=self.n_taken - n, seconds=round(time.monotonic() - since_s, 3))
         await app.on_rebalance_complete.send()
         self._set_recovery_ended()
         for table in self.tables.values():
@@ -315,10 +345,21 @@ class SafeRecovery(Recovery):  # type: ignore[misc]
         if not app.assignor.assigned_standbys():
             self.tables.on_standbys_ready()
         app.on_rebalance_end()
+        app.on_resumed()
+
+    def n_remaining(self) -> int:
+        """Return how many changelog records are still to be taken in; may be asked from any thread."""
+        offsets = dict(self.active_offsets)
+        return sum(max(0, end - (offsets.get(tp) or 0)) for tp, end in dict(self.active_highwaters).items())
 
 
 class SafeTableManager(TableManager):  # type: ignore[misc]
     """Brings `SafeRecovery` in."""
+
+    @property
+    def begun_recovery(self) -> SafeRecovery | None:
+        """The service if the event loop has made it: asking `recovery` from another thread would make it there, with no loop."""
+        return getattr(self, "_recovery", None)
 
     @property
     def recovery(self) -> Recovery:
@@ -333,16 +374,19 @@ class MonitorApp(faust.App):  # type: ignore[misc]
 
     owned_generation: of the consumer group while partitions are owned, None between a revocation and the next assignment.
     read_log: returns the records of a topic's partition from one offset to another, none where they cannot be read now.
+    readiness: what this worker waits for, for tables and drivers to hold and release.
     """
 
     source_topics: frozenset[str] = frozenset()
     owned_generation: int | None = None
+    readiness: Readiness
     on_assigned: Callable[[Any], None]
     before_revoke: Callable[[], Awaitable[None]]
     start_offset: Callable[[TP], Awaitable[int | None]]
     read_log: Callable[[str, int, int, int], Awaitable[Sequence[Record]]]
     fail: Callable[[str, BaseException], NoReturn]
     on_loop: Callable[[], Awaitable[None]]
+    on_resumed: Callable[[], None]
 
     async def on_start(self) -> None:
         """Start what runs as long as the event loop does, recovery included (timers wait for its end)."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, NoReturn, Protocol
@@ -44,6 +44,7 @@ class Owners:
     """The drivers of the partitions that are owned now.
 
     make_stage: called for every partition at each assignment. starts: by topic, where a partition without state begins.
+    n_loaded: rows of state read since the start; the event loop does not turn while a partition's are read.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Owners:
         self._starts = starts
         self._partials, self._results = f"{config.app}.partials", f"{config.app}.results"
         self._drivers: dict[tuple[str, int], PartitionDriver] = {}
+        self.n_loaded = 0
         self._around = Surroundings(
             app=app,
             watch=Watch(config.kafka),
@@ -172,7 +174,16 @@ class Owners:
             waited_s += 0.1
 
     def _make(self, table: CheckpointTable, topic: str, partition: int, epoch: int) -> PartitionStage:
-        return self._make_stage(topic, partition, epoch=epoch, rows=table.scan(partition), now_ms=now_ms())
+        return self._make_stage(topic, partition, epoch=epoch, rows=self._counted(table.scan(partition)), now_ms=now_ms())
+
+    def _counted(self, rows: Iterable[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, bytes]]:
+        for row in rows:
+            self.n_loaded += 1
+            yield row
+
+    def standing(self) -> dict[str, Hashable]:
+        """Return where partitions stand that have something to do, for a watchdog."""
+        return {f"{d.topic}/{d.partition}: {what}": place for d in self for what, place in d.standing().items()}
 
     async def start_offset(self, tp: TP) -> int | None:
         """Return where to read on; None when the partition was revoked meanwhile."""

@@ -12,7 +12,7 @@ from types import FrameType
 
 import structlog
 
-from monitor.runtime.exits import EXIT_CONFIG, OUTAGES
+from monitor.runtime.exits import EXIT_CONFIG, OUTAGES, reason_of
 
 FIRST_BACKOFF_S = 0.5
 LONGEST_BACKOFF_S = 30.0
@@ -90,7 +90,7 @@ class Supervisor:
         self._processes[i] = None
         waits = self._backoff[i].after(code, now - self._started[i])
         self._next[i] = now + waits
-        log.warning("worker_ended", index=i, code=code, again_in_s=waits)
+        log.warning("worker_ended", index=i, code=code, reason=reason_of(code), again_in_s=waits)
         return code
 
     def _stop(self, number: int, frame: FrameType | None) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Literal, NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 
 from monitor import __version__
 from monitor.ports import PartitionStage
+from monitor.runtime.exits import KILLED, REASONS
 from monitor.runtime.window_gauges import WindowGauges
 
 MAX_MODELS = 200
@@ -60,6 +61,13 @@ METRICS: tuple[Metric, ...] = (
         "monitor_foreign_writes_total", "counter", (), "Checkpoints with changelog records of another owner between their own"
     ),
     Metric("monitor_rebalances_total", "counter", (), "Assignments of partitions"),
+    Metric("monitor_rebalance_seconds", "histogram", (), "From giving partitions up, at first from the start, to reading again"),
+    Metric(
+        "monitor_worker_restarts_total", "counter", ("reason",), "Earlier lives of this worker that did not end by a clean stop"
+    ),
+    Metric("monitor_not_ready", "gauge", ("reason",), "1 while it keeps this worker from being ready"),
+    Metric("monitor_loop_age_seconds", "gauge", (), "Time since the event loop turned last"),
+    Metric("monitor_recovery_remaining_records", "gauge", (), "Changelog records that are still to be recovered"),
     Metric("monitor_partitions", "gauge", (), "Partitions owned"),
     Metric("monitor_idle_partitions", "gauge", (), "Source partitions that are silent and hold nothing back"),
     Metric("monitor_open_rows", "gauge", (), "Panes that are not closed"),
@@ -113,6 +121,7 @@ class Telemetry:
         Info("monitor_build", "Version of the program", registry=self.registry).info({"version": __version__})
         self._counters: dict[str, Counter] = {}
         self._gauges: dict[str, Gauge] = {}
+        self._histograms: dict[str, Histogram] = {}
         self._seen: dict[tuple[str, int], dict[tuple[str, ...], int]] = {}
         self._models: set[str] = set()
         self._foreign_writes = 0
@@ -122,7 +131,7 @@ class Telemetry:
             elif metric.kind == "gauge":
                 self._gauges[metric.name] = Gauge(metric.name, metric.help, metric.labels, registry=self.registry)
             else:
-                self._checkpoint_seconds = Histogram(metric.name, metric.help, metric.labels, registry=self.registry)
+                self._histograms[metric.name] = Histogram(metric.name, metric.help, metric.labels, registry=self.registry)
 
     def count(self, name: str, amount: float = 1, labels: tuple[str, ...] = ()) -> None:
         """Add to a counter."""
@@ -134,9 +143,24 @@ class Telemetry:
         metric = self._gauges[name]
         (metric.labels(*labels) if labels else metric).set(value)
 
+    def ask(self, name: str, question: Callable[[], float], labels: tuple[str, ...] = ()) -> None:
+        """Ask for a gauge's value at each scrape, in the thread that answers it."""
+        metric = self._gauges[name]
+        (metric.labels(*labels) if labels else metric).set_function(question)
+
     def checkpointed(self, seconds: float) -> None:
         """Note the duration of a checkpoint."""
-        self._checkpoint_seconds.observe(seconds)
+        self._histograms["monitor_checkpoint_seconds"].observe(seconds)
+
+    def rebalanced(self, seconds: float) -> None:
+        """Note for how long nothing was read."""
+        self._histograms["monitor_rebalance_seconds"].observe(seconds)
+
+    def restarted(self, restarts: Mapping[str, int]) -> None:
+        """Count the earlier lives, once; every reason has a series, so that the first restart is an increase."""
+        for reason in (*REASONS.values(), KILLED):
+            if reason != REASONS[0]:
+                self.count("monitor_worker_restarts_total", restarts.get(reason, 0), (reason,))
 
     def foreign_writes(self, total: int) -> None:
         """Note how often another owner was seen in a changelog, since the start."""

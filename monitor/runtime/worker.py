@@ -24,14 +24,17 @@ from monitor.runtime import topics
 from monitor.runtime.app import build_app, check_environment, store_options
 from monitor.runtime.broker import BrokerUnreachable, partition_counts, topic_ids
 from monitor.runtime.driver import PartitionDriver, Start
-from monitor.runtime.exits import EXIT_UNREACHABLE, end_process
+from monitor.runtime.exits import EXIT_SLOW_STOP, EXIT_UNREACHABLE, before_end, end_process, ending
 from monitor.runtime.extensions import CheckpointTable, MonitorApp
 from monitor.runtime.folder import claim
+from monitor.runtime.health import Health
 from monitor.runtime.http import serve
+from monitor.runtime.lives import Lives
 from monitor.runtime.logs import forward_libraries
 from monitor.runtime.owners import MakeStage, Owners
 from monitor.runtime.references import LEAD_S, Listener, ReferenceFollower, read_references, take_reference
 from monitor.runtime.telemetry import Observed, Telemetry
+from monitor.runtime.topic_watch import TopicWatch
 from monitor.runtime.window_gauges import WindowGauges
 
 __all__ = ["Worker", "check_environment"]
@@ -41,8 +44,6 @@ STOP_S = 20
 """A stop that takes longer is ended by force; the state allows it."""
 TOPICS_S = 60.0
 """How often the topics are looked at again: a changed number of partitions, or a topic made anew, must not go unnoticed."""
-STUCK_S = 30
-"""An event loop that has not turned for so long is not alive."""
 
 log = structlog.get_logger()
 
@@ -65,6 +66,9 @@ class Worker:
     ) -> None:
         check_environment()
         self.config = config
+        folder = Path(config.state.dir).absolute() / f"worker-{index}"
+        self._lock = claim(folder)
+        self.lives = begin_life(folder)
         try:
             self.counts = topics.check_topics(config, embedded=embedded)
         except BrokerUnreachable as error:
@@ -78,7 +82,8 @@ class Worker:
         self.pipeline: Pipeline = build_pipeline(config)
         self._partials = f"{config.app}.partials"
         self._ids = topic_ids(config.kafka, [*self.counts]) if not embedded else dict.fromkeys(self.counts)
-        self._loop_s = self._confirmed_s = time.monotonic()
+        self._topic_watch = TopicWatch(config.kafka, {s.name: self._ids.get(s.name) for s in topics.expected_topics(config)})
+        self._confirmed_s = self._let_go_s = time.monotonic()
         self._sources = [source.topic for source in config.sources]
         self.app = build_app(config, folder, [*self._sources, self._partials])
         self.owners = Owners(self.app, config, make_stage or self._make_stage, self.telemetry, starts or {})
@@ -90,14 +95,17 @@ class Worker:
             end_process(f"{references} could not be read: {error}", EXIT_UNREACHABLE)
         listener = Listener(self._take_reference, self._references_confirmed, partial(Owners.fatal, "references"))
         self._follower = ReferenceFollower(config, self.counts[references], nexts, listener)
-        self.server = serve(config.http.bind, index, self.telemetry.registry, self._livez, self._readyz)
+        self.health = Health(self.app, self.owners, self._topic_watch, lambda: time.monotonic() - self._confirmed_s)
+        self.health.tell(self.telemetry, self.lives.restarts)
+        self.server = serve(config.http.bind, index, self.telemetry.registry, self.health.livez, self.health.readyz)
 
     # --- the app
 
     def _wire(self, app: MonitorApp) -> list[CheckpointTable]:
         """Connect the app with the drivers: tables, agents, timers, and what it asks at revocation and start."""
         app.on_assigned = self.owners.on_assigned
-        app.before_revoke = self.owners.let_go
+        app.before_revoke = self._let_go
+        app.on_resumed = self._resumed
         app.start_offset = self.owners.start_offset
         app.fail = self.owners.fatal
         app.on_loop = self._turn_loop
@@ -182,7 +190,7 @@ class Worker:
         self._loop = asyncio.get_running_loop()
         self._follower.start()
         while not self.app.should_stop:
-            self._loop_s = time.monotonic()
+            self.health.n_turns += 1
             self.owners.check_guard()
             await asyncio.sleep(0.5)
 
@@ -212,24 +220,18 @@ class Worker:
             self._ids.values()
         ) else {}
 
+    async def _let_go(self) -> None:
+        if len(self.owners):
+            self._let_go_s = time.monotonic()
+        await self.owners.let_go()
+
+    def _resumed(self) -> None:
+        self.telemetry.rebalanced(time.monotonic() - self._let_go_s)
+
     async def _observe(self) -> None:
         self.telemetry.observe(Observed(d.topic, d.partition, d.stage, d.lag) for d in self.owners)
         self.telemetry.gauge("monitor_reference_age_seconds", time.monotonic() - self._confirmed_s)
         self.telemetry.foreign_writes(sum(table.foreign_writes for table in self.tables))
-
-    # --- probes
-
-    def _livez(self) -> tuple[bool, str]:
-        age = time.monotonic() - self._loop_s
-        return age < STUCK_S, f"event loop turned {age:.1f} s ago"
-
-    def _readyz(self) -> tuple[bool, str]:
-        """Whether this worker is a member whose partitions, none perhaps, are loaded and read."""
-        if self.app.owned_generation is None:
-            return False, "no partitions are assigned yet"
-        if self.app.rebalancing or not self.app.tables.recovery.completed.is_set():
-            return False, "state is being recovered"
-        return True, f"{len(self.owners)} partitions"
 
     # --- running
 
@@ -239,7 +241,14 @@ class Worker:
         log.info("worker_starts", http=f"{self.config.http.bind.rpartition(':')[0]}:{self.server.server_port}")
         worker = _Process(self.app, override_logging=False, redirect_stdouts=False, quiet=True)
         threading.Thread(target=_end_by_force, args=(worker,), daemon=True).start()
-        worker.execute_from_commandline()
+        self._topic_watch.start()
+        self.health.watchdog(self.config.watchdog).start()
+        try:
+            worker.execute_from_commandline()
+        except SystemExit as done:
+            if done.code:
+                end_process("the app ended by an error of its own")
+        ending(0)
         sys.exit(0)
 
 
@@ -250,6 +259,11 @@ class _Process(faust.Worker):  # type: ignore[misc]
         super().__init__(*services, **settings)
         self.spinner = None
 
+    def _schedule_shutdown(self, signal: Any) -> None:
+        """Say that this worker is not ready any more, before anything else."""
+        self.app.readiness.hold("stopping", f"{signal.name} was received")
+        super()._schedule_shutdown(signal)
+
     def _on_sigusr2(self) -> None:
         """Do not stop in a debugger, as stock code does."""
 
@@ -258,4 +272,14 @@ def _end_by_force(worker: faust.Worker) -> None:
     while not worker.should_stop:
         time.sleep(0.2)
     time.sleep(STOP_S)
-    end_process("the stop took too long")
+    end_process(f"the stop took longer than {STOP_S} s", EXIT_SLOW_STOP)
+
+
+def begin_life(folder: Path) -> Lives:
+    """Count how earlier lives ended, and have the end of this one noted. Raises ConfigError."""
+    try:
+        lives = Lives(folder)
+    except OSError as error:
+        raise ConfigError(f"state.dir: {folder} cannot be written to: {error.strerror}") from error
+    before_end(lives.ended)
+    return lives

@@ -23,6 +23,7 @@ from confluent_kafka.admin import AdminClient
 from monitor.config import Config
 from monitor.config_file import load_config
 from monitor.runtime import references
+from monitor.runtime.exits import EXIT_OWNERSHIP
 from monitor.runtime.supervisor import die_with_parent
 from tests.integration.workers import event, read, send, wait_for, write_config
 from tests.kafka import KafkaCluster
@@ -36,11 +37,13 @@ EVENTS = "sources: [{topic: EVENTS, clock: event}]\ndefaults: {windows: [{size: 
 
 
 class Worker:
-    """One worker process, without a supervisor."""
+    """One worker process, without a supervisor. fault: one that `faulty_worker` knows."""
 
-    def __init__(self, path: Path, index: int = 0) -> None:
+    def __init__(self, path: Path, index: int = 0, fault: str | None = None) -> None:
         self.log = path.parent / f"worker-{time.monotonic_ns()}.log"
         command = [sys.executable, "-m", "monitor", "worker", "--config", str(path), "--index", str(index)]
+        if fault is not None:
+            command = [sys.executable, "-m", "tests.integration.faulty_worker", str(path), fault]
         with self.log.open("ab") as out:
             self.process = subprocess.Popen(command, stdout=out, stderr=out, preexec_fn=die_with_parent)
 
@@ -68,7 +71,7 @@ class Worker:
         return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(start))
 
     def wait_ready(self) -> None:
-        assert wait_for(lambda: self.ask("readyz")[0] == 200, 30), self.log.read_text()
+        assert wait_for(lambda: self.ask("readyz")[0] == 200, 30), (self.ask("readyz"), self.log.read_text())
 
     def wait_counted(self, n: int) -> None:
         wait_for(lambda: self.metric("monitor_events_total{") >= n, 30)
@@ -167,7 +170,7 @@ def test_a_worker_that_was_paused_for_most_of_its_session_ends_itself(
         os.kill(paused.process.pid, signal.SIGSTOP)
         time.sleep(pause_s)
         os.kill(paused.process.pid, signal.SIGCONT)
-        assert paused.process.wait(10) == 83
+        assert paused.process.wait(10) == EXIT_OWNERSHIP
         assert "no heartbeat was answered for" in str(paused.events("worker_ends")[0]["reason"])
 
 

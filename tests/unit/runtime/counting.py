@@ -13,6 +13,7 @@ from monitor.errors import OffsetGap
 from monitor.ports import Checkpoint, Message, Outbox, Record, StoredRecord
 from monitor.runtime.driver import PartitionDriver, Surroundings
 from monitor.runtime.extensions import LostOwnership
+from monitor.runtime.readiness import Readiness
 
 META = b"meta"
 
@@ -129,6 +130,7 @@ class Place:
     writes: int = 0
     is_owned: bool = True
     during_write: Callable[[], None] = lambda: None
+    readiness: Readiness = field(default_factory=Readiness)
 
     async def write(self, partition: int, checkpoint: Checkpoint, is_owner: Callable[[], bool]) -> None:
         await asyncio.sleep(0)

@@ -181,11 +181,49 @@ class TestSilence:
         self.tick(started(hi=4), log, Place(), times=3)
         assert log.asked == []
 
-    def test_a_record_that_never_comes_ends_the_process(self, monkeypatch: pytest.MonkeyPatch) -> None:
+
+class TestStanding:
+    """What a watchdog sees: the same answer for too long means that the client is stuck."""
+
+    @pytest.fixture(autouse=True)
+    def _ask_lag_at_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "ASK_LAG_S", 0.0)
-        monkeypatch.setattr(module, "UNDELIVERED_S", -1.0)
-        with pytest.raises(LostRecords, match="2 records wait and nothing is delivered"):
-            self.tick(started(hi=4), Log([5, 6], high=7), Place(), times=2)
+
+    def test_records_that_wait_are_told_with_the_offset_that_is_read_next(self) -> None:
+        async def run() -> list[dict[str, int]]:
+            driver, seen = drive(started(hi=4), Log([5, 6], high=7), Place()), []
+            seen.append(driver.standing())
+            await driver.tick()
+            seen.append(driver.standing())
+            await driver.tick()
+            seen.append(driver.standing())
+            await driver.feed(batch(5, 6))
+            await driver.tick()
+            return [*seen, driver.standing()]
+
+        waiting = {"records wait to be read": 5}
+        assert asyncio.run(run()) == [{}, waiting, waiting, {}]
+
+    def test_markers_of_transactions_are_no_records_that_wait(self) -> None:
+        async def run() -> tuple[dict[str, int], int]:
+            driver = drive(started(hi=4), Log([4], high=7), Place())
+            for _ in range(2):
+                await driver.tick()
+            return driver.standing(), driver.lag
+
+        assert asyncio.run(run()) == ({}, 0)
+
+    def test_a_turn_that_goes_on_is_told_by_its_number(self) -> None:
+        async def run() -> list[dict[str, int]]:
+            stage, place, seen = started(hi=4), Place(), []
+            driver = drive(stage, Log([5], high=5), place)
+            place.during_write = lambda: seen.append(driver.standing())
+            for offset in (5, 6):
+                await driver.feed(batch(offset))
+                await driver.tick()
+            return seen
+
+        assert asyncio.run(run()) == [{"a turn is under way": 2}, {"a turn is under way": 4}]
 
 
 class TestSending:
