@@ -8,7 +8,8 @@ import pytest
 
 from monitor.bootstrap import build_rules, build_settings
 from monitor.cells import FeatureOptions
-from monitor.config import Config, duration_ms
+from monitor.config import Config
+from monitor.config_values import duration_ms
 from monitor.config_file import load_config
 from monitor.errors import ConfigError
 from monitor.policy import DEFAULT_RULES, Rule
