@@ -202,10 +202,8 @@ def is_public(address: str) -> bool:
     """
     found = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(found, ipaddress.IPv6Address):
-        if found in _NAT64:
-            found = ipaddress.IPv4Address(int(found) & 0xFFFFFFFF)
-        else:
-            found = found.ipv4_mapped or found.sixtofour or found
+        behind_nat = ipaddress.IPv4Address(int(found) & 0xFFFFFFFF) if found in _NAT64 else None
+        found = behind_nat or found.ipv4_mapped or found.sixtofour or found
     return found.is_global and not found.is_multicast and not getattr(found, "is_site_local", False)
 
 
