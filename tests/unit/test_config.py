@@ -9,8 +9,8 @@ import pytest
 from monitor.bootstrap import build_rules, build_settings
 from monitor.cells import FeatureOptions
 from monitor.config import Config
-from monitor.config_values import duration_ms
 from monitor.config_file import load_config
+from monitor.config_values import duration_ms
 from monitor.errors import ConfigError
 from monitor.policy import DEFAULT_RULES, Rule
 from monitor.stages.settings import Trail
