@@ -47,6 +47,9 @@ distances: {{psi_eps: 0.0001}}                  # psi_eps: smaller shares are ta
 # privacy: {{hash_key_file: /run/secrets/hash_key}}   # values that the reference does not have are known by hashes made with it
 state: {{dir: ./state, memory: 512MiB, checkpoint: 2s}}
 http: {{bind: "127.0.0.1:9464"}}                # /livez, /readyz, /metrics
+# notify:                                     # who is told, by `monitor notify`; docs/notify.md
+#   alertmanager: {{urls: ["http://alertmanager:9093"]}}
+#   routes: {{alertmanager: {{receiver: alertmanager}}}}   # others: webhook, people
 metrics: {{distances: [psi, js], max_series: 2000}}   # gauges of the last final window; [] leaves features out
 """
 

@@ -158,7 +158,6 @@ class RouteThread(threading.Thread):
             self.course.take(notice)
             return
         self.course.skip(message.partition() or 0, message.offset() or 0)
-        self.course.counts["malformed"] += 1
         self._log.warning("no_alert", partition=message.partition(), offset=message.offset())
 
     def _on_assign(self, consumer: ck.Consumer, partitions: list[ck.TopicPartition]) -> None:

@@ -15,7 +15,7 @@ METRICS: tuple[Metric, ...] = (
         "counter",
         ("route", "outcome"),
         "Alerts by outcome: delivered, reminded, failed (a try), silenced, acknowledged, untold, duplicate, malformed, "
-        "refused, undeliverable or expired (the last four are dead letters)",
+        "refused, undeliverable or expired (the last three are dead letters)",
     ),
     Metric("monitor_notification_queue_length", "gauge", ("route",), "Alerts read and not dealt with"),
     Metric("monitor_notification_lag_records", "gauge", ("route",), "Records of the alerts topic behind what is committed"),

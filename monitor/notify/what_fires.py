@@ -75,8 +75,10 @@ class WhatFires:
 
     def skip(self, partition: int, offset: int) -> None:
         """A record was read that is no alert."""
-        if partition in self._partitions:
-            self._partitions[partition].skip(offset)
+        progress = self._partitions.get(partition)
+        if progress is not None:
+            progress.skip(offset)
+            self.counts["malformed"] += offset >= progress.known
 
     def take(self, notice: Notice) -> None:
         """Take the next record of a partition in."""
