@@ -108,7 +108,7 @@ class EachAlert:
         if notice.is_firing:
             self._take_firing(notice, progress, is_known=is_known)
         elif is_known:
-            self._forget(notice.incident_id)
+            self._forget(notice)
         else:
             self._take_resolved(notice, progress)
 
@@ -124,28 +124,33 @@ class EachAlert:
         firing = self._firing.get(notice.incident_id)
         if firing is not None and not firing.is_told and _place(firing.notice) not in self._queue:
             self.counts["silenced" if firing.is_withheld else "untold"] += 1
-            self._forget(notice.incident_id)
-        else:
-            self._enqueue(_Entry(notice, notice.timestamp_ms), progress)
+            self._forget(notice)
+            return
+        reminder = self._queue.get(_place(firing.notice)) if firing is not None else None
+        if reminder is not None and reminder.is_reminder:
+            self._leave(reminder)
+        self._enqueue(_Entry(notice, notice.timestamp_ms), progress)
 
     def _enqueue(self, entry: _Entry, progress: Progress) -> None:
         progress.take(entry.notice.offset)
         self._queue[_place(entry.notice)] = entry
 
-    def _forget(self, incident_id: str) -> None:
-        firing = self._firing.pop(incident_id, None)
-        if firing is not None and firing.notice.partition in self._partitions:
-            self._partitions[firing.notice.partition].release(firing.notice.offset)
+    def _forget(self, resolved: Notice) -> None:
+        firing = self._firing.pop(resolved.incident_id, None)
+        if firing is not None:
+            self._partitions[resolved.partition].release(firing.notice.offset, by=resolved.offset)
 
     # --- the receiver
 
     def next(self, now_ms: int) -> Step | None:
         """Return what to do now; `done` must follow before the next question."""
         self._requeue(now_ms)
-        for entry in self._queue.values():
+        for entry in list(self._queue.values()):
             if now_ms - entry.since_ms > self._max_age_ms:
                 entry.bury = entry.bury or "expired"
-            if entry.bury:
+            if entry.bury and entry.is_reminder:
+                self._leave(entry)  # its incident was told before: nothing is lost
+            elif entry.bury:
                 return Bury(entry.notice, entry.bury)
         if now_ms < self.breaker.due_ms:
             return None
@@ -188,7 +193,7 @@ class EachAlert:
         notice = entry.notice
         self._leave(entry)
         if not notice.is_firing:
-            self._forget(notice.incident_id)
+            self._forget(notice)
         elif (firing := self._firing.get(notice.incident_id)) is not None and not entry.is_reminder:
             firing.is_told = is_told
             firing.is_withheld = False
@@ -233,6 +238,8 @@ class EachAlert:
             firing.is_withheld = True
             self._partitions[notice.partition].withhold(notice.offset)
             self._leave(entry)
+            for end in [e for e in self._queue.values() if e.notice.incident_id == notice.incident_id]:
+                self._is_muted(end, now_ms)  # it was over before the silence was
         return True
 
     def _requeue(self, now_ms: int) -> None:

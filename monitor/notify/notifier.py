@@ -94,7 +94,7 @@ class Notifier:
         self._ack_follower = AckFollower(config, nexts, self.acks, _fatal("acks"))
         self._started_s = time.monotonic()
         alertmanager = config.notify.alertmanager
-        self._silence_reader = SilenceReader(alertmanager, self.silences) if alertmanager else None
+        self._silence_reader = SilenceReader(alertmanager, self.silences, _fatal("silences")) if alertmanager else None
         self.routes = [self._route(name, route) for name, route in routes.items()]
         self.server = serve(config.notify.bind, 0, self.telemetry.registry, self._livez, self._readyz)
 

@@ -42,6 +42,7 @@ class Progress:
         """Whether everything that the partition had was read once."""
         self._next = known
         self._pending: dict[int, None] = {}
+        self._releases: dict[int, int] = {}
 
     def take(self, offset: int) -> None:
         """A record was read that has to be dealt with."""
@@ -60,14 +61,21 @@ class Progress:
         """Remember, beyond a crash, that this record waits for the end of a silence."""
         self.withheld[offset] = None
 
-    def release(self, offset: int) -> None:
-        """It does not wait any more."""
-        self.withheld.pop(offset, None)
+    def release(self, offset: int, by: int | None = None) -> None:
+        """It does not wait any more. by: the record that says so; until that is committed, an earlier commit must know that it waits."""
+        if by is None:
+            self.withheld.pop(offset, None)
+        elif offset in self.withheld:
+            self._releases[offset] = by
 
     @property
     def position(self) -> tuple[int, str]:
         """What may be committed: an offset before which all is dealt with, and what is withheld before it, as text."""
-        return next(iter(self._pending), self._next), packed(self.withheld)
+        reached = next(iter(self._pending), self._next)
+        for offset in [offset for offset, by in self._releases.items() if by < reached]:
+            del self._releases[offset]
+            self.withheld.pop(offset, None)
+        return reached, packed(self.withheld)
 
 
 def packed(withheld: Iterable[int]) -> str:

@@ -112,10 +112,11 @@ class RouteThread(threading.Thread):
         step = self.course.next(_now_ms())
         if step is not None:
             self._do(step)
+            self._commit()  # before a rebalance can be heard of
         for message in self._consumer.consume(BATCH, 0 if step is not None else POLL_S):
             self._take(message)
         self._hold_back()
-        if step is not None or time.monotonic() - self._committed_s >= COMMIT_S:
+        if time.monotonic() - self._committed_s >= COMMIT_S:
             self._commit()
         if time.monotonic() - self._observed_s >= OBSERVE_S:
             self._observed_s = time.monotonic()

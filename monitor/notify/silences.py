@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 
 import msgspec
 import structlog
 
 from monitor.config_notify import Alertmanager
-from monitor.errors import MonitorError
 from monitor.notify.matching import ActiveSilence, Silence, understood
 from monitor.notify.notice import Notice
 from monitor.notify.outbound import Undelivered
@@ -50,28 +50,35 @@ class Silences:
 
 
 class SilenceReader(threading.Thread):
-    """Reads them every so often. was_asked: set after the first try, whatever came of it."""
+    """Reads them every so often. was_asked: set after the first try, whatever came of it. failed: told what ended it."""
 
-    def __init__(self, config: Alertmanager, silences: Silences) -> None:
+    def __init__(self, config: Alertmanager, silences: Silences, failed: Callable[[BaseException], None]) -> None:
         super().__init__(name="silences", daemon=True)
         self._api = AlertmanagerApi(config)
         self._every_s = config.silences / 1_000
         self._silences = silences
+        self._failed = failed
         self.was_asked = threading.Event()
 
     def run(self) -> None:
         """Read for ever."""
-        was_well = True
-        while True:
-            try:
-                read_silences(self._api, self._silences)
-                was_well = True
-            except MonitorError as error:
-                if was_well:
-                    log.warning("silences_unknown", reason=str(error))
-                was_well = False
-            self.was_asked.set()
-            time.sleep(self._every_s)
+        try:
+            was_well = True
+            while True:
+                was_well = self._read(was_well=was_well)
+                self.was_asked.set()
+                time.sleep(self._every_s)
+        except Exception as error:  # noqa: BLE001  (a thread that ends unseen would keep silences that are over)
+            self._failed(error)
+
+    def _read(self, *, was_well: bool) -> bool:
+        try:
+            read_silences(self._api, self._silences)
+        except Undelivered as error:
+            if was_well:
+                log.warning("silences_unknown", reason=str(error))
+            return False
+        return True
 
 
 def read_silences(api: AlertmanagerApi, silences: Silences) -> None:

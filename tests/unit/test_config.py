@@ -81,8 +81,14 @@ BROKEN = [
     ("notify: {routes: {a: {receiver: slack}}}", "must be 'alertmanager', 'webhook' or 'people'"),
     ("notify: {routes: {a: {receiver: alertmanager}}}", "routes.a: alertmanager.urls is required"),
     ("notify: {routes: {a: {receiver: webhook, secret_env: S}}}", "notify.routes.a: url is required"),
-    ("notify: {routes: {a: {receiver: webhook, secret_env: S, url: 'http://x/'}}}", "https only; allow_http: true sends alerts unencrypted"),
-    ("notify: {routes: {a: {receiver: webhook, secret_env: S, url: 'https://x/'}}}", "routes.a.url: none of allowed_urls: (empty)"),
+    (
+        "notify: {routes: {a: {receiver: webhook, secret_env: S, url: 'http://x/'}}}",
+        "https only; allow_http: true sends alerts unencrypted",
+    ),
+    (
+        "notify: {routes: {a: {receiver: webhook, secret_env: S, url: 'https://x/'}}}",
+        "routes.a.url: none of allowed_urls: (empty)",
+    ),
     ("notify: {routes: {a: {receiver: webhook, url: 'https://x/'}}}", "give secret_env or secret_file"),
     ("notify: {routes: {a: {receiver: webhook, url: 'https://u:p@x/', secret_env: S}}}", "must not hold a user or password"),
     ("notify: {routes: {a: {receiver: webhook, url: x, secret_env: S}}}", "an address is expected, such as https://"),
@@ -91,7 +97,10 @@ BROKEN = [
     ("notify: {routes: {a: {receiver: people, urls_env: MONITOR_A}}}", "MONITOR_A: variables that begin with MONITOR_ are keys"),
     ("notify: {routes: {a: {receiver: people, urls_env: A, secret: x}}}", "unknown key (did you mean secret_env?)"),
     ("notify: {routes: {a: {receiver: people, urls_env: A, resend: 5s}}}", "resend must be 0 or at least 1m"),
-    ("notify: {routes: {a: {receiver: people, urls_env: A, match: {severities: [bad]}}}}", "must be 'notice', 'warning' or 'critical'"),
+    (
+        "notify: {routes: {a: {receiver: people, urls_env: A, match: {severities: [bad]}}}}",
+        "must be 'notice', 'warning' or 'critical'",
+    ),
     (
         "notify: {owners: {risk: {}}, routes: {a: {receiver: people, urls_env: A, match: {owners: [risc]}}}}",
         "routes.a.match.owners: no such owner (did you mean risk?): risc",

@@ -313,6 +313,19 @@ class TestReminders:
         assert route.course.counts["failed"] > 3
         assert route.position == (1, "")
 
+    def test_one_that_cannot_be_told_is_no_dead_letter_and_goes_when_its_incident_ends(self) -> None:
+        route = Route(resend="4h", max_age="1h")
+        route.read(notice(FIRES, 0))
+        route.work()
+        route.down = True
+        route.work(7 * HOUR_MS, step_ms=MINUTE_MS)
+        assert (route.buried, route.course.gauges()["queue"]) == ([], 0)
+        route.work(HOUR_MS + 30 * MINUTE_MS, step_ms=MINUTE_MS)
+        assert route.course.gauges()["queue"] == 1
+        route.read(notice(ENDS, 1, at_ms=route.now_ms))
+        route.down = False
+        assert route.work(2 * MINUTE_MS) == ["r1"]
+
 
 @pytest.mark.parametrize("text", [None, "", "other", "withheld:", "withheld:x,-1"])
 def test_a_commit_with_other_words_withholds_nothing(text: str | None) -> None:
