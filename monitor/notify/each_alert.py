@@ -52,13 +52,14 @@ class _Firing:
 class EachAlert:
     """One route's queue. is_wanted: whether an alert is for this route.
 
-    counts: alerts by outcome, since the start. heeds_acks: an incident that somebody looks after is not told (again).
+    counts: alerts by outcome, since the start. People are spared what a webhook gets: restated numbers of an incident that they know of,
+    and incidents that somebody looks after.
     """
 
     def __init__(self, route: RouteConfig, mutes: Mutes, breaker: Breaker, is_wanted: Callable[[Notice], bool]) -> None:
         self._max_age_ms = route.max_age
         self._resend_ms = route.resend
-        self._heeds_acks = route.receiver == "people"
+        self._is_for_people = route.receiver == "people"
         self._mutes = mutes
         self._is_wanted = is_wanted
         self.breaker = breaker
@@ -113,7 +114,11 @@ class EachAlert:
             self._take_resolved(notice, progress)
 
     def _take_firing(self, notice: Notice, progress: Progress, *, is_known: bool) -> None:
-        firing = self._firing[notice.incident_id] = _Firing(notice)
+        before = self._firing.get(notice.incident_id)
+        firing = self._firing[notice.incident_id] = _Firing(notice, is_told=before is not None and before.is_told)
+        if before is not None:  # the same incident with restated numbers, or again after an end that was taken back
+            self._drop_reminder(before)
+            progress.release(before.notice.offset, by=notice.offset)
         if is_known:
             firing.is_withheld = notice.offset in progress.withheld
             firing.is_told = not firing.is_withheld
@@ -122,23 +127,33 @@ class EachAlert:
 
     def _take_resolved(self, notice: Notice, progress: Progress) -> None:
         firing = self._firing.get(notice.incident_id)
-        if firing is not None and not firing.is_told and _place(firing.notice) not in self._queue:
-            self.counts["silenced" if firing.is_withheld else "untold"] += 1
-            self._forget(notice)
-            return
-        reminder = self._queue.get(_place(firing.notice)) if firing is not None else None
-        if reminder is not None and reminder.is_reminder:
-            self._leave(reminder)
+        if firing is not None:
+            self._drop_reminder(firing)
+            if not firing.is_told and not any(e.notice.incident_id == notice.incident_id for e in self._queue.values()):
+                self.counts["silenced" if firing.is_withheld else "untold"] += 1
+                self._forget(notice)
+                return
         self._enqueue(_Entry(notice, notice.timestamp_ms), progress)
 
     def _enqueue(self, entry: _Entry, progress: Progress) -> None:
         progress.take(entry.notice.offset)
         self._queue[_place(entry.notice)] = entry
 
+    def _drop_reminder(self, firing: _Firing) -> None:
+        entry = self._queue.get(_place(firing.notice))
+        if entry is not None and entry.is_reminder:
+            self._leave(entry)
+
     def _forget(self, resolved: Notice) -> None:
-        firing = self._firing.pop(resolved.incident_id, None)
-        if firing is not None:
-            self._partitions[resolved.partition].release(firing.notice.offset, by=resolved.offset)
+        """An incident has ended; unless it fires again by now."""
+        firing = self._firing.get(resolved.incident_id)
+        if firing is None:
+            return
+        if firing.notice.offset > resolved.offset:
+            firing.is_told = False
+            return
+        del self._firing[resolved.incident_id]
+        self._partitions[resolved.partition].release(firing.notice.offset, by=resolved.offset)
 
     # --- the receiver
 
@@ -219,13 +234,13 @@ class EachAlert:
         notice = entry.notice
         firing = self._firing.get(notice.incident_id)
         if not notice.is_firing:
-            if firing is None or firing.is_told:
-                return False
-            self.counts["silenced" if firing.is_withheld else "untold"] += 1
-            self._settle(entry, is_told=True, now_ms=now_ms)
-            return True
+            return self._is_muted_end(entry, firing, now_ms)
         assert firing is not None
-        is_acknowledged = self._heeds_acks and self._mutes.ack(notice.incident_id) is not None
+        if self._is_for_people and firing.is_told and not entry.is_reminder:
+            self.counts["restated"] += 1
+            self._leave(entry)
+            return True
+        is_acknowledged = self._is_for_people and self._mutes.ack(notice.incident_id) is not None
         if not is_acknowledged and not self._mutes.is_silenced(notice, now_ms):
             return False
         if entry.is_reminder:
@@ -234,13 +249,31 @@ class EachAlert:
             self.counts["acknowledged"] += 1
             self._settle(entry, is_told=True, now_ms=now_ms)
         else:
-            self.counts["silenced"] += not firing.is_withheld
-            firing.is_withheld = True
-            self._partitions[notice.partition].withhold(notice.offset)
-            self._leave(entry)
-            for end in [e for e in self._queue.values() if e.notice.incident_id == notice.incident_id]:
-                self._is_muted(end, now_ms)  # it was over before the silence was
+            self._silence(entry, firing, now_ms)
         return True
+
+    def _is_muted_end(self, entry: _Entry, firing: _Firing | None, now_ms: int) -> bool:
+        if firing is None:  # told before, and forgotten; people need not read restated numbers of an end
+            outcome = "restated" if self._is_for_people and entry.notice.alert.data.supersedes else ""
+        else:
+            outcome = "" if firing.is_told else "silenced" if firing.is_withheld else "untold"
+        if not outcome:
+            return False
+        self.counts[outcome] += 1
+        self._settle(entry, is_told=True, now_ms=now_ms)
+        return True
+
+    def _silence(self, entry: _Entry, firing: _Firing, now_ms: int) -> None:
+        """Take an alert out of the queue; if its receiver knows nothing of the incident yet, until the silence ends."""
+        notice = entry.notice
+        self._leave(entry)
+        self.counts["silenced"] += not firing.is_withheld
+        if firing.is_told or firing.notice is not notice:
+            return
+        firing.is_withheld = True
+        self._partitions[notice.partition].withhold(notice.offset)
+        for end in [e for e in self._queue.values() if e.notice.incident_id == notice.incident_id]:
+            self._is_muted(end, now_ms)  # it was over before the silence was
 
     def _requeue(self, now_ms: int) -> None:
         """Queue what a silence held back until now, and reminders that are due; they hold no commit back."""

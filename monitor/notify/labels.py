@@ -81,7 +81,7 @@ def alertmanager_alert(posted: Posted, link: str | None, now_ms: int) -> dict[st
     if posted.ack is not None:
         annotations["acknowledged"] = acknowledged(posted.ack)
     found: dict[str, object] = {
-        "labels": posted.notice.labels,
+        "labels": posted.labels,
         "annotations": annotations,
         "startsAt": iso(starts_ms),
         "endsAt": iso(max(posted.ends_ms, starts_ms)),

@@ -57,7 +57,8 @@ class Posted(NamedTuple):
     """An incident as Alertmanager is to see it now."""
 
     notice: Notice
-    """Whose labels and annotations it has."""
+    """Whose annotations it has."""
+    labels: dict[str, str]
     is_firing: bool
     ends_ms: int
     """When it ended, or ends if it is not sent again."""

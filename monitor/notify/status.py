@@ -40,9 +40,12 @@ def _incidents(config: Config, partitions: int) -> dict[str, _Incident]:
         notice = read_notice(config, message)
         if notice is None:
             continue
-        one = found.setdefault(notice.incident_id, _Incident(notice, set(), notice.is_firing))
-        one.is_open = one.is_open and notice.is_firing
+        one = found.setdefault(notice.incident_id, _Incident(notice, set(), is_open=False))
+        if notice.id in one.ids:
+            continue
         one.ids.add(notice.id)
+        one.is_open = notice.is_firing
+        one.notice = notice if notice.is_firing else one.notice
     return found
 
 

@@ -14,7 +14,7 @@ METRICS: tuple[Metric, ...] = (
         "monitor_notifications_total",
         "counter",
         ("route", "outcome"),
-        "Alerts by outcome: delivered, reminded, failed (a try), silenced, acknowledged, untold, duplicate, malformed, "
+        "Alerts by outcome: delivered, reminded, failed (a try), silenced, acknowledged, restated, untold, duplicate, malformed, "
         "refused, undeliverable or expired (the last three are dead letters)",
     ),
     Metric("monitor_notification_queue_length", "gauge", ("route",), "Alerts read and not dealt with"),

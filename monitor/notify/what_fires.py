@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from monitor.notify.breaker import Breaker
 from monitor.notify.notice import Bury, Mutes, Notice, Posted, Send, Step, Verdict
@@ -24,17 +24,23 @@ OUTLASTS = 4
 
 @dataclass(slots=True)
 class _Incident:
-    """firing, resolved: its alerts, as far as they were read. is_posted: as firing. over_ms: when it was first posted as resolved."""
+    """firing, resolved: its alerts, as far as they were read. is_posted: as firing. over_ms: when it was first posted as resolved.
 
+    labels: of its first alert, whatever the rules say by the time it is resolved, or restated.
+    """
+
+    labels: dict[str, str]
     firing: Notice | None = None
     resolved: Notice | None = None
     is_posted: bool = False
     over_ms: int | None = None
     due_ms: int = 0
+    waiting: list[Notice] = field(default_factory=list)
+    """Alerts that hold the position back until what they say, or what replaced it, is posted."""
 
     @property
     def notice(self) -> Notice:
-        """Whose labels it has: those of its firing, for a rule may have another severity by the time it is resolved."""
+        """Whose numbers are posted."""
         found = self.firing or self.resolved
         assert found is not None
         return found
@@ -92,17 +98,18 @@ class WhatFires:
             return
         if not (self._is_wanted(notice) or notice.incident_id in self._incidents):
             return
-        incident = self._incidents.setdefault(notice.incident_id, _Incident())
+        incident = self._incidents.setdefault(notice.incident_id, _Incident(notice.labels))
         incident.due_ms = 0
         if notice.is_firing:
-            incident.firing = notice
-            incident.is_posted = is_known
+            incident.firing, incident.resolved, incident.over_ms = notice, None, None
+            incident.is_posted = is_known or incident.is_posted
         else:
             incident.resolved = notice
             incident.over_ms = notice.timestamp_ms if is_known else None
         if not is_known:
             progress.take(notice.offset)
             self._unposted[notice.partition, notice.offset] = notice
+            incident.waiting.append(notice)
 
     # --- Alertmanager
 
@@ -118,27 +125,27 @@ class WhatFires:
 
     def _forget(self, now_ms: int) -> None:
         """Leave out what has been over for long enough, or whose labels belong to an incident that fires: that one speaks for both."""
-        firing = {_identity(one.notice) for one in self._incidents.values() if one.resolved is None}
+        firing = {_identity(one) for one in self._incidents.values() if one.resolved is None}
         for incident_id, one in list(self._incidents.items()):
             if one.resolved is None or not (one.is_posted or one.firing is None):
                 continue
             if one.over_ms is not None and now_ms - one.over_ms >= RESEND_RESOLVED_MS:
                 del self._incidents[incident_id]
-            elif _identity(one.notice) in firing:
-                self._settle(one.resolved)
+            elif _identity(one) in firing:
+                self._settle(one, one.resolved.offset)
                 del self._incidents[incident_id]
 
     def _due(self, now_ms: int) -> Iterator[Posted]:
         identities: set[frozenset[tuple[str, str]]] = set()
         for incident_id, one in self._incidents.items():
-            identity = _identity(one.notice)
+            identity = _identity(one)
             if one.due_ms > now_ms or identity in identities:
                 continue
             identities.add(identity)
             is_firing = one.resolved is None or (one.firing is not None and not one.is_posted)
             over_ms = one.resolved.alert.data.window.end_ms if one.resolved else 0
             ends_ms = now_ms + OUTLASTS * self._resend_ms if is_firing else min(over_ms, now_ms)
-            yield Posted(one.notice, is_firing, ends_ms, self._mutes.ack(incident_id))
+            yield Posted(one.notice, one.labels, is_firing, ends_ms, self._mutes.ack(incident_id))
             if len(identities) == MAX_POST:
                 return
 
@@ -150,8 +157,8 @@ class WhatFires:
             return
         if isinstance(step, Bury):
             self.counts[step.reason] += 1
-            if self._refused.pop((step.notice.partition, step.notice.offset), None) is not None:
-                self._settle(step.notice)
+            self._refused.pop((step.notice.partition, step.notice.offset), None)
+            self._finish(step.notice)
             return
         self.breaker.succeeded()
         for i, posted in enumerate(step.posted):
@@ -174,11 +181,20 @@ class WhatFires:
             self.counts["failed" if is_refused else "reminded"] += 1
         elif is_refused:
             self._refused[place] = told
+            one.waiting.remove(told)
         else:
             self.counts["delivered"] += 1
-            self._settle(told)
+        self._settle(one, told.offset)
 
-    def _settle(self, notice: Notice) -> None:
+    def _settle(self, one: _Incident, offset: int) -> None:
+        """What an incident's alerts said up to this one is posted, or does not hold any more."""
+        done = [notice for notice in one.waiting if notice.offset <= offset]
+        self.counts["restated"] += sum(notice.offset < offset for notice in done)
+        for notice in done:
+            self._finish(notice)
+            one.waiting.remove(notice)
+
+    def _finish(self, notice: Notice) -> None:
         self._unposted.pop((notice.partition, notice.offset), None)
         if notice.partition in self._partitions:
             self._partitions[notice.partition].finish(notice.offset)
@@ -211,5 +227,5 @@ class WhatFires:
         }
 
 
-def _identity(notice: Notice) -> frozenset[tuple[str, str]]:
-    return frozenset(notice.labels.items())
+def _identity(incident: _Incident) -> frozenset[tuple[str, str]]:
+    return frozenset(incident.labels.items())

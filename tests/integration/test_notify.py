@@ -188,7 +188,7 @@ def test_an_alert_that_is_refused_is_a_dead_letter_byte_for_byte(stage: Stage) -
 
 @pytest.mark.parametrize("kills", [7])
 def test_killed_at_random_nothing_is_lost_and_nothing_is_new_after_dedupe_by_id(stage: Stage, kills: int) -> None:
-    """120 incidents, half of them resolved, every fifth record repeated; a receiver that fails now and then, and a dead one."""
+    """120 incidents, half of them resolved, some restated, every fifth record repeated; a receiver that fails now and then, and a dead one."""
     seed = random.randrange(1 << 32)
     dice = random.Random(seed)
 
@@ -203,6 +203,10 @@ def test_killed_at_random_nothing_is_lost_and_nothing_is_new_after_dedupe_by_id(
         records.append(fires(f"x{i}"))
         if i >= 20 and i % 2:
             records.append(ends(f"x{i - 20}"))
+        if i % 7 == 0:
+            records.append(
+                alert(hashed(f"x{i}+"), "firing", hashed(f"x{i}"), feature=f"x{i}", supersedes=hashed(f"x{i}"), value=0.5)
+            )
         if i % 5 == 0:
             records.append(dice.choice(records))
     records += [ends(f"x{i}") for i in range(101, 120, 2)]

@@ -27,7 +27,7 @@ def alert(
         "status": status, "severity": "warning", "model": "credit", "version": "7", "segment": "all", "check": "drift.psi", "feature": "age",
         "view": None, "value": 0.31, "threshold": 0.2, "critical_value": 0.06, "p_value": 1e-9, "n": 1480, "n_ref": 10_000, "window": window,
         "reference": AlertReference(id="credit-7", sha256="ab"), "why": [Reason(bin="(18, 25]", ref=0.1, cur=0.24, contribution=0.12)],
-        "evidence": {}, "incident_id": incident or name, "opened_ms": opened_ms, "windows": 1, "policy": "cd", "source_offsets": {},
+        "evidence": {}, "incident_id": incident or name, "opened_ms": opened_ms, "windows": 1, "policy": "cd", "supersedes": None, "source_offsets": {},
     } | changes  # fmt: skip
     return Alert(
         type=f"ml.monitor.alert.{status}.v1", source="/monitor/credit/7", id=name, time=iso(end_ms), subject="feature/age",

@@ -102,6 +102,37 @@ def test_a_resolution_reaches_whoever_was_told_even_if_the_route_does_not_match_
     assert route.work() == ["f1", "r1"]
 
 
+class TestRevisions:
+    RESTATED = alert("f1.1", "firing", "f1", supersedes="f1", value=0.5)
+    BACK = alert("f1.2", "firing", "f1", supersedes="r1")
+
+    @pytest.mark.parametrize(("receiver", "got"), [("webhook", ["f1", "f1.1", "r1"]), ("people", ["f1", "r1"])])
+    def test_restated_numbers_are_for_webhooks_only(self, receiver: str, got: list[str]) -> None:
+        route = Route(receiver=receiver)
+        route.read(notice(FIRES, 0))
+        route.work()
+        route.read(notice(self.RESTATED, 1), notice(ENDS, 2))
+        route.work()
+        assert (route.got, route.position) == (got, (3, ""))
+
+    @pytest.mark.parametrize("receiver", ["webhook", "people"])
+    def test_an_end_that_is_taken_back_is_told_and_the_next_end_too(self, receiver: str) -> None:
+        route = Route(receiver=receiver)
+        route.read(notice(FIRES, 0), notice(ENDS, 1), notice(self.BACK, 2), notice(alert("r2", "resolved", "f1"), 3))
+        assert route.work() == ["f1", "r1", "f1.2", "r2"]
+
+    def test_reminders_have_the_newest_numbers(self) -> None:
+        route = Route(resend="4h")
+        route.read(notice(FIRES, 0), notice(self.RESTATED, 1))
+        assert route.work(5 * HOUR_MS, step_ms=MINUTE_MS) == ["f1", "f1.1"]
+        assert route.course.counts == {"delivered": 1, "restated": 1, "reminded": 1}
+
+    def test_people_are_told_of_an_end_once(self) -> None:
+        route = Route()
+        route.read(notice(FIRES, 0), notice(ENDS, 1), notice(alert("r1.1", "resolved", "f1", supersedes="r1"), 2))
+        assert route.work() == ["f1", "r1"]
+
+
 class TestAfterACrash:
     def test_what_was_committed_is_not_sent_again_and_what_was_not_is(self) -> None:
         route = Route(known=2)

@@ -24,7 +24,7 @@ def test_labels_are_identity_and_hold_neither_values_nor_times() -> None:
 def test_an_alert_of_alertmanagers_api() -> None:
     desk = Desk()
     desk.acknowledge("f1")
-    posted = Posted(notice(alert("f1")), True, OPENED_MS + 4 * HOUR_MS, desk.ack("f1"))
+    posted = Posted(notice(alert("f1")), notice(alert("f1")).labels, True, OPENED_MS + 4 * HOUR_MS, desk.ack("f1"))
     found = alertmanager_alert(posted, LINK, OPENED_MS + HOUR_MS)
     assert found["startsAt"] == "2025-01-01T00:00:00Z"
     assert found["endsAt"] == "2025-01-01T04:00:00Z"
@@ -36,7 +36,7 @@ def test_an_alert_of_alertmanagers_api() -> None:
 
 
 def test_it_never_ends_before_it_starts_nor_starts_in_the_future() -> None:
-    posted = Posted(notice(alert("f1")), False, OPENED_MS - 5, None)
+    posted = Posted(notice(alert("f1")), notice(alert("f1")).labels, False, OPENED_MS - 5, None)
     found = alertmanager_alert(posted, None, OPENED_MS - 1_000)
     assert (found["startsAt"], found["endsAt"]) == ("2024-12-31T23:59:59Z", "2024-12-31T23:59:59.995Z")
     assert "generatorURL" not in found

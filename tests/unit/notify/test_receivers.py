@@ -90,7 +90,9 @@ class TestAlertmanager:
         return AlertmanagerReceiver(Alertmanager(urls=tuple(s.url("") for s in sites), **settings), None)
 
     def step(self, *names: str) -> Send:
-        posted = tuple(Posted(notice(alert(n, feature=n)), True, OPENED_MS + 1, None) for n in names)
+        posted = tuple(
+            Posted(notice(alert(n, feature=n)), notice(alert(n, feature=n)).labels, True, OPENED_MS + 1, None) for n in names
+        )
         return Send(tuple(p.notice for p in posted), posted)
 
     def test_every_instance_gets_all_alerts_and_one_that_takes_them_is_enough(self) -> None:

@@ -52,7 +52,7 @@ class Peer:
         for i, posted in enumerate(step.posted):
             if i not in refused:
                 self.sent.append(posted)
-                self.ends[frozenset(posted.notice.labels.items())] = posted.ends_ms
+                self.ends[frozenset(posted.labels.items())] = posted.ends_ms
         return Verdict("delivered", "", refused)
 
     @property
@@ -141,8 +141,23 @@ def test_it_resolves_under_the_labels_with_which_it_fired_whatever_the_rules_say
     peer.work()
     peer.read(notice(alert("r1", "resolved", "f1", severity="notice"), 1))
     peer.work()
-    assert {p.notice.labels["severity"] for p in peer.sent} == {"critical"}
+    assert {p.labels["severity"] for p in peer.sent} == {"critical"}
     assert peer.active == 0
+
+
+def test_restated_numbers_are_posted_under_the_first_labels_and_an_end_that_is_taken_back_fires_again() -> None:
+    peer = Peer()
+    peer.read(notice(FIRES, 0))
+    peer.work()
+    peer.read(notice(alert("f1.1", "firing", "f1", supersedes="f1", severity="critical"), 1))
+    assert peer.work() == [("f1.1", "firing")]
+    assert {p.labels["severity"] for p in peer.sent} == {"warning"}
+    peer.read(notice(ENDS, 2))
+    peer.work()
+    assert peer.active == 0
+    peer.read(notice(alert("f1.2", "firing", "f1", supersedes="r1"), 3))
+    peer.work(10 * MINUTE_MS)
+    assert (peer.active, peer.course.positions()[0]) == (1, (4, ""))
 
 
 def test_only_alerts_that_it_refuses_are_dead_letters() -> None:
