@@ -188,9 +188,9 @@ class WhatFires:
 
     def _settle(self, one: _Incident, offset: int) -> None:
         """What an incident's alerts said up to this one is posted, or does not hold any more."""
-        done = [notice for notice in one.waiting if notice.offset <= offset]
-        self.counts["restated"] += sum(notice.offset < offset for notice in done)
-        for notice in done:
+        for notice in [notice for notice in one.waiting if notice.offset <= offset]:
+            if notice.offset < offset:
+                self.counts["restated"] += 1
             self._finish(notice)
             one.waiting.remove(notice)
 
