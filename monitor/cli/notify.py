@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import orjson
@@ -18,6 +19,7 @@ notify = typer.Typer(help="Tell Alertmanager, webhooks and people of alerts.")
 @notify.callback(invoke_without_command=True)
 def run(context: typer.Context, config: ConfigPath = DEFAULT_CONFIG) -> None:
     """Tell Alertmanager, webhooks and people of alerts, as `notify:` says: `monitor notify --config monitor.yaml`."""
+    context.obj = config
     if context.invoked_subcommand is not None:
         return
     found = load_config(config)
@@ -31,11 +33,13 @@ def run(context: typer.Context, config: ConfigPath = DEFAULT_CONFIG) -> None:
 
 
 @notify.command()
-def status(config: ConfigPath = DEFAULT_CONFIG) -> None:
+def status(
+    context: typer.Context, config: Annotated[Path | None, typer.Option("--config", help="Configuration file.")] = None
+) -> None:
     """Print what fires, who looks after it, what is silenced, and how far each route has come: for people on a terminal, else JSON lines."""
     from monitor.notify.status import open_incidents, route_positions, silences_now  # noqa: PLC0415
 
-    found = load_config(config)
+    found = load_config(config or context.obj)
     silences, problem = silences_now(found)
     if problem is not None:
         say(f"silences are not known: {problem}")

@@ -52,6 +52,8 @@ def test_init_writes_a_file_that_is_valid_and_never_overwrites(tmp_path: Path) -
         (["run"], 78, "no such file"),
         (["notify"], 78, "no such file"),
         (["ack", "0123456789"], 78, "no such file"),
+        (["notify", "status", "--config", "a.yaml"], 78, "a.yaml: no such file"),
+        (["notify", "--config", "b.yaml", "status"], 78, "b.yaml: no such file"),
         (["reference", "build", "none.csv", "--model", "m", "--model-version", "1"], 2, "none.csv: no such file"),
         (["reference", "show", "none.json"], 2, "none.json: no such file"),
         (["reference", "diff", "none.json", "none.json"], 2, "none.json: no such file"),
