@@ -102,7 +102,7 @@ class WhatFires:
         incident.due_ms = 0
         if notice.is_firing:
             incident.firing, incident.resolved, incident.over_ms = notice, None, None
-            incident.is_posted = is_known or incident.is_posted
+            incident.is_posted = is_known
         else:
             incident.resolved = notice
             incident.over_ms = notice.timestamp_ms if is_known else None
