@@ -3,7 +3,7 @@ RUN useradd --uid 65532 --no-create-home monitor && mkdir -p /var/lib/monitor &&
 WORKDIR /app
 COPY pyproject.toml README.md ./
 COPY monitor ./monitor
-RUN pip install --no-cache-dir .
+RUN pip install --no-cache-dir '.[notify]'
 USER 65532
 VOLUME /var/lib/monitor
 ENTRYPOINT ["monitor"]

@@ -13,7 +13,7 @@ help: ## Show this
 
 $(STAMP): pyproject.toml
 	@test -d .venv || $(PYTHON) -m venv .venv 1>&2
-	@$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev,demo]' 1>&2
+	@$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev,demo,notify]' 1>&2
 	@touch $@
 
 demo: $(STAMP) ## Monitor a year of real flights with two injected faults, on an embedded broker

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import re
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
+from pydantic import AfterValidator, Field, SecretStr, model_validator
 
+from monitor.config_notify import Notify
+from monitor.config_values import UNITS_MS, Duration, Name, Node, Size, duration_ms, near_miss, one_of
 from monitor.distances import DISTANCES
 from monitor.distances.psi import EPS
 from monitor.errors import InputError
-from monitor.events import NAME_PATTERN
 from monitor.features import AskedKind
 from monitor.formats import FORMATS
 from monitor.policy import CHECKS, DEFAULT_RULES, SEVERITIES, Severity
@@ -23,50 +22,6 @@ from monitor.segments import FALSE, OTHER, TRUE, Key, parse_key
 from monitor.windows import WindowSpec, duration_text, pane_size_ms
 
 MAX_PANES_PER_WINDOW = 10_000
-
-_UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
-_UNITS_BYTES = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
-
-
-def duration_ms(value: object) -> int:
-    """Return milliseconds of a text such as `90s`, `1h30m`, `250ms`, `7d`.
-
-    >>> duration_ms("1h30m")
-    5400000
-    """
-    if isinstance(value, int) and not isinstance(value, bool) and value == 0:
-        return 0
-    text = str(value)
-    if not re.fullmatch(r"(\d+(ms|s|m|h|d))+", text):
-        raise ValueError(f"{text!r} is not a duration; write a number with ms, s, m, h or d, such as 5m or 1h30m")
-    return sum(int(n) * _UNITS_MS[unit] for n, unit in re.findall(r"(\d+)(ms|s|m|h|d)", text))
-
-
-def size_bytes(value: object) -> int:
-    """Return bytes of a text such as `512MiB`.
-
-    >>> size_bytes("2KiB")
-    2048
-    """
-    found = re.fullmatch(r"(\d+)(B|KiB|MiB|GiB)", str(value))
-    if found is None:
-        raise ValueError(f"{value!r} is not a size; write a number with B, KiB, MiB or GiB, such as 512MiB")
-    return int(found[1]) * _UNITS_BYTES[found[2]]
-
-
-def _one_of(*allowed: str) -> AfterValidator:
-    def check(value: str) -> str:
-        if value not in allowed:
-            raise ValueError(f"{value!r} is not known; allowed: {', '.join(allowed)}{near_miss(value, allowed)}")
-        return value
-
-    return AfterValidator(check)
-
-
-def near_miss(word: str, words: Iterable[str]) -> str:
-    """Return a question about the word that was meant, or nothing."""
-    found = difflib.get_close_matches(word, list(words), n=1)
-    return f" (did you mean {found[0]}?)" if found else ""
 
 
 def trail_ms(text: str) -> tuple[int, int] | None:
@@ -80,7 +35,7 @@ def trail_ms(text: str) -> tuple[int, int] | None:
     if found := re.fullmatch(r"trailing\((.+)\)", text):
         return duration_ms(found[1]), 0
     if found := re.fullmatch(r"hour_of_week\(([1-9]\d?)\)", text):
-        return int(found[1]) * 7 * _UNITS_MS["d"], 7 * _UNITS_MS["d"]
+        return int(found[1]) * 7 * UNITS_MS["d"], 7 * UNITS_MS["d"]
     raise ValueError(f"{text!r} is not known; allowed: own, trailing(7d) or of another span, hour_of_week(4) or of other weeks")
 
 
@@ -89,23 +44,14 @@ def _trail(text: str) -> str:
     return text
 
 
-Duration = Annotated[int, BeforeValidator(duration_ms)]
-Size = Annotated[int, BeforeValidator(size_bytes)]
-Name = Annotated[str, Field(pattern=NAME_PATTERN)]
-
-
-class _Node(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, hide_input_in_errors=True)
-
-
-class Kafka(_Node):
+class Kafka(Node):
     """How to reach the brokers. Security keys are named as librdkafka names them."""
 
     bootstrap_servers: str = Field("localhost:9092", description="host:port of one or more brokers, comma-separated")
-    security_protocol: Annotated[str, _one_of("plaintext", "ssl", "sasl_plaintext", "sasl_ssl")] = Field(
+    security_protocol: Annotated[str, one_of("plaintext", "ssl", "sasl_plaintext", "sasl_ssl")] = Field(
         "plaintext", alias="security.protocol", description="plaintext, ssl, sasl_plaintext or sasl_ssl"
     )
-    sasl_mechanism: Annotated[str, _one_of("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")] = Field(
+    sasl_mechanism: Annotated[str, one_of("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")] = Field(
         "PLAIN", alias="sasl.mechanisms", description="PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512"
     )
     sasl_username: str | None = Field(None, alias="sasl.username", description="user")
@@ -125,18 +71,18 @@ class Kafka(_Node):
         return self
 
 
-class Time(_Node):
+class Time(Node):
     """Where an event's time is."""
 
     field: str = Field("time", description="name of the field")
     unit: Literal["s", "ms", "us", "ns", "iso8601"] = Field("ms", description="s, ms, us, ns or iso8601")
 
 
-class Source(_Node):
+class Source(Node):
     """A topic of raw events."""
 
     topic: Name = Field(description="name of the topic")
-    format: Annotated[str, _one_of(*FORMATS)] = Field("native", description="wire format: " + ", ".join(FORMATS))
+    format: Annotated[str, one_of(*FORMATS)] = Field("native", description="wire format: " + ", ".join(FORMATS))
     time: Time = Field(Time(), description="where an event's time is")
     clock: Literal["wall", "event"] = Field(
         "wall", description="wall: live traffic, a silent partition's clock moves on; event: a backfill, only events move it"
@@ -146,7 +92,7 @@ class Source(_Node):
     max_event_bytes: Size = Field(1 << 20, description="longer records are rejected unparsed")
 
 
-class WindowConfig(_Node):
+class WindowConfig(Node):
     """Tumbling without a step, hopping with one. Aligned to the epoch: 7-day windows begin on Thursdays."""
 
     size: Duration = Field(description="length")
@@ -180,7 +126,7 @@ _KINDS = (
 )
 
 
-class FeatureConfig(_Node):
+class FeatureConfig(Node):
     """What is known of a feature, over what is inferred."""
 
     kind: AskedKind | None = Field(None, description="; ".join(_KINDS))
@@ -215,7 +161,7 @@ class FeatureConfig(_Node):
         return self
 
 
-class SegmentConfig(_Node):
+class SegmentConfig(Node):
     """Rows split by a feature, a tag, a comparison, or a cross of several."""
 
     by: tuple[str, ...] = Field(min_length=1, max_length=4, description="keys: a feature, tags.NAME, or a comparison: age >= 60")
@@ -262,7 +208,7 @@ class SegmentConfig(_Node):
         return tuple(parse_key(text) for text in self.by)
 
 
-class LearningConfig(_Node):
+class LearningConfig(Node):
     """How a reference is learnt from live traffic, for a model version that has none. It is provisional: any other replaces it."""
 
     enabled: bool = Field(True, description="false: rows of a model without a reference are counted, nothing else")
@@ -271,13 +217,13 @@ class LearningConfig(_Node):
     texts: bool = Field(True, description="false: values of categories are kept as hashes only")
 
 
-class ModelConfig(_Node):
+class ModelConfig(Node):
     """How a model is observed."""
 
     windows: tuple[WindowConfig, ...] = Field((WindowConfig(size="1h"),), min_length=1, description="windows")
     grace: Duration = Field(120_000, description="how much disorder is waited for before a window closes")
     idle_after: Duration = Field(120_000, description="silence after which a partition no longer holds windows back")
-    late: Annotated[str, _one_of("drop", "revise")] = Field(
+    late: Annotated[str, one_of("drop", "revise")] = Field(
         "drop", description="late events: drop, they are only counted; revise, their windows are published anew with them"
     )
     revise_for: Duration = Field(
@@ -331,7 +277,7 @@ class ModelConfig(_Node):
         return hashlib.sha256(json.dumps([specs, self.grace]).encode()).hexdigest()[:16]
 
 
-class RuleConfig(_Node):
+class RuleConfig(Node):
     """When a check's value is bad. What is left out stays as it is by default."""
 
     above: float | None = Field(None, description="bad above this value")
@@ -350,7 +296,7 @@ class RuleConfig(_Node):
         return self
 
 
-class Privacy(_Node):
+class Privacy(Node):
     """What values of categories that the reference does not have are known by."""
 
     hash_key: SecretStr | None = Field(
@@ -365,13 +311,13 @@ class Privacy(_Node):
         return self
 
 
-class Distances(_Node):
+class Distances(Node):
     """Parameters of distances."""
 
     psi_eps: float = Field(EPS, gt=0, le=0.1, description="share that psi_eps puts in place of smaller ones")
 
 
-class State(_Node):
+class State(Node):
     """Local state."""
 
     dir: Path = Field(Path("state"), description="folder; one per worker below it")
@@ -379,7 +325,7 @@ class State(_Node):
     checkpoint: Duration = Field(2_000, description="at most so much is read again after a crash")
 
 
-class Watchdog(_Node):
+class Watchdog(Node):
     """When a worker ends itself to be started again; each time runs only while nothing at all gets on."""
 
     progress: Duration = Field(120_000, ge=20_000, description="records wait on a partition, and none is read")
@@ -387,7 +333,7 @@ class Watchdog(_Node):
     loop: Duration = Field(30_000, ge=5_000, description="the event loop does not turn")
 
 
-class Metrics(_Node):
+class Metrics(Node):
     """What Prometheus is told of final windows."""
 
     distances: tuple[str, ...] = Field(("psi", "js"), description="told for every feature; [] leaves features out")
@@ -404,7 +350,7 @@ class Metrics(_Node):
         return self
 
 
-class Http(_Node):
+class Http(Node):
     """Probes and metrics."""
 
     bind: Annotated[str, Field(pattern=r"^[^:]+:\d{1,5}$")] = Field(
@@ -412,7 +358,7 @@ class Http(_Node):
     )
 
 
-class Config(_Node):
+class Config(Node):
     """Everything."""
 
     app: Name = Field("monitor", description="application id: consumer group and prefix of the topics")
@@ -433,6 +379,7 @@ class Config(_Node):
     http: Http = Field(Http(), description="probes and metrics")
     watchdog: Watchdog = Field(Watchdog(), description="standstills that end a worker")
     metrics: Metrics = Field(Metrics(), description="gauges of final windows")
+    notify: Notify = Field(Notify(), description="who is told of alerts")
 
     @model_validator(mode="after")
     def _consistent(self) -> Config:

@@ -15,7 +15,8 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError
 
-from monitor.config import Config, near_miss
+from monitor.config import Config
+from monitor.config_values import near_miss
 from monitor.errors import ConfigError
 
 ENV_PREFIX = "MONITOR_"

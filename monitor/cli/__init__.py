@@ -9,7 +9,7 @@ import sys
 
 import typer
 
-from monitor.cli import configuration, kafka, reference, replay, running
+from monitor.cli import configuration, kafka, notify, reference, replay, running
 from monitor.errors import ConfigError, InputError, MonitorError
 
 app = typer.Typer(
@@ -28,6 +28,9 @@ app.command()(kafka.tail)
 app.command()(kafka.traffic)
 app.command()(running.run)
 app.command(hidden=True)(running.worker)
+app.add_typer(notify.notify, name="notify")
+app.command(hidden=True)(notify.notifier)
+app.command()(notify.ack)
 app.command()(running.demo)
 
 

@@ -48,6 +48,9 @@ distances: {{psi_eps: 0.0001}}                  # psi_eps: smaller shares are ta
 state: {{dir: ./state, memory: 512MiB, checkpoint: 2s}}
 http: {{bind: "127.0.0.1:9464"}}                # /livez, /readyz, /metrics
 watchdog: {{progress: 2m, recovery: 10m, loop: 30s}}    # a worker that stands still for so long ends, to be started again
+# notify:                                     # who is told, by `monitor notify`; docs/notify.md
+#   alertmanager: {{urls: ["http://alertmanager:9093"]}}
+#   routes: {{alertmanager: {{receiver: alertmanager}}}}   # others: webhook, people
 metrics: {{distances: [psi, js], max_series: 2000}}   # gauges of the last final window; [] leaves features out
 """
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from monitor.acks import Ack
 from monitor.alerts import Alert
 from monitor.events import Label, Prediction, Tick
 from monitor.reference import ReferenceRecord
@@ -26,6 +27,7 @@ SCHEMAS: dict[str, type[msgspec.Struct]] = {
     "reference": ReferenceRecord,
     "result": Result,
     "alert": Alert,
+    "ack": Ack,
 }
 """Name of a wire contract → its type."""
 

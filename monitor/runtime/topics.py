@@ -62,6 +62,7 @@ def expected_topics(config: Config) -> list[TopicSpec]:
         TopicSpec(f"{app}.results", q, {"cleanup.policy": "compact,delete", "retention.ms": str(365 * DAY_MS)}),
         TopicSpec(f"{app}.alerts", q, delete | {"retention.ms": str(30 * DAY_MS)}),
         TopicSpec(f"{app}.dead-letter", q, delete),
+        TopicSpec(f"{app}.acks", 1, {"cleanup.policy": "compact"}),
         TopicSpec(f"{app}.references", 1, {"cleanup.policy": "compact", "max.message.bytes": str(MAX_MESSAGE_BYTES)}),
     ]
     return specs

@@ -45,10 +45,17 @@ def test_every_file_it_mounts_exists_and_every_service_it_waits_for_too() -> Non
 
 def test_the_mounted_configuration_is_valid() -> None:
     config = load_config(ROOT / "deploy/monitor.yaml", {})
-    assert config.http.bind == "0.0.0.0:9464"
+    assert (config.http.bind, config.notify.bind) == ("0.0.0.0:9464", "0.0.0.0:9474")
+    assert [route.receiver for route in config.notify.routes.values()] == ["alertmanager"]
 
 
 def test_prometheus_accepts_its_configuration() -> None:
     if shutil.which("promtool") is None:
         pytest.skip("promtool is not installed")
     subprocess.run(["promtool", "check", "config", str(ROOT / "deploy/prometheus.yml")], check=True, timeout=30)
+
+
+def test_alertmanager_accepts_its_configuration() -> None:
+    if shutil.which("amtool") is None:
+        pytest.skip("amtool is not installed")
+    subprocess.run(["amtool", "check-config", str(ROOT / "deploy/alertmanager.yml")], check=True, timeout=30)

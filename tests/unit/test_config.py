@@ -8,8 +8,9 @@ import pytest
 
 from monitor.bootstrap import build_rules, build_settings
 from monitor.cells import FeatureOptions
-from monitor.config import Config, duration_ms
+from monitor.config import Config
 from monitor.config_file import load_config
+from monitor.config_values import duration_ms
 from monitor.errors import ConfigError
 from monitor.policy import DEFAULT_RULES, Rule
 from monitor.stages.settings import Trail
@@ -76,6 +77,37 @@ BROKEN = [
     ("state: {memory: 512}", "512 is not a size"),
     ("http: {bind: localhost}", "1: http.bind: "),
     ("unknown_model: ignore", "must be 'observe', 'dlq' or 'drop'"),
+    ("notify: {route: {}}", "notify.route: unknown key (did you mean routes?)"),
+    ("notify: {routes: {a: {receiver: slack}}}", "must be 'alertmanager', 'webhook' or 'people'"),
+    ("notify: {routes: {a: {receiver: alertmanager}}}", "routes.a: alertmanager.urls is required"),
+    ("notify: {routes: {a: {receiver: webhook, secret_env: S}}}", "notify.routes.a: url is required"),
+    (
+        "notify: {routes: {a: {receiver: webhook, secret_env: S, url: 'http://x/'}}}",
+        "https only; allow_http: true sends alerts unencrypted",
+    ),
+    (
+        "notify: {routes: {a: {receiver: webhook, secret_env: S, url: 'https://x/'}}}",
+        "routes.a.url: none of allowed_urls: (empty)",
+    ),
+    ("notify: {routes: {a: {receiver: webhook, url: 'https://x/'}}}", "give secret_env or secret_file"),
+    ("notify: {routes: {a: {receiver: webhook, url: 'https://u:p@x/', secret_env: S}}}", "must not hold a user or password"),
+    ("notify: {routes: {a: {receiver: webhook, url: x, secret_env: S}}}", "an address is expected, such as https://"),
+    ("notify: {routes: {a: {receiver: people, urls_env: A, urls_file: b}}}", "give urls_env or urls_file, not both"),
+    ("notify: {routes: {a: {receiver: people, urls_env: A, url: 'https://x/'}}}", "url is of receiver: webhook"),
+    ("notify: {routes: {a: {receiver: people, urls_env: MONITOR_A}}}", "MONITOR_A: variables that begin with MONITOR_ are keys"),
+    ("notify: {routes: {a: {receiver: people, urls_env: A, secret: x}}}", "unknown key (did you mean secret_env?)"),
+    ("notify: {routes: {a: {receiver: people, urls_env: A, resend: 5s}}}", "resend must be 0 or at least 1m"),
+    (
+        "notify: {routes: {a: {receiver: people, urls_env: A, match: {severities: [bad]}}}}",
+        "must be 'notice', 'warning' or 'critical'",
+    ),
+    (
+        "notify: {owners: {risk: {}}, routes: {a: {receiver: people, urls_env: A, match: {owners: [risc]}}}}",
+        "routes.a.match.owners: no such owner (did you mean risk?): risc",
+    ),
+    ("notify: {alertmanager: {urls: []}}", "1: notify.alertmanager.urls: "),
+    ("notify: {alertmanager: {urls: ['http://x'], resend: 0}}", "resend and silences must be from 1s to 1h"),
+    ("notify: {link: 'https://x/{modle}'}", "link: an address is expected, with no other fields than model, version"),
 ]
 
 

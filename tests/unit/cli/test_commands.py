@@ -12,6 +12,7 @@ import pytest
 COMMANDS = [
     [], ["init"], ["config"], ["config", "check"], ["config", "show"], ["reference"], ["reference", "infer"], ["reference", "build"], ["reference", "publish"],
     ["reference", "show"], ["reference", "diff"], ["replay"], ["topics"], ["topics", "create"], ["topics", "check"], ["tail"], ["traffic"], ["run"], ["demo"],
+    ["notify"], ["notify", "status"], ["ack"],
 ]  # fmt: skip
 
 
@@ -49,6 +50,10 @@ def test_init_writes_a_file_that_is_valid_and_never_overwrites(tmp_path: Path) -
     [
         (["config", "check"], 78, "no such file; `monitor init` writes one"),
         (["run"], 78, "no such file"),
+        (["notify"], 78, "no such file"),
+        (["ack", "0123456789"], 78, "no such file"),
+        (["notify", "status", "--config", "a.yaml"], 78, "a.yaml: no such file"),
+        (["notify", "--config", "b.yaml", "status"], 78, "b.yaml: no such file"),
         (["reference", "build", "none.csv", "--model", "m", "--model-version", "1"], 2, "none.csv: no such file"),
         (["reference", "show", "none.json"], 2, "none.json: no such file"),
         (["reference", "diff", "none.json", "none.json"], 2, "none.json: no such file"),
@@ -64,6 +69,14 @@ def test_a_mistake_is_a_sentence_and_an_exit_code(tmp_path: Path, words: list[st
     assert done.returncode == code
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_nobody_to_tell_and_an_id_that_is_too_short_are_sentences(tmp_path: Path) -> None:
+    (tmp_path / "monitor.yaml").write_text("app: a\n")
+    done = run("notify", cwd=tmp_path)
+    assert (done.returncode, "notify.routes: nobody is to be told; docs/notify.md" in done.stderr) == (78, True)
+    done = run("ack", "0123", cwd=tmp_path)
+    assert (done.returncode, "at least the first 8 characters of an alert's id" in done.stderr) == (2, True)
 
 
 def test_replay_says_what_became_of_every_record(tmp_path: Path) -> None:

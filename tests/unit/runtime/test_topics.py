@@ -27,6 +27,7 @@ def test_every_topic_is_expected_with_its_partitions_and_cleanup() -> None:
         "a.results": "compact,delete",
         "a.alerts": "delete",
         "a.dead-letter": "delete",
+        "a.acks": "compact",
         "a.references": "compact",
     }
     assert specs["a-p-ingest-changelog"].like == "p"
