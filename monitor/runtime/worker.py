@@ -75,14 +75,12 @@ class Worker:
             end_process(str(error), EXIT_UNREACHABLE)
         self.topology = topics.topology(config, self.counts)
         self._topics = [spec.name for spec in topics.expected_topics(config)]
-        folder = Path(config.state.dir).absolute() / f"worker-{index}"
-        self._lock = claim(folder)
         self._loop: asyncio.AbstractEventLoop
         self.telemetry = Telemetry(WindowGauges(config.metrics.distances, config.metrics.max_series))
         self.pipeline: Pipeline = build_pipeline(config)
         self._partials = f"{config.app}.partials"
         self._ids = topic_ids(config.kafka, [*self.counts]) if not embedded else dict.fromkeys(self.counts)
-        self._topic_watch = TopicWatch(config.kafka, {s.name: self._ids.get(s.name) for s in topics.expected_topics(config)})
+        self._topic_watch = TopicWatch(config.kafka, {topic: self._ids.get(topic) for topic in self._topics})
         self._confirmed_s = self._let_go_s = time.monotonic()
         self._sources = [source.topic for source in config.sources]
         self.app = build_app(config, folder, [*self._sources, self._partials])
