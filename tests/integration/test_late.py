@@ -16,7 +16,7 @@ from monitor.bootstrap import build_pipeline
 from monitor.config_file import load_config
 from monitor.replay import Replay
 from monitor.runtime import references
-from tests.chaos import Workers
+from tests.chaos.workers import Workers
 from tests.integration.test_live import HOUR, START, stripped
 from tests.integration.workers import read, send, stored, wait_for, write_config
 from tests.kafka import KafkaCluster
@@ -87,15 +87,17 @@ def test_revisions_and_duplicates_are_those_of_a_replay_through_kills(kafka: Kaf
     assert min(outcome.revised, outcome.late, outcome.revisions, len(outcome.alerts)) > 10
     assert any(json.loads(value)["data"]["supersedes"] for _, value in outcome.alerts)
 
-    running = Workers([sys.executable, "-m", "monitor"], path, tmp_path)
+    running = Workers([sys.executable, "-m", "monitor"], lambda _: path, tmp_path)
     try:
+        for index in range(2):
+            running.start(index)
         time.sleep(6)
         n_parts = 5
         for part in range(n_parts):
             send(config, records[part * len(records) // n_parts : (part + 1) * len(records) // n_parts])
             time.sleep(2.5)
             if part < n_parts - 1:
-                running.disturb(part % 2, "wipe" if part == 2 else "kill", dice)
+                (running.wipe if part == 2 else running.kill)(part % 2)
         expected = set(outcome.results)
         wait_for(lambda: running.revive() or {key for key, _ in read(config, "results")} >= {key for key, _ in expected}, 60)
         n_wanted = len(outcome.results)
