@@ -6,6 +6,7 @@ aiokafka's own queries wait behind its long-poll fetch on the same connection; t
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -65,6 +66,10 @@ def reader(kafka: Kafka, **settings: Any) -> ck.Consumer:
     )
 
 
+_LEADER_MOVES = (ck.KafkaError.NOT_LEADER_FOR_PARTITION, ck.KafkaError.LEADER_NOT_AVAILABLE)
+"""Answers of a broker that knows a topic and not yet, or no longer, who leads it: a new topic, a broker that went."""
+
+
 class BrokerUnreachable(ConfigError):
     """No broker answers: wrong settings, or an outage."""
 
@@ -112,8 +117,7 @@ class Watch:
     def offsets(self, topic: str, partition: int) -> tuple[int, int]:
         """Return the first offset of a partition and the one after its last."""
         with self._lock:
-            low, high = self._consumer.get_watermark_offsets(ck.TopicPartition(topic, partition), timeout=TIMEOUT_S)
-        return int(low), int(high)
+            return _offsets(self._consumer, topic, partition)
 
     def first_at(self, topic: str, partition: int, offset: int) -> int | None:
         """Return the offset of the first record at or after `offset`, None when there is none up to the end."""
@@ -159,7 +163,7 @@ def read_to_end(kafka: Kafka, topic: str, *, partitions: int) -> Iterator[ck.Mes
     try:
         ends = {}
         for partition in range(partitions):
-            low, high = consumer.get_watermark_offsets(ck.TopicPartition(topic, partition), timeout=TIMEOUT_S)
+            low, high = _offsets(consumer, topic, partition)
             if high > low:
                 ends[partition] = high
         consumer.assign([ck.TopicPartition(topic, p, ck.OFFSET_BEGINNING) for p in ends])
@@ -175,6 +179,20 @@ def read_to_end(kafka: Kafka, topic: str, *, partitions: int) -> Iterator[ck.Mes
             yield message
     finally:
         consumer.close()
+
+
+def _offsets(consumer: ck.Consumer, topic: str, partition: int) -> tuple[int, int]:
+    """Return the first offset of a partition and the one after its last; waits for a leader that moves. Raises KafkaException."""
+    give_up_s = time.monotonic() + TIMEOUT_S
+    while True:
+        try:
+            low, high = consumer.get_watermark_offsets(ck.TopicPartition(topic, partition), timeout=TIMEOUT_S)
+        except ck.KafkaException as error:
+            if error.args[0].code() not in _LEADER_MOVES or time.monotonic() > give_up_s:
+                raise
+            time.sleep(0.1)
+        else:
+            return int(low), int(high)
 
 
 def producer(kafka: Kafka, **settings: Any) -> ck.Producer:
