@@ -12,7 +12,7 @@ import msgspec
 import orjson
 
 from monitor.features import OTHER, NumberFeature, ViewName
-from monitor.findings import ClosedWindow, Compared, Evidence, Finding
+from monitor.findings import ClosedWindow, Compared, Decision, Evidence, Finding
 from monitor.incidents import Transition
 from monitor.segments import ALL
 from monitor.sides import Sides
@@ -56,8 +56,8 @@ class Reason(msgspec.Struct, kw_only=True):
     ref: float
     cur: float
     contribution: float
-    """They add up to the distance (drift.js, drift.hellinger: to its square; drift.psi_corrected: to psi); of `health.never_seen` to at
-    most its value."""
+    """They add up to the distance (drift.js, drift.hellinger: to its square; drift.psi_corrected and drift.distribution: to psi, of this
+    window alone); of `health.never_seen` to at most its value."""
 
 
 class AlertData(msgspec.Struct, kw_only=True):
@@ -88,6 +88,8 @@ class AlertData(msgspec.Struct, kw_only=True):
     """Of drift and `health.never_seen`; the largest contributions first."""
     evidence: dict[str, Any]
     """What else the check saw, by name."""
+    decision: Decision | None
+    """Why it was raised, or is over, within the budget of false alarms; null where a rule's threshold alone decides."""
     incident_id: str
     """Id of the alert with which this incident fired; its own when firing."""
     opened_ms: int
@@ -195,6 +197,7 @@ def _data(evidence: Evidence, transition: Transition, policy_sha256: str) -> Ale
         ),
         why=reasons(evidence, finding),
         evidence=dict(measurement.evidence),
+        decision=finding.decision,
         incident_id=transition.incident_id,
         opened_ms=transition.opened_ms,
         windows=transition.windows,
@@ -224,7 +227,8 @@ def reasons(evidence: Evidence, finding: Finding) -> list[Reason]:
     compared = evidence.features.get(finding.measurement.feature)
     if compared is not None and finding.measurement.check == "health.never_seen":
         return _new_values(compared)
-    distance = next((d for d in evidence.registry if d.check == finding.measurement.check), None)
+    check = "drift.psi" if finding.measurement.check == "drift.distribution" else finding.measurement.check
+    distance = next((d for d in evidence.registry if d.check == check), None)
     if compared is None or distance is None or distance.contributions is None or not compared.window.n:
         return []
     reference, window = compared.cells

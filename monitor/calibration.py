@@ -19,6 +19,8 @@ SCALES = (1, 3, 6, 24)
 """So many consecutive windows are merged and judged as one."""
 MIN_ROWS = 100
 """A merged window with fewer rows that have a value is not measured: it will not be judged either."""
+MAX_CATEGORY_CELLS = 256
+"""The most frequent values of a category have a cell of their own, the rest shares the last one."""
 SCORE_BITS = 30
 """Rank scores are summed as multiples of 2^−30: the same sum for any order of the rows, exact up to 2^33 rows a window."""
 

@@ -9,8 +9,10 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
+import msgspec
 import numpy as np
 
+from monitor.chance import excess_p, extremes_p
 from monitor.columns import Float, Int
 from monitor.distances import DISTANCES, Distance
 from monitor.features import CategoryFeature, Feature, NumberFeature, ViewName, source_of
@@ -62,6 +64,8 @@ class Judgement(NamedTuple):
     """Which alerts are in force with this window, for its next revision."""
     is_news: bool = False
     """Whether they are others than those of the revision before."""
+    tallies: bytes = b""
+    """What is kept of the window for those after it, see `decision.scales`; b"" where it has no rows."""
 
 
 class Compared(NamedTuple):
@@ -116,6 +120,43 @@ class Evidence(NamedTuple):
         return (feature or None, None) if compared is None else (source_of(compared.feature), compared.feature.view)
 
 
+class CountTest(NamedTuple):
+    """An exact test of how many rows of a window are bad, next to those of the reference."""
+
+    bad: int
+    n: int
+    bad_ref: int
+    m: int
+    kind: Literal["excess", "extremes"]
+    """Fisher's test, one-sided; or the bound for values outside the reference's range."""
+    parts: int = 1
+    """`excess`: so many cells or sides were looked at (Bonferroni); `extremes`: sides."""
+
+    def p_value(self, design_effect: float = 1.0) -> float:
+        """Return p where so many rows count as one: of a cluster of rows that are alike, only one is evidence."""
+        n, m = max(1, int(self.n / design_effect)), max(1, int(self.m / design_effect))
+        bad = int(self.bad / design_effect)
+        if self.kind == "extremes":
+            return extremes_p(bad, n, m, self.parts)
+        bad_ref = min(math.ceil(self.bad_ref / design_effect), m)
+        return min(1.0, self.parts * excess_p(bad, n, bad_ref, m))
+
+
+class ScaleTest(NamedTuple):
+    """How far a feature's rows of one or several windows in a row differ from the reference's, and how likely that is by chance."""
+
+    scale: int
+    """Windows that were merged; those without rows of the feature among them."""
+    cells: tuple[Int, Int]
+    """(reference, window) counts of the cells that X² is of, small ones pooled."""
+    p_value: float
+    """Of all its tests, by Cauchy's rule."""
+    tests: Mapping[str, float]
+    """p of each: chi_square; of a number also location (Wilcoxon's scores) and dispersion (Mood's)."""
+    phi: Mapping[str, float]
+    """Over-dispersion that each was judged with."""
+
+
 class Measurement(NamedTuple):
     """One number that a check found, before anybody says whether it is bad. Higher is worse unless `lower_is_worse`."""
 
@@ -133,6 +174,12 @@ class Measurement(NamedTuple):
     lower_is_worse: bool = False
     evidence: Mapping[str, Any] = {}
     segment: str = ALL
+    counted: CountTest | None = None
+    """What the decision recomputes p from, where rows are not independent."""
+    scales: tuple[ScaleTest, ...] = ()
+    """Of `drift.distribution`: those with enough rows."""
+    is_provisional: bool = False
+    """φ is not known."""
 
 
 class CheckInfo(NamedTuple):
@@ -149,6 +196,48 @@ class CheckInfo(NamedTuple):
     """What TFDV, Deequ, SageMaker or Evidently call it."""
 
 
+class FixedRule(msgspec.Struct, frozen=True, kw_only=True):
+    """What a bare threshold on psi says of the same window."""
+
+    psi: float
+    threshold: float
+    fires: bool
+    quiet_rate: float
+    """How often it fires when nothing has changed, at this n, n_ref and number of cells: independent rows, χ² law of psi."""
+    quiet_rate_phi: float
+    """The same with the feature's φ."""
+
+
+class Decision(msgspec.Struct, frozen=True, kw_only=True):
+    """Why an alarm was raised, or not, within the budget of false alarms."""
+
+    effect: float
+    """The measurement's value."""
+    interval: tuple[float, float]
+    """95 % confidence interval of the effect."""
+    p_value: float
+    p_limit: float
+    """Up to which p the budget lets an alarm be raised, given all that was tested with it (Benjamini & Hochberg)."""
+    hypotheses: int
+    """So many were tested with it."""
+    false_alarms: str
+    """The budget, as configured."""
+    n: int
+    n_ref: int
+    effect_floor: float
+    """Smaller effects raise no alarm, however certain they are."""
+    scale: int
+    """Windows that were looked at as one."""
+    tests: dict[str, float]
+    """p of the tests behind `p_value`."""
+    phi: dict[str, float]
+    """Over-dispersion that was allowed for, by test; 1: independent rows."""
+    provisional: bool
+    """φ is not known: the reference was not cut into windows of this length. Then the effect must be that of a warning."""
+    fixed_rule: FixedRule | None
+    """Of `drift.distribution`."""
+
+
 class Finding(NamedTuple):
     """A measurement judged by a rule."""
 
@@ -161,6 +250,8 @@ class Finding(NamedTuple):
     """Bad is below the threshold, not above."""
     windows: int = 1
     """So many breaches in a row open an incident, so many quiet windows close it."""
+    decision: Decision | None = None
+    """Where chance was judged within the budget of false alarms."""
 
 
 def reference_segment(closed: ClosedWindow, segment: int) -> int:

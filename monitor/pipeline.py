@@ -10,13 +10,14 @@ Nothing here reads a clock, a broker or a file.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from monitor import incidents
 from monitor.alerts import alert_id, alert_record
 from monitor.checks import CHECKS, WHOLE_CHECKS
-from monitor.decision.fixed import decide
+from monitor.decision.calibrated import Setting, decide
+from monitor.decision.distributions import Distributions
 from monitor.distances import DISTANCES, Distance, with_eps
 from monitor.findings import ClosedWindow, Evidence, Judgement, compare, measure, reference_segment
 from monitor.formats import Format
@@ -95,18 +96,20 @@ class Pipeline:
             now_ms=now_ms,
         )
 
-    def judge(self, closed: ClosedWindow, before: bytes) -> Judgement:
-        """Say what a final window means, given the decision state before it."""
-        return judge_window(closed, before, self.rules)
+    def judge(self, closed: ClosedWindow, before: bytes, history: Sequence[bytes] = ()) -> Judgement:
+        """Say what a final window means, given the decision state before it and what is kept of the windows before it."""
+        return judge_window(closed, before, self.rules, history)
 
 
-def judge_window(closed: ClosedWindow, before: bytes, rules: RuleSet) -> Judgement:
+def judge_window(closed: ClosedWindow, before: bytes, rules: RuleSet, history: Sequence[bytes] = ()) -> Judgement:
     """Measure a window, decide which measurements are bad, and follow the incidents that they open and close.
 
-    A function of its arguments: two owners of a partition publish the same bytes.
+    history: `Judgement.tallies` of the windows before it, newest first, that do not overlap it; at most the last
+    23 with rows are looked at. A function of its arguments: two owners of a partition publish the same bytes.
     """
     registry = with_eps(rules.psi_eps)
     evidence = {name: gather(closed, i, registry) for i, name in enumerate(closed.profile.layout.segments)}
+    distributions = Distributions(closed, rules)
     measured = [
         measurement._replace(segment=name)
         for name, of_segment in evidence.items()
@@ -114,7 +117,9 @@ def judge_window(closed: ClosedWindow, before: bytes, rules: RuleSet) -> Judgeme
         for check in (CHECKS + WHOLE_CHECKS if name == ALL else CHECKS)
         for measurement in check(of_segment)
     ]
-    findings = decide(closed.model, measured, rules)
+    measured += distributions.measured(evidence, history)
+    setting = Setting(closed.model, closed.window.spec, distributions.design_effects)
+    findings, alone = decide(measured, rules, setting)
     said = incidents.load_said(closed.said)
     opened = incidents.fired_before(said)
     transitions, after = incidents.step(
@@ -135,6 +140,7 @@ def judge_window(closed: ClosedWindow, before: bytes, rules: RuleSet) -> Judgeme
         is_alarmed=bool(incidents.open_severities(after) - {"notice"}),
         said=now_said,
         is_news={one.about for one in said} != {one.about for one in incidents.load_said(now_said)},
+        tallies=distributions.kept(alone),
     )
 
 

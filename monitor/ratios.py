@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from monitor.chance import ALPHA, critical_excess, critical_extremes, excess_p, extremes_p
-from monitor.findings import Measurement
+from monitor.findings import CountTest, Measurement
 
 MIN_ROWS = 30
 """Below, a ratio says nothing."""
@@ -24,7 +24,8 @@ def with_excess(measured: Measurement, bad: int, bad_ref: int, less: float = 0.0
         return measured
     enough = critical_excess(n, bad_ref, m, ALPHA / tests)
     p_value = min(1.0, tests * excess_p(bad, n, bad_ref, m)) if bad >= enough else None
-    return measured._replace(critical_value=(enough - 1) / n - less, p_value=p_value)
+    test = CountTest(bad, n, bad_ref, m, "excess", tests)
+    return measured._replace(critical_value=(enough - 1) / n - less, p_value=p_value, counted=test)
 
 
 def excess(check: str, feature: str, bad: tuple[int, int], rows: tuple[int, int], tests: int = 1) -> Measurement:
@@ -41,4 +42,5 @@ def with_extremes(measured: Measurement, k: int, sides: int) -> Measurement:
     if not (n and m):
         return measured
     enough = critical_extremes(n, m, sides)
-    return measured._replace(critical_value=(enough - 1) / n, p_value=extremes_p(k, n, m, sides) if k else None)
+    p_value = extremes_p(k, n, m, sides) if k else None
+    return measured._replace(critical_value=(enough - 1) / n, p_value=p_value, counted=CountTest(k, n, 0, m, "extremes", sides))

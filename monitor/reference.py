@@ -146,6 +146,11 @@ class Reference:
         """Counts of the reference's rows."""
         return Profile.from_bytes(base64.b64decode(self.record.profile), self.layout)
 
+    @cached_property
+    def ranked(self) -> Profile:
+        """The rows whose ranks are scored: its own, whatever rows it is counted on."""
+        return self.profile
+
     @classmethod
     def build(
         cls,
@@ -198,7 +203,8 @@ class Reference:
     def counted(self, profile: Profile, panes: int) -> Reference:
         """Return the same reference with the counts of so many panes in place of its own. The range stays the reference's."""
         other = copy.copy(self)
-        other.__dict__["profile"], other.panes = profile, panes
+        other.__dict__.update(profile=profile, ranked=self.ranked)
+        other.panes = panes
         return other
 
     @property

@@ -10,7 +10,7 @@ import msgspec
 import orjson
 
 from monitor.features import CategoryFeature, FeatureKind, ViewName, kind_of, source_of
-from monitor.findings import Compared, Evidence, Finding
+from monitor.findings import Compared, Decision, Evidence, Finding
 from monitor.outside import Frequent
 from monitor.stream_result import StreamResult, stream_result
 
@@ -115,6 +115,8 @@ class FindingResult(msgspec.Struct, kw_only=True):
     n: int
     n_ref: int
     evidence: dict[str, Any]
+    decision: Decision | None
+    """Why chance does not explain it, within the budget of false alarms; null where a rule's threshold alone decides."""
 
 
 class Result(msgspec.Struct, kw_only=True):
@@ -263,4 +265,5 @@ def _finding(finding: Finding, evidence: Evidence) -> FindingResult:
         n=measurement.n,
         n_ref=measurement.n_ref,
         evidence=dict(measurement.evidence),
+        decision=finding.decision,
     )

@@ -1,7 +1,4 @@
-"""The fixed threshold, aware of the sample size: what a rule says, but never what chance alone would do at this n.
-
-The calibrated scheme takes this place later: the same measurements in, the same findings out.
-"""
+"""The fixed threshold, aware of the sample size: what a rule says, but never what chance alone would do at this n."""
 
 from __future__ import annotations
 
@@ -9,25 +6,31 @@ from collections.abc import Iterable
 from typing import Literal
 
 from monitor.findings import Finding, Measurement
-from monitor.policy import RuleSet
+from monitor.policy import Rule, RuleSet
 
 
 def decide(model: str, measurements: Iterable[Measurement], rules: RuleSet) -> list[Finding]:
-    """Return a finding per measurement that a rule is for, in order."""
-    findings = []
-    for measurement in measurements:
-        rule = rules.rule(measurement.check, model, measurement.segment, measurement.feature)
-        if rule is not None:
-            is_below = rule.below is not None
-            verdict = _verdict(measurement, rule.threshold, is_below=is_below)
-            findings.append(Finding(measurement, verdict, rule.threshold, rule.severity, is_below, rule.windows))
-    return findings
+    """Return a finding per measurement that a rule is for, in order, each judged by itself."""
+    found = ((m, rules.rule(m.check, model, m.segment, m.feature)) for m in measurements)
+    return [judge(measurement, rule) for measurement, rule in found if rule is not None]
 
 
-def _verdict(measurement: Measurement, threshold: float, *, is_below: bool) -> Literal["ok", "breach", "insufficient"]:
+def judge(measurement: Measurement, rule: Rule) -> Finding:
+    """Return what a rule says of a measurement: a breach beyond its threshold and beyond what chance explains once in 1000."""
+    severity = rule.severity_of(measurement.value)
+    verdict = _verdict(measurement, rule)
+    return Finding(measurement, verdict, rule.threshold, severity, rule.below is not None, rule.windows)
+
+
+def is_beyond(measurement: Measurement, rule: Rule, threshold: float) -> bool:
+    """Whether a value lies on the bad side of a threshold."""
+    return measurement.value < threshold if rule.below is not None else measurement.value > threshold
+
+
+def _verdict(measurement: Measurement, rule: Rule) -> Literal["ok", "breach", "insufficient"]:
     if measurement.n < measurement.min_n:
         return "insufficient"
-    if is_below:
-        return "breach" if measurement.value < threshold else "ok"
-    limit = threshold if measurement.critical_value is None else max(threshold, measurement.critical_value)
-    return "breach" if measurement.value > limit else "ok"
+    limit = rule.threshold
+    if rule.below is None and measurement.critical_value is not None:
+        limit = max(limit, measurement.critical_value)
+    return "breach" if is_beyond(measurement, rule, limit) else "ok"

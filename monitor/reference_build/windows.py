@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from monitor.calibration import MIN_ROWS, Calibration, WindowSums, calibrate, quantised_scores
+from monitor.calibration import MAX_CATEGORY_CELLS, MIN_ROWS, Calibration, WindowSums, calibrate, quantised_scores
 from monitor.columns import ColumnBatch, Int
 from monitor.distances import PSI_LAW
 from monitor.distances.psi import psi
@@ -24,8 +24,6 @@ MAX_WINDOWS = 4_096
 """The newest windows that have rows are kept, at most so many …"""
 MAX_BYTES = 128 << 20
 """… and no more than fit this: wide layouts keep fewer."""
-MAX_CATEGORY_CELLS = 256
-"""The most frequent values of a category have a cell of their own, the rest shares the last one."""
 PSI_THRESHOLD = 0.2
 MAX_PHI = 10.0
 MAX_PSI_SHARE = 0.2

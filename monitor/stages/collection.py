@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from monitor.stages.learning import is_forgotten
-from monitor.stages.merge_rows import Final, ModelRows, Row
+from monitor.stages.merge_rows import Final, ModelRows, Row, n_unneeded
 from monitor.stages.rows import EMITTED
 from monitor.stages.settings import Settings
 from monitor.windows import FOREVER_MS, NEVER_MS, Window
@@ -25,9 +26,11 @@ class Settled(NamedTuple):
         """Whether a final window was sent, durably and long enough ago, so that it may be collected."""
         return row.state == EMITTED and row.is_durable and row.hi <= self.durable_hi and row.sent_ms <= self.sent_by_ms
 
-    def needed_from_ms(self, window: Window, row: Row[Final]) -> int:
-        """Return from when on panes are needed, where this is the first final window kept of its specification."""
-        return window.start_ms + (window.step_ms if self.is_ripe(row) else 0)
+    def needed_from_ms(self, finals: Sequence[tuple[Window, Row[Final]]]) -> int:
+        """Return from when on panes are needed for a specification's final windows that may yet be sent again, and for the next one."""
+        waiting = next((window.start_ms for window, row in finals if window.end_ms > self.upto_ms or not self.is_ripe(row)), None)
+        last = finals[-1][0]
+        return last.start_ms + last.step_ms if waiting is None else waiting
 
 
 class Collection:
@@ -66,7 +69,9 @@ class Collection:
     def _collect_windows(self, name: str, model: ModelRows, settled: Settled) -> list[bytes]:
         collected: list[bytes] = []
         for spec, finals in model.final.items():
-            while len(finals) > 1 and settled.is_ripe(finals[0][1]) and finals[1][0].end_ms <= settled.upto_ms:
+            unneeded = n_unneeded([each for each in finals if each[0].end_ms <= settled.upto_ms])
+            while unneeded and settled.is_ripe(finals[0][1]):
+                unneeded -= 1
                 window, row = finals.pop(0)
                 self._windows[f"{name}|{spec.size_ms}|{spec.step_ms}"] = window.end_ms
                 collected += row.keys
@@ -76,7 +81,7 @@ class Collection:
         settings = self._settings.model(name)
         if any(spec not in model.final for spec in settings.specs):
             return []
-        needed_from = min(settled.needed_from_ms(*model.final[spec][0]) for spec in settings.specs)
+        needed_from = min(settled.needed_from_ms(model.final[spec]) for spec in settings.specs)
         collected: list[bytes] = []
         for start in sorted(model.sealed):
             rows = model.sealed[start].values()

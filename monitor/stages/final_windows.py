@@ -6,7 +6,7 @@ as the state that they were judged with is another one now. In the end incidents
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import NamedTuple
 
 from monitor.findings import ClosedWindow, Judgement
@@ -14,13 +14,15 @@ from monitor.stages.changes import Changes
 from monitor.stages.closing import Closer
 from monitor.stages.history import History
 from monitor.stages.merge_meta import Meta
-from monitor.stages.merge_rows import MAX_EMPTY_WINDOWS, Final, ModelRows, Row, window_key
+from monitor.stages.merge_rows import MAX_EMPTY_WINDOWS, Final, ModelRows, Row, history_of, window_key
 from monitor.stages.rows import CLOSED, EMITTED
 from monitor.stages.settings import Settings
 from monitor.windows import Window, WindowSpec
 
-Judge = Callable[[ClosedWindow, bytes], Judgement]
-"""(closed window, decision state before it) → what to publish and the state after it."""
+Judge = Callable[[ClosedWindow, bytes, Sequence[bytes]], Judgement]
+"""(closed window, decision state before it, tallies of the windows before it, newest first) → what to publish and the state after it."""
+
+_Finals = Sequence[tuple[Window, Row[Final]]]
 
 _START = Final(after={}, live=[])
 """Before the first window."""
@@ -53,7 +55,7 @@ class FinalWindows:
     def finalise(self, name: str, model: ModelRows, window: Window, offset: int) -> None:
         """Judge a window and freeze everything that its end changes in one row."""
         finals = model.final.setdefault(window.spec, [])
-        state = self._judged(name, model, window, finals[-1][1].value if finals else _START)
+        state = self._judged(name, model, window, finals)
         row = Row(window_key(name, window), CLOSED, offset, state)
         finals.append((window, row))
         self._changes.put(row)
@@ -78,18 +80,17 @@ class FinalWindows:
         """Go through the windows from the first touched one on, in order of end; one that had no rows until now is made final."""
         finals = dict(model.final[spec])
         latest = model.final[spec][-1][1].value.after
-        before, stale = _START, _Stale()
+        earlier: list[tuple[Window, Row[Final]]] = []
+        stale = _Stale()
         for window in sorted({*finals, *touched}):
             row = finals.get(window)
             again = touched.get(window, set())
-            if row is not None and not again and not stale:
-                before = row.value
-                continue
-            old = row.value if row is not None else None
-            state = self._judged(name, model, window, before, _Asked(latest, old, again | stale.versions, again))
-            stale = _Stale.between(before if old is None else old, state)
-            finals[window] = self._replaced(name, window, row, state, offset)
-            before = state
+            if row is None or again or stale:
+                old = row.value if row is not None else None
+                state = self._judged(name, model, window, earlier, _Asked(latest, old, again | stale.versions, again))
+                stale = _Stale.between(_before(earlier) if old is None else old, state)
+                row = finals[window] = self._replaced(name, window, row, state, offset)
+            earlier.append((window, row))
         model.final[spec] = sorted(finals.items())
         window, row = model.final[spec][-1]
         model.expect_after(window, row.value)
@@ -110,8 +111,9 @@ class FinalWindows:
         self._changes.put(made)
         return made
 
-    def _judged(self, name: str, model: ModelRows, window: Window, before: Final, asked: _Asked | None = None) -> Final:
-        """Return a window's state, given the one before it."""
+    def _judged(self, name: str, model: ModelRows, window: Window, earlier: _Finals, asked: _Asked | None = None) -> Final:
+        """Return a window's state, given the final windows before it."""
+        before = _before(earlier)
         present = sorted({version for pane in model.panes(window) for version in pane})
         state = Final(after={}, live=present or before.live, empty=0 if present else before.empty + 1)
         for version in state.live:
@@ -123,8 +125,10 @@ class FinalWindows:
                 revision, said = asked.old.revisions.get(version, 0) + 1, asked.old.said.get(version, b"")
                 latest = asked.latest.get(version, b"")
             closed = self._closer.window(name, version, window, model)._replace(revision=revision, said=said, latest=latest)
-            judgement = self._judge(closed, before.after.get(version, b""))
+            judgement = self._judge(closed, before.after.get(version, b""), history_of(earlier, version))
             state.after[version] = judgement.after
+            if judgement.tallies:
+                state.tallies.setdefault(version, judgement.tallies)  # late rows change nothing for later windows
             state.alarmed = sorted({*state.alarmed, version} if judgement.is_alarmed else {*state.alarmed} - {version})
             if not revision or judgement.is_news or (asked is not None and version in asked.restated):
                 self._publish(name, state, (version, revision), judgement)
@@ -144,6 +148,10 @@ class FinalWindows:
             state.revisions[version] = revision
         for severity in judgement.alert_severities:
             self._meta.count_alert(name, severity)
+
+
+def _before(earlier: _Finals) -> Final:
+    return earlier[-1][1].value if earlier else _START
 
 
 def _carry(before: Final, state: Final) -> None:

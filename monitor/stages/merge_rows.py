@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar
 import cramjam
 import msgspec
 
+from monitor.decision.scales import MAX_EARLIER
 from monitor.stages import partials
 from monitor.stages.learning import Found, Learning
 from monitor.stages.rows import Stored, key_parts, row_key
@@ -19,6 +20,9 @@ from monitor.windows import FOREVER_MS, NEVER_MS, Window, WindowSpec
 
 MAX_EMPTY_WINDOWS = 24
 """Windows without a row that are still published after the last one with rows: enough for a traffic alert, then silence."""
+
+MAX_LOOKBACK = 168
+"""Final windows, with rows or without, among which those are looked for that a window is judged with: a week of hours."""
 
 
 class Share(msgspec.Struct, array_like=True):
@@ -57,7 +61,8 @@ class Final(msgspec.Struct, kw_only=True):
     live: versions that had rows in the last window with any. unseen_for: windows since a version had rows. empty: windows in a row
     without rows. alarmed: versions with an open incident that is a warning or worse. revisions: of versions that were restated. said: what
     the next revision has to know of the alerts, by version. edition: how often the row was replaced. serial: place among all that is
-    decided of a model that revises, in which order it is sent. unsent: of earlier editions.
+    decided of a model that revises, in which order it is sent. unsent: of earlier editions. tallies: what later windows are judged with, by
+    version with rows (decision.scales); of the first edition.
     """
 
     after: dict[str, bytes]
@@ -72,6 +77,7 @@ class Final(msgspec.Struct, kw_only=True):
     edition: int = 0
     serial: int = 0
     unsent: list[Unsent] = []
+    tallies: dict[str, bytes] = {}
 
     @property
     def to_send(self) -> list[Unsent]:
@@ -95,6 +101,8 @@ class Final(msgspec.Struct, kw_only=True):
             self.revisions[version] = old.revisions[version]
         if version in old.said:
             self.said[version] = old.said[version]
+        if version in old.tallies:
+            self.tallies[version] = old.tallies[version]
 
 
 @dataclass(slots=True)
@@ -309,6 +317,21 @@ class ModelRows:
             for version, row in self.found.pop(start).items():
                 by_version.setdefault(version, []).append(row)
         return by_version
+
+
+def n_unneeded(finals: Sequence[tuple[Window, Row[Final]]]) -> int:
+    """Return how many of a specification's oldest final windows the next one is not judged with; never the last, which has the state.
+
+    Kept are the newest `MAX_EARLIER` with tallies of any version, of the newest `MAX_LOOKBACK`.
+    """
+    keeping = [i for i in range(max(0, len(finals) - MAX_LOOKBACK), len(finals)) if finals[i][1].value.tallies]
+    return keeping[-MAX_EARLIER:][0] if keeping else max(0, len(finals) - 1)
+
+
+def history_of(finals: Sequence[tuple[Window, Row[Final]]], version: str) -> list[bytes]:
+    """Return the tallies of a version's final windows, newest first: those that the window after them is judged with."""
+    tallies = (row.value.tallies.get(version) for _, row in reversed(finals[n_unneeded(finals) :]))
+    return [each for each in tallies if each]
 
 
 PIECE_BYTES = (512 << 10) - 64

@@ -47,10 +47,10 @@ def is_alarmed(model: str, start_ms: int) -> bool:
     return (start_ms // 10 + len(model)) % 4 == 0
 
 
-def judge(closed: ClosedWindow, before: bytes) -> Judgement:
+def judge(closed: ClosedWindow, before: bytes, history: Sequence[bytes]) -> Judgement:
     """Count rows; every fourth short window is under alarm."""
     window = closed.window
-    return count_rows(closed, before)._replace(is_alarmed=window.size_ms == 10 and is_alarmed(closed.model, window.start_ms))
+    return count_rows(closed, before, history)._replace(is_alarmed=window.size_ms == 10 and is_alarmed(closed.model, window.start_ms))
 
 
 def event(offset: int, model: str, time: int, features: dict[str, object]) -> StoredRecord:
@@ -321,8 +321,8 @@ def test_of_two_learnings_the_one_that_has_seen_most_counts_and_the_other_is_giv
         assert {row.value.seen_ms for row in model.pop_outdated()} == {10, 20}
 
 
-def alarming_at_forty(closed: ClosedWindow, before: bytes) -> Judgement:
-    return count_rows(closed, before)._replace(is_alarmed=closed.window.start_ms == 40)
+def alarming_at_forty(closed: ClosedWindow, before: bytes, history: Sequence[bytes]) -> Judgement:
+    return count_rows(closed, before, history)._replace(is_alarmed=closed.window.start_ms == 40)
 
 
 def sent(stage: PartitionStage, store: dict[bytes, bytes] | None = None) -> list[Message]:

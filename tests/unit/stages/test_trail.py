@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import replace
 
 import msgspec
@@ -32,7 +33,7 @@ def own_reference(model: str) -> Reference:
     return Reference.build(model, "1", profile)
 
 
-def judge(closed: ClosedWindow, before: bytes) -> Judgement:
+def judge(closed: ClosedWindow, before: bytes, history: Sequence[bytes]) -> Judgement:
     """Publish what a window was compared with: rows, panes, and the counts of the three cells."""
     window, reference = closed.window, closed.reference
     assert reference is not None

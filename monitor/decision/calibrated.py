@@ -1,0 +1,180 @@
+"""Which measurements are alarms: those that a budget of false alarms lets one believe, and whose effect is worth telling.
+
+Of the budget of a window half is kept as a reserve: tails are known to a factor of four, and φ is an estimate. The rest is shared by
+families of hypotheses, within each of which Benjamini and Hochberg's procedure looks at all features and segments at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from monitor.calibration import SCALES
+from monitor.decision import fixed
+from monitor.decision.effects import count_interval, fixed_rule, psi_effect
+from monitor.decision.probabilities import benjamini_hochberg
+from monitor.decision.shape import CHECK
+from monitor.findings import Decision, Finding, FixedRule, Measurement, ScaleTest
+from monitor.policy import Rule, RuleSet
+from monitor.windows import WindowSpec
+
+SPENT = 0.5
+"""Of the budget."""
+COUNTS_SHARE = 0.2
+"""Of what is spent, for exact tests of counted rows: missing, never seen, out of range, in the tails …"""
+SCALE_SHARES: Mapping[int, float] = dict(zip(SCALES, (0.5, 0.2, 0.15, 0.15), strict=True))
+"""Of what is left, for the tests of distributions by scale."""
+
+
+class Setting(NamedTuple):
+    """What a window is judged in. design_effects: rows that count as one, by feature with a known φ (shape.design_effects)."""
+
+    model: str
+    spec: WindowSpec
+    design_effects: Mapping[str, float]
+
+    @property
+    def scale_shares(self) -> Mapping[int, float]:
+        """Windows that overlap are not merged, and spend everything on themselves."""
+        return SCALE_SHARES if self.spec.step_ms == self.spec.size_ms else {1: 1.0}
+
+
+class Decided(NamedTuple):
+    """alone: (segment, feature) of the distributions that this window by itself shows to have changed."""
+
+    findings: list[Finding]
+    alone: frozenset[tuple[str, str]]
+
+
+class _Limit(NamedTuple):
+    """Of a family: up to which p a hypothesis is rejected, and how many there were."""
+
+    p: float
+    hypotheses: int
+
+
+_Case = tuple[Measurement, Rule]
+
+
+def decide(measurements: Iterable[Measurement], rules: RuleSet, setting: Setting) -> Decided:
+    """Return a finding per measurement that a rule is for, in order. What has no test is judged by its rule's threshold alone."""
+    cases = [
+        (measurement, rule)
+        for measurement in measurements
+        if (rule := rules.rule(measurement.check, setting.model, measurement.segment, measurement.feature)) is not None
+    ]
+    judge = _Judge(cases, rules, setting)
+    return Decided([judge.finding(i) for i in range(len(cases))], judge.alone())
+
+
+class _Judge:
+    """Knows all that was tested in a window, so that it can say of each whether it is believed."""
+
+    def __init__(self, cases: list[_Case], rules: RuleSet, setting: Setting) -> None:
+        self._cases, self._setting, self._budget = cases, setting, rules.false_alarms
+        spent = SPENT * self._budget.of(setting.spec.step_ms)
+        of_scale: dict[int, list[float]] = {}
+        for measurement, _ in cases:
+            for test in measurement.scales:
+                of_scale.setdefault(test.scale, []).append(test.p_value)
+        shares = setting.scale_shares
+        self._scales = {s: _limit(p, (1 - COUNTS_SHARE) * spent * shares[s]) for s, p in of_scale.items()}
+        self._p_of_count = {i: self._count_p(measurement) for i, (measurement, _) in enumerate(cases) if measurement.counted}
+        self._counts = _limit(list(self._p_of_count.values()), COUNTS_SHARE * spent)
+
+    def finding(self, i: int) -> Finding:
+        """Return what is to be said of the i-th case."""
+        measurement, rule = self._cases[i]
+        if measurement.check == CHECK:
+            return self._of_distribution(measurement, rule)
+        if i in self._p_of_count and measurement.n >= measurement.min_n:
+            return self._of_count(measurement, rule, self._p_of_count[i])
+        return fixed.judge(measurement, rule)
+
+    def alone(self) -> frozenset[tuple[str, str]]:
+        """Return the distributions whose newest window is rejected by itself."""
+        return frozenset(
+            (measurement.segment, measurement.feature)
+            for measurement, _ in self._cases
+            for test in measurement.scales
+            if test.scale == 1 and test.p_value <= self._scales[1].p
+        )
+
+    def _of_distribution(self, measurement: Measurement, rule: Rule) -> Finding:
+        """Judge by the scale that is rejected with the largest effect; where none is, tell of the one that came nearest."""
+        if not measurement.scales:
+            return Finding(measurement, "insufficient", rule.threshold, rule.severity, windows=rule.windows)
+        rejected = [test for test in measurement.scales if test.p_value <= self._scales[test.scale].p]
+        nearest = min(measurement.scales, key=lambda test: test.p_value / self._scales[test.scale].p)
+        effects = [(_effect(test), test) for test in rejected or [nearest]]
+        (value, interval), test = max(effects, key=lambda one: one[0][0])
+        rows = (int(test.cells[1].sum()), int(test.cells[0].sum()))
+        measured = measurement._replace(value=value, n=rows[0], n_ref=rows[1], p_value=test.p_value)
+        alone = (measurement.n, measurement.n_ref, int(measurement.evidence["cells"]))
+        fixed_of = fixed_rule(float(measurement.evidence["psi"]), alone, test.phi.get("chi_square", 1.0))
+        details = _Details(interval, test.scale, dict(test.tests), dict(test.phi), fixed_of)
+        return self._made(measured, rule, details, self._scales[test.scale], is_rejected=bool(rejected))
+
+    def _of_count(self, measurement: Measurement, rule: Rule, p_value: float) -> Finding:
+        assert measurement.counted is not None
+        known = measurement.feature in self._setting.design_effects
+        effect = self._setting.design_effects.get(measurement.feature, 1.0)
+        measured = measurement._replace(
+            p_value=p_value if p_value < 1 else None, is_provisional=bool(measurement.feature) and not known
+        )
+        interval = count_interval(measurement.counted, measurement.value, effect)
+        details = _Details(interval, 1, {"exact": p_value}, {"exact": effect}, None)
+        return self._made(measured, rule, details, self._counts, is_rejected=p_value <= self._counts.p)
+
+    def _made(self, measured: Measurement, rule: Rule, details: _Details, limit: _Limit, *, is_rejected: bool) -> Finding:
+        floor = max(rule.threshold, rule.levels.get("warning", rule.threshold)) if measured.is_provisional else rule.threshold
+        decision = Decision(
+            effect=measured.value,
+            interval=details.interval,
+            p_value=1.0 if measured.p_value is None else measured.p_value,
+            p_limit=limit.p,
+            hypotheses=limit.hypotheses,
+            false_alarms=str(self._budget),
+            n=measured.n,
+            n_ref=measured.n_ref,
+            effect_floor=floor,
+            scale=details.scale,
+            tests=details.tests,
+            phi=details.phi,
+            provisional=measured.is_provisional,
+            fixed_rule=details.fixed_rule,
+        )
+        is_bad = is_rejected and fixed.is_beyond(measured, rule, floor)
+        severity = rule.severity_of(measured.value)
+        return Finding(
+            measured, "breach" if is_bad else "ok", floor, severity, rule.below is not None, rule.windows, decision=decision
+        )
+
+    def _count_p(self, measurement: Measurement) -> float:
+        """Return p of an exact test, 1 where the count is not even beyond what chance explains once in 1000."""
+        assert measurement.counted is not None
+        if (
+            measurement.p_value is None
+            or measurement.value <= (measurement.critical_value or 0.0)
+            or measurement.n < measurement.min_n
+        ):
+            return 1.0
+        return measurement.counted.p_value(self._setting.design_effects.get(measurement.feature, 1.0))
+
+
+class _Details(NamedTuple):
+    interval: tuple[float, float]
+    scale: int
+    tests: dict[str, float]
+    phi: dict[str, float]
+    fixed_rule: FixedRule | None
+
+
+def _limit(p_values: list[float], alpha: float) -> _Limit:
+    return _Limit(benjamini_hochberg(np.array(p_values), alpha)[1], len(p_values))
+
+
+def _effect(test: ScaleTest) -> tuple[float, tuple[float, float]]:
+    return psi_effect(*test.cells, test.phi.get("chi_square", 1.0))

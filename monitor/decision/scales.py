@@ -1,0 +1,211 @@
+"""What a window leaves for later ones, and how several in a row are looked at as one: a small drift that no window shows alone.
+
+Kept are counts by reported cell and sums of rank scores: integers, so that windows merge by addition, in any order, exactly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+
+from monitor.calibration import MAX_CATEGORY_CELLS, SCALES, quantised_scores
+from monitor.columns import Float, Int
+from monitor.errors import UnknownCodec
+from monitor.features import NumberFeature
+from monitor.findings import ClosedWindow
+from monitor.layout import N_SPECIAL
+from monitor.profiles import Profile
+from monitor.reference import Reference
+
+MAX_EARLIER = SCALES[-1] - 1
+"""Windows before one that are looked at with it."""
+MIN_MERGED_SHARE = 2 / 3
+"""A scale with fewer of its windows than this is not judged: see `Tallies.without`."""
+CODEC_VERSION = 1
+
+Mask = np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
+
+
+class Tallies(NamedTuple):
+    """What is counted of a segment's rows, by feature in the layout's order."""
+
+    cells: Int
+    """(g,) rows by reported cell, feature after feature; never-seen values are left out"""
+    scores: Int
+    """(n_numbers, 2) sums of location and dispersion scores (calibration.quantised_scores)"""
+
+    def without(self, features: Mask, plan: Plan) -> Tallies:
+        """Return it without the rows of some features: a window that drifts for all to see must not speak again with later ones."""
+        scores = self.scores.copy()
+        scores[features[plan.numbers]] = 0
+        return Tallies(np.where(features[plan.feature_of_cell], 0, self.cells), scores)
+
+
+class Plan(NamedTuple):
+    """Where tallies come from: for one layout, with the scores of one set of reference rows."""
+
+    group_of: Int
+    """(n_cells,) of a profile's flat vector: the tallied cell; the number of those where none"""
+    n_groups: int
+    starts: Int
+    """(n_features,) first tallied cell of each"""
+    feature_of_cell: Int
+    """(g,)"""
+    numbers: Int
+    """(n_numbers,) positions of the numbers"""
+    number_slices: tuple[slice, ...]
+    """of each number's value cells in the flat vector"""
+    scores: tuple[tuple[Int, Int], ...]
+    """of each number: location and dispersion score of its fine cells"""
+
+    def tally(self, counts: Int) -> Tallies:
+        """Return the tallies of a segment's flat counts, (n_cells,)."""
+        cells = np.zeros(self.n_groups + 1, np.int64)
+        np.add.at(cells, self.group_of, counts)
+        sums = [[int(counts[at] @ s) for s in scores] for at, scores in zip(self.number_slices, self.scores, strict=True)]
+        return Tallies(cells[:-1], np.array(sums, np.int64).reshape(-1, 2))
+
+    def rows(self, cells: Int) -> Int:
+        """Return the rows with a value of each feature; (…, g) → (…, n_features)."""
+        return np.asarray(np.add.reduceat(cells, self.starts, axis=-1))
+
+
+@lru_cache(maxsize=256)
+def plan_of(ranked: Profile) -> Plan:
+    """Return the plan of the layout of the rows whose ranks the scores are. Cached by identity of the rows."""
+    layout = ranked.layout
+    group_of = np.full(layout.n_cells, -1, np.int64)
+    starts: list[int] = []
+    n_groups = 0
+    for position, feature in enumerate(layout.features):
+        groups = feature.reported_groups()
+        if not isinstance(feature, NumberFeature):
+            groups = np.minimum(groups, MAX_CATEGORY_CELLS - 1)
+        at = layout.offsets[position] + N_SPECIAL
+        group_of[at : at + len(groups)] = n_groups + groups
+        starts.append(n_groups)
+        n_groups += int(groups.max()) + 1
+    group_of[group_of < 0] = n_groups
+    sizes = np.diff([*starts, n_groups])
+    positions = [position for position, _ in layout.numbers]
+    slices = tuple(layout.value_slice(position) for position in positions)
+    scores = tuple(quantised_scores(ranked.counts[0, at]) for at in slices)
+    return Plan(
+        group_of=group_of,
+        n_groups=n_groups,
+        starts=np.array(starts, np.int64),
+        feature_of_cell=np.repeat(np.arange(len(starts)), sizes),
+        numbers=np.array(positions, np.int64),
+        number_slices=slices,
+        scores=scores,
+    )
+
+
+def plan_for(closed: ClosedWindow) -> Plan | None:
+    """Return the plan of a window; None without a reference, or where that has no features."""
+    if closed.reference is None or not closed.profile.layout.features:
+        return None
+    return plan_of(closed.reference.ranked)
+
+
+class Merged(NamedTuple):
+    """Tallies of the windows of a scale, the newest among them."""
+
+    cells: Int
+    scores: Int
+    windows: Int
+    """(n_features,) windows that have rows of the feature"""
+
+
+def merged(own: Tallies, earlier: Sequence[Tallies], scale: int, plan: Plan) -> Merged | None:
+    """Return the sums over the newest `scale` windows; None while there are not so many. earlier: newest first."""
+    if len(earlier) < scale - 1:
+        return None
+    each = [own, *earlier[: scale - 1]]
+    cells = np.stack([one.cells for one in each])
+    windows = np.count_nonzero(plan.rows(cells), axis=0)
+    return Merged(cells.sum(axis=0), np.sum([one.scores for one in each], axis=0), windows)
+
+
+class _Wire(msgspec.Struct, array_like=True):
+    """What stage 2 keeps of a window: by segment (cells, scores), of features of the layout that `reference` has."""
+
+    version: int
+    reference: str
+    segments: dict[str, tuple[bytes, bytes]]
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(_Wire).decode
+
+
+def to_bytes(reference: Reference, tallies: Mapping[str, Tallies]) -> bytes:
+    """Return what a row of the window's end keeps: 1 to 2 bytes a cell once it is packed."""
+    segments = {name: (_counts(one.cells), one.scores.tobytes()) for name, one in tallies.items()}
+    return _encode(_Wire(CODEC_VERSION, reference.sha256, segments))
+
+
+def _counts(cells: Int) -> bytes:
+    """Return counts in the narrowest width that holds them; 4 bytes, or 8."""
+    return cells.astype("<u4").tobytes() if int(cells.max(initial=0)) < 1 << 32 else cells.astype("<i8").tobytes()
+
+
+def earlier_of(history: Sequence[bytes], segment: str, reference: Reference, plan: Plan) -> list[Tallies]:
+    """Return a segment's tallies, newest first, back to where it was not tallied or the reference was another one.
+
+    history: what `to_bytes` wrote for the windows before, newest first; b"" for one without rows, which counts for none.
+    """
+    found: list[Tallies] = []
+    for data in history:
+        if not data:
+            continue
+        wire = _load(data)
+        packed = wire.segments.get(segment)
+        if wire.reference != reference.sha256 or packed is None or len(found) == MAX_EARLIER:
+            break
+        found.append(_tallies(*packed, plan.n_groups))
+    return found
+
+
+@lru_cache(maxsize=1_024)
+def _load(data: bytes) -> _Wire:
+    """Raise UnknownCodec when a later version of this program wrote it."""
+    wire = _decode(data)
+    if wire.version != CODEC_VERSION:
+        raise UnknownCodec("a window's tallies", wire.version, (CODEC_VERSION,))
+    return wire
+
+
+def _tallies(cells: bytes, scores: bytes, n_groups: int) -> Tallies:
+    width = "<u4" if len(cells) == 4 * n_groups else "<i8"
+    return Tallies(np.frombuffer(cells, width).astype(np.int64), np.frombuffer(scores, "<i8").astype(np.int64).reshape(-1, 2))
+
+
+class Sampled(NamedTuple):
+    """What the scores of rows drawn from the compared reference rows are: by number; (n_numbers, 2) each."""
+
+    mean: Float
+    deviation: Float
+    skewness: Float
+
+
+def sampled(plan: Plan, reference: Int) -> Sampled:
+    """Return the moments of the scores over a segment of a reference, (n_cells,) counts; zeros where it has no row."""
+    moments = [[_moments(reference[at], s) for s in scores] for at, scores in zip(plan.number_slices, plan.scores, strict=True)]
+    of = np.array(moments, np.float64).reshape(-1, 2, 3)
+    return Sampled(of[..., 0], of[..., 1], of[..., 2])
+
+
+def _moments(rows: Int, scores: Int) -> tuple[float, float, float]:
+    m = int(rows.sum())
+    if not m:
+        return 0.0, 0.0, 0.0
+    mean = int(rows @ scores) / m
+    centred = scores - mean
+    variance = float(rows @ centred**2) / m
+    deviation = float(np.sqrt(variance))
+    return mean, deviation, float(rows @ centred**3) / m / deviation**3 if deviation else 0.0
