@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import msgspec
 
 from monitor.cells import FeatureOptions
-from monitor.config import Config, ModelConfig, Source, trail_ms
+from monitor.config import Config, ModelConfig, Source, budget_of, trail_ms
 from monitor.errors import ConfigError
 from monitor.formats import FORMATS, Format
 from monitor.hash_key import MIN_CHARACTERS, NO_KEY, HashKey
@@ -152,5 +152,8 @@ def build_rules(config: Config) -> RuleSet:
             changes["below"] = None
         elif "below" in changes:
             changes["above"] = None
+        if "severity" in changes:
+            changes.setdefault("levels", {})
         rules[check] = msgspec.structs.replace(rules.get(check, Rule()), **changes)
-    return RuleSet({check: Rule(**msgspec.structs.asdict(rule)) for check, rule in rules.items()}, config.distances.psi_eps)
+    named = {check: Rule(**msgspec.structs.asdict(rule)) for check, rule in rules.items()}
+    return RuleSet(named, config.distances.psi_eps, budget_of(config.false_alarms))

@@ -17,7 +17,7 @@ from monitor.distances.psi import EPS
 from monitor.errors import InputError
 from monitor.features import AskedKind
 from monitor.formats import FORMATS
-from monitor.policy import CHECKS, DEFAULT_RULES, SEVERITIES, Severity
+from monitor.policy import CHECKS, DEFAULT_RULES, SEVERITIES, Budget, Severity
 from monitor.segments import FALSE, OTHER, TRUE, Key, parse_key
 from monitor.windows import WindowSpec, duration_text, pane_size_ms
 
@@ -41,6 +41,26 @@ def trail_ms(text: str) -> tuple[int, int] | None:
 
 def _trail(text: str) -> str:
     trail_ms(text)
+    return text
+
+
+def budget_of(text: str) -> Budget:
+    """Return the false alarms that a text such as `1 per 30d` allows.
+
+    >>> budget_of("1 per 30d").of(86_400_000) == 1 / 30
+    True
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) per (\S+)", text)
+    if found is None or not float(found[1]):
+        raise ValueError(f"{text!r} is no budget; write how many in how long, such as 1 per 100d")
+    span_ms = duration_ms(found[2])
+    if not span_ms:
+        raise ValueError(f"{text!r} is no budget; the time must be longer than 0")
+    return Budget(float(found[1]), span_ms)
+
+
+def _budget(text: str) -> str:
+    budget_of(text)
     return text
 
 
@@ -282,7 +302,10 @@ class RuleConfig(Node):
 
     above: float | None = Field(None, description="bad above this value")
     below: float | None = Field(None, description="bad below this value")
-    severity: Severity | None = Field(None, description=", ".join(SEVERITIES))
+    severity: Severity | None = Field(
+        None, description=", ".join(SEVERITIES) + "; given without levels, it is that of every value"
+    )
+    levels: dict[Severity, float] | None = Field(None, description="severity by the value above which it holds, over `severity`")
     windows: int | None = Field(None, ge=1, description="so many in a row open an incident, and as many quiet ones close it")
     features: tuple[str, ...] = Field((), description="names or wildcards; all if empty")
     models: tuple[str, ...] = Field((), description="names or wildcards; all if empty")
@@ -371,6 +394,9 @@ class Config(Node):
     )
     max_models: int = Field(200, ge=1, description="models that are observed per partition; more are rejected")
     rules: dict[str, RuleConfig] = Field({}, description="by check, over the defaults")
+    false_alarms: Annotated[str, AfterValidator(_budget)] = Field(
+        str(Budget()), description="how many a model may raise by chance, such as 1 per 100d; of each of its window lengths"
+    )
     privacy: Privacy = Field(Privacy(), description="hashes of values")
     distances: Distances = Field(Distances(), description="parameters of distances")
     partials_partitions: int = Field(8, ge=1, description="partitions of the application's own topics")

@@ -7,23 +7,27 @@ from itertools import groupby
 from pathlib import Path
 
 from monitor.checks import TABLE
+from monitor.decision import shape, tails
 from monitor.findings import CheckInfo
 from monitor.policy import DEFAULT_RULES
 
 PAGE = "checks.md"
 
-_HEAD = """# Checks of data health and segments
+_HEAD = """# Checks of drift, data health and segments
 
 Made from the table in `monitor/checks` and the rules in `monitor/policy.py` by `python -m monitor.cli.checks`; do not edit.
 
 A check measures; a rule says from which value on somebody is told. `by default` is the rule that is in force unless `rules:` of the
 configuration says otherwise; *silent* checks are measured and judged where you write a rule with `above` or `below`. A value breaches
-when it lies beyond the rule's threshold and beyond what chance alone explains at this number of rows (false alarms: one in 1000 per
-measurement); fewer rows than *at least* give `insufficient`. Checks of a feature need a reference, those of the stream do not; an
-optional field that no event has is not measured. n and m are the rows of window and reference.
+when it lies beyond the rule's threshold and beyond what chance alone explains at this number of rows. For drift, and where counts have an
+exact law, that is what the budget `false_alarms` allows, over all features and segments of a window (decisions.md); elsewhere one false
+alarm in 1000 per measurement. Fewer rows than *at least* give `insufficient`. Checks of a feature need a reference, those of the stream
+do not; an optional field that no event has is not measured. n and m are the rows of window and reference. The distances of numbers.md
+are checks too, `drift.psi` and its kin, all silent.
 """
 
 _THEMES = {
+    "drift": "Drift",
     "health": "Values of features",
     "schema": "Schema",
     "traffic": "Traffic",
@@ -35,7 +39,7 @@ _THEMES = {
 
 def generate() -> str:
     """Return the text of the page."""
-    by_theme = sorted(TABLE, key=_theme_place)
+    by_theme = sorted((shape.INFO, tails.INFO, *TABLE), key=_theme_place)
     parts = [_HEAD]
     for theme, checks in groupby(by_theme, key=_theme):
         parts.append(f"## {_THEMES[theme]}\n")
@@ -66,7 +70,8 @@ def _default(check: str) -> str:
     if rule is None:
         return "silent"
     side = "above" if rule.above is not None else "below"
-    return f"{rule.severity}, {side} {rule.threshold:,g}"
+    levels = "".join(f"; {severity}, {side} {value:,g}" for severity, value in rule.levels.items())
+    return f"{rule.severity}, {side} {rule.threshold:,g}{levels}"
 
 
 def main(folder: str = "docs") -> None:

@@ -41,8 +41,9 @@ models:
     learning: {{rows: 5000, windows: 24}}       # without a reference, one is learnt from so much traffic; enabled: false
     reference: own                            # trailing(7d), hour_of_week(4): compare with earlier windows, on the reference's cells
 rules:                                        # over the defaults; `monitor config show` prints all
-  drift.psi: {{above: 0.2, severity: warning, windows: 1}}
+  drift.distribution: {{above: 0.01, levels: {{warning: 0.1, critical: 0.25}}}}   # by size of the effect; `notice` below
   traffic.low: {{below: 1, severity: warning}}
+false_alarms: 1 per 100d                      # what a model may raise by chance; docs/decisions.md
 distances: {{psi_eps: 0.0001}}                  # psi_eps: smaller shares are taken as this one
 # privacy: {{hash_key_file: /run/secrets/hash_key}}   # values that the reference does not have are known by hashes made with it
 state: {{dir: ./state, memory: 512MiB, checkpoint: 2s}}
@@ -85,7 +86,14 @@ def show(config: ConfigPath = DEFAULT_CONFIG) -> None:
     tree: dict[str, Any] = found.model_dump(mode="json", by_alias=True)
     rules = build_rules(found).rules
     tree["rules"] = {
-        name: {"above": r.above, "below": r.below, "severity": r.severity, "windows": r.windows, "enabled": r.enabled}
+        name: {
+            "above": r.above,
+            "below": r.below,
+            "severity": r.severity,
+            "levels": r.levels,
+            "windows": r.windows,
+            "enabled": r.enabled,
+        }
         for name, r in rules.items()
     }
     text = io.StringIO()

@@ -18,7 +18,7 @@ from monitor.columns import Float, Int
 from monitor.decision.probabilities import Moments, cauchy, chi_square_moments, chi_square_p, two_sided_p
 from monitor.decision.scales import MIN_MERGED_SHARE, Merged, Plan, Sampled, Tallies, merged, sampled
 from monitor.features import CategoryFeature
-from monitor.findings import Evidence, Measurement, ScaleTest, reference_segment
+from monitor.findings import CheckInfo, Evidence, Measurement, ScaleTest, reference_segment
 from monitor.profiles import Profile
 from monitor.reference import Reference
 from monitor.scores import category_groups, chi_square, number_groups
@@ -28,6 +28,14 @@ UNKNOWN_PHI = 5.0
 """Where windows were never seen to scatter, they are taken to do so as if rows came in fives."""
 GRID = 4
 """Small cells are pooled for the next lower of n = 2^(i/4) rows: so much of what depends on n need not be computed anew."""
+INFO = CheckInfo(
+    CHECK,
+    "psi of the reported cells less what chance puts into it: of the last window, or of the last 3, 6 or 24 taken as one, where these show "
+    "more; small cells are pooled",
+    "Pearson's X², Wilcoxon's and Mood's tests, joined by Cauchy's rule, with the over-dispersion φ of the reference's own windows, within "
+    "the budget of false alarms (docs/decisions.md)",
+    MIN_ROWS,
+)
 TESTS = ("chi_square", "location", "dispersion")
 
 
@@ -173,7 +181,7 @@ def _laws(calibration: Calibration, names: Sequence[str], scale: int) -> Laws:
 
 
 _NOT_JUDGED = (0.0, 1.0, 1.0, 1.0, 0.0, 1.0, 1.0, 1.0)
-_UNKNOWN = (1.0, np.inf, 1.0, UNKNOWN_PHI, np.inf, UNKNOWN_PHI, UNKNOWN_PHI, 1e6)
+_UNKNOWN = (1.0, np.inf, 1.0, UNKNOWN_PHI, 1e9, UNKNOWN_PHI, UNKNOWN_PHI, 1e6)
 
 
 def _law(calibration: Calibration, name: str, scale: int) -> tuple[float, ...]:

@@ -14,13 +14,19 @@ import numpy as np
 
 from monitor.calibration import MIN_ROWS
 from monitor.columns import Int
-from monitor.findings import Evidence, Measurement, reference_segment
+from monitor.findings import CheckInfo, Evidence, Measurement, reference_segment
 from monitor.profiles import Profile
 from monitor.ratios import excess
 
 CHECK = "drift.tails"
 SHARE = 0.001
 """Of the reference's rows on each side; of tied or few rows less."""
+INFO = CheckInfo(
+    CHECK,
+    "by how much the share of rows in the lowest or in the highest thousandth of the reference's exceeds theirs; the worse side (numbers)",
+    "Fisher's exact test, one-sided, for both sides, within the budget of false alarms",
+    MIN_ROWS,
+)
 
 
 class _Ends(NamedTuple):

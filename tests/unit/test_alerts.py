@@ -24,11 +24,12 @@ DICE = np.random.default_rng(6)
 REFERENCE = reference_of({"age": DICE.normal(40, 10, 3000).tolist(), "country": ["DE"] * 2000 + ["FR"] * 700 + ["IT"] * 300})
 QUIET = {"age": DICE.normal(40, 10, 500).tolist(), "country": (["DE"] * 20 + ["FR"] * 7 + ["IT"] * 3) * 16 + ["DE"] * 20}
 SHIFTED = {**QUIET, "age": DICE.normal(60, 10, 500).tolist()}
+RULES = RuleSet({**DEFAULT_RULES, "drift.psi": Rule(above=0.2)})
 NEW = {**QUIET, "country": ["DE"] * 250 + ["ES"] * 150 + ["PT"] * 100}
 
 
 def judge(columns: Any, before: bytes = b"", at: int = 0, **changes: Any) -> Judgement:
-    return judge_window(closed(REFERENCE, columns, at, **changes), before, DEFAULT_RULE_SET)
+    return judge_window(closed(REFERENCE, columns, at, **changes), before, RULES)
 
 
 def alerts(judgement: Judgement) -> dict[tuple[str, str], dict[str, Any]]:
@@ -53,7 +54,7 @@ def test_it_is_a_cloud_event_about_the_feature_at_the_windows_end() -> None:
 def test_it_holds_every_field_of_the_contract() -> None:
     assert set(FIRING["data"]) == {
         "status", "severity", "model", "version", "segment", "check", "feature", "view", "value", "threshold", "critical_value", "p_value",
-        "n", "n_ref", "window", "reference", "why", "evidence", "incident_id", "opened_ms", "windows", "supersedes", "policy",
+        "n", "n_ref", "window", "reference", "why", "evidence", "decision", "incident_id", "opened_ms", "windows", "supersedes", "policy",
         "diagnosis", "source_offsets",
     }  # fmt: skip
     assert FIRING["data"]["window"] == {
@@ -61,7 +62,7 @@ def test_it_holds_every_field_of_the_contract() -> None:
         "revision": 0, "completeness": 1.0, "late_dropped": 0,
     }  # fmt: skip
     assert FIRING["data"]["reference"] == {"id": "credit-7", "sha256": REFERENCE.sha256}
-    assert FIRING["data"]["policy"] == DEFAULT_RULE_SET.sha256
+    assert FIRING["data"]["policy"] == RULES.sha256
 
 
 def test_it_decodes_as_its_type_with_nothing_unknown() -> None:

@@ -73,6 +73,9 @@ BROKEN = [
     ("rules: {drift.w1: {above: 0.1}}", "no such check"),
     ("distances: {psi_eps: 0}", "1: distances.psi_eps: "),
     ("distances: {psi_epsilon: 1}", "did you mean psi_eps?"),
+    ("false_alarms: three", "write how many in how long, such as 1 per 100d"),
+    ("false_alarms: 1 per month", "is not a duration"),
+    ("false_alarms: 0 per 1d", "is no budget"),
     ("rules: {drift.psi: {severity: bad}}", "must be 'notice', 'warning' or 'critical'"),
     ("state: {memory: 512}", "512 is not a size"),
     ("http: {bind: localhost}", "1: http.bind: "),
@@ -186,8 +189,11 @@ def test_the_share_of_psi_eps_goes_with_the_rules() -> None:
 
 
 def test_rules_go_over_the_defaults_field_by_field() -> None:
-    rules = build_rules(Config.model_validate({"rules": {"drift.psi": {"windows": 3}, "traffic.low": {"below": 100}}})).rules
-    assert (rules["drift.psi"].above, rules["drift.psi"].windows, rules["drift.psi"].severity) == (0.2, 3, "warning")
+    rules = build_rules(
+        Config.model_validate({"rules": {"drift.distribution": {"windows": 3}, "traffic.low": {"below": 100}}})
+    ).rules
+    drift = rules["drift.distribution"]
+    assert (drift.above, drift.windows, drift.severity, drift.levels) == (0.01, 3, "notice", {"warning": 0.1, "critical": 0.25})
     assert (rules["traffic.low"].below, rules["traffic.low"].above) == (100, None)
 
 

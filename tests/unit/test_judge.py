@@ -116,7 +116,7 @@ class TestRules:
     @pytest.mark.parametrize(
         ("check", "feature", "x", "c"),
         [
-            ("drift.psi", "x", lambda x: x + 1, None),
+            ("drift.distribution", "x", lambda x: x + 1, None),
             ("health.missing", "c", None, lambda c: [None] * 100 + c[100:]),
             ("health.never_seen", "c", None, lambda c: ["new"] * 30 + c[30:]),
             ("health.out_of_range", "x", lambda x: np.where(np.arange(1_000) < 20, 50.0, x), None),
@@ -142,7 +142,7 @@ class TestRules:
     def test_a_small_window_says_not_enough_data_instead_of_ok_or_alarm(self) -> None:
         judgement = judge_window(window(X_REF[:20] + 5, C_REF[:20]), b"", DEFAULT_RULE_SET)
         assert judgement.alerts == ()
-        assert "drift.psi" in json.loads(judgement.results[0][1])["insufficient"]
+        assert "drift.distribution" in json.loads(judgement.results[0][1])["insufficient"]
 
     def test_chance_at_a_small_sample_is_no_breach(self) -> None:
         """With threshold 0 every window breaches, unless the critical value stands in the way."""

@@ -149,12 +149,15 @@ def test_every_form_but_csv_gives_the_same_reference_and_result(tmp_path: Path) 
 
 CHANGES: dict[str, tuple[Callable[[Row], Any], tuple[str, str, str | None]]] = {
     "visits": (lambda row: row["visits"] + 0.5, ("health.never_seen", "visits", None)),
-    "comment": (lambda row: row["comment"] + " filler" * 20, ("drift.psi", "comment", "length")),
+    "comment": (lambda row: row["comment"] + " filler" * 20, ("drift.distribution", "comment", "length")),
     "user": (lambda _: "x" * 40, ("health.out_of_range", "user", "length")),
-    "opened": (lambda row: datetime.fromtimestamp(row["opened"].timestamp() - 10**7, UTC), ("drift.psi", "opened", "age_s")),
-    "tags": (lambda _: [], ("drift.psi", "tags", "length")),
-    "took": (lambda row: row["took"] * 10, ("drift.psi", "@latency_ms", None)),
-    "p_yes": (lambda row: row["p_yes"] / 4, ("drift.psi", "@score[yes]", None)),
+    "opened": (
+        lambda row: datetime.fromtimestamp(row["opened"].timestamp() - 10**7, UTC),
+        ("drift.distribution", "opened", "age_s"),
+    ),
+    "tags": (lambda _: [], ("drift.distribution", "tags", "length")),
+    "took": (lambda row: row["took"] * 10, ("drift.distribution", "@latency_ms", None)),
+    "p_yes": (lambda row: row["p_yes"] / 4, ("drift.distribution", "@score[yes]", None)),
 }
 
 

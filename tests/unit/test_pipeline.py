@@ -77,7 +77,7 @@ def test_a_rule_that_is_switched_off_resolves_its_incident() -> None:
 def test_outputs_are_judged_like_features(output: str) -> None:
     reference = reference_of({output: [i / 1000 for i in range(1000)]})
     judgement = judge_window(closed(reference, {output: [0.9] * 300}), b"", DEFAULT_RULE_SET)
-    assert ("firing", "drift.psi", output) in told(judgement)
+    assert ("firing", "drift.distribution", output) in told(judgement)
 
 
 def test_a_state_from_the_future_is_refused() -> None:

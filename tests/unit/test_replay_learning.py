@@ -89,7 +89,7 @@ def test_the_reference_is_that_of_the_first_hours_and_applies_after_them(outcome
 
 def test_drift_is_found_against_it_and_nothing_before(outcome: ReplayOutcome) -> None:
     fired = [json.loads(value)["data"] for _, value in outcome.alerts]
-    drift = {(d["window"]["end_ms"] - START) // HOUR: d["feature"] for d in fired if d["check"] == "drift.psi"}
+    drift = {(d["window"]["end_ms"] - START) // HOUR: d["feature"] for d in fired if d["check"] == "drift.distribution"}
     assert set(drift.values()) == {"x"}
     assert min(drift) == DRIFT_AT + 1
 

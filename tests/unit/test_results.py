@@ -113,15 +113,14 @@ def test_new_values_are_named_where_the_feature_may_and_only_the_ten_that_surely
 def test_only_breaches_are_findings_and_what_cannot_be_said_is_listed() -> None:
     record = result({"age": [MISSING] * 400, "country": ["DE", "FR"] * 200})
     assert [(f["check"], f["feature"]) for f in record["findings"]] == [
-        ("drift.psi", "country"),
-        ("drift.js", "country"),
         ("health.missing", "age"),
+        ("drift.distribution", "country"),
     ]
-    assert record["insufficient"] == ["drift.js", "drift.psi", "health.out_of_range", "schema.unexpected_feature"]
+    assert record["insufficient"] == ["drift.distribution", "drift.tails", "health.out_of_range", "schema.unexpected_feature"]
     found = record["findings"][0]
     assert set(found) == {
         "check", "feature", "view", "segment", "verdict", "severity", "value", "direction", "threshold", "critical_value", "p_value", "n",
-        "n_ref", "evidence",
+        "n_ref", "evidence", "decision",
     }  # fmt: skip
 
 

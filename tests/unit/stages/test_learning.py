@@ -50,7 +50,9 @@ def is_alarmed(model: str, start_ms: int) -> bool:
 def judge(closed: ClosedWindow, before: bytes, history: Sequence[bytes]) -> Judgement:
     """Count rows; every fourth short window is under alarm."""
     window = closed.window
-    return count_rows(closed, before, history)._replace(is_alarmed=window.size_ms == 10 and is_alarmed(closed.model, window.start_ms))
+    return count_rows(closed, before, history)._replace(
+        is_alarmed=window.size_ms == 10 and is_alarmed(closed.model, window.start_ms)
+    )
 
 
 def event(offset: int, model: str, time: int, features: dict[str, object]) -> StoredRecord:
