@@ -44,6 +44,8 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
 
     def severity_of(self, value: float) -> Severity:
         """Return how bad a value beyond the threshold is."""
+        if not self.levels:
+            return self.severity
         reached = [severity for severity, above in self.levels.items() if value > above]
         return max((self.severity, *reached), key=SEVERITIES.index)
 

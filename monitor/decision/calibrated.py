@@ -81,15 +81,17 @@ class _Judge:
                 of_scale.setdefault(test.scale, []).append(test.p_value)
         shares = setting.scale_shares
         self._scales = {s: _limit(p, (1 - COUNTS_SHARE) * spent * shares[s]) for s, p in of_scale.items()}
-        self._p_of_count = {i: self._count_p(measurement) for i, (measurement, _) in enumerate(cases) if measurement.counted}
-        self._counts = _limit(list(self._p_of_count.values()), COUNTS_SHARE * spent)
+        counted = [i for i, (measurement, _) in enumerate(cases) if measurement.counted and measurement.n >= measurement.min_n]
+        self._p_of_count = {i: self._count_p(cases[i][0]) for i in counted if _is_beyond_chance(cases[i][0])}
+        rest = [1.0] * (len(counted) - len(self._p_of_count))
+        self._counts = _limit([*self._p_of_count.values(), *rest], COUNTS_SHARE * spent)
 
     def finding(self, i: int) -> Finding:
         """Return what is to be said of the i-th case."""
         measurement, rule = self._cases[i]
         if measurement.check == CHECK:
             return self._of_distribution(measurement, rule)
-        if i in self._p_of_count and measurement.n >= measurement.min_n:
+        if i in self._p_of_count:
             return self._of_count(measurement, rule, self._p_of_count[i])
         return fixed.judge(measurement, rule)
 
@@ -153,15 +155,13 @@ class _Judge:
         )
 
     def _count_p(self, measurement: Measurement) -> float:
-        """Return p of an exact test, 1 where the count is not even beyond what chance explains once in 1000."""
         assert measurement.counted is not None
-        if (
-            measurement.p_value is None
-            or measurement.value <= (measurement.critical_value or 0.0)
-            or measurement.n < measurement.min_n
-        ):
-            return 1.0
         return measurement.counted.p_value(self._setting.design_effects.get(measurement.feature, 1.0))
+
+
+def _is_beyond_chance(measurement: Measurement) -> bool:
+    """Whether a count is beyond what chance explains once in 1000 if rows are independent; no budget allows more for one of many."""
+    return measurement.p_value is not None and measurement.value > (measurement.critical_value or 0.0)
 
 
 class _Details(NamedTuple):

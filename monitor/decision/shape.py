@@ -19,7 +19,6 @@ from monitor.decision.probabilities import Moments, cauchy, chi_square_moments, 
 from monitor.decision.scales import MIN_MERGED_SHARE, Merged, Plan, Sampled, Tallies, merged, sampled
 from monitor.features import CategoryFeature
 from monitor.findings import CheckInfo, Evidence, Measurement, ScaleTest, reference_segment
-from monitor.profiles import Profile
 from monitor.reference import Reference
 from monitor.scores import category_groups, chi_square, number_groups
 
@@ -71,7 +70,16 @@ class Side:
     scored: Sampled
     names: tuple[str, ...]
     is_category: tuple[bool, ...]
+    calibration: Calibration
     _pools: dict[tuple[int, int], Int] = field(default_factory=dict)
+    _laws: dict[int, Laws] = field(default_factory=dict)
+
+    def laws(self, scale: int) -> Laws:
+        """Return the laws of a scale of the calibration, 0: of none. Features that no scale of is known are judged by `UNKNOWN_PHI`."""
+        if scale not in self._laws:
+            columns = np.array([_law(self.calibration, name, scale) for name in self.names], np.float64).T
+            self._laws[scale] = Laws(columns[0] > 0, *columns[1:])
+        return self._laws[scale]
 
     def pooled(self, feature: int, cells: Int, step: int) -> Int:
         """Return the group of each tallied cell of a feature, so that a group expects enough of 2^(step/GRID) rows."""
@@ -95,8 +103,7 @@ def distribution(evidence: Evidence, plan: Plan, own: Tallies, earlier: Sequence
     for scale in SCALES:
         together = merged(own, earlier, scale, plan)
         if together is not None:
-            laws = _laws(calibration, side.names, scale * ratio if ratio else 0)
-            for name, test in _tests(plan, side, together, scale, laws):
+            for name, test in _tests(plan, side, together, scale, side.laws(scale * ratio)):
                 found[name].append(test)
     n, m = plan.rows(own.cells).tolist(), plan.rows(side.tallies.cells).tolist()
     for i, name in enumerate(side.names):
@@ -142,42 +149,36 @@ def _is_known(calibration: Calibration, name: str, ratio: int) -> bool:
 
 
 def _side(reference: Reference, plan: Plan, segment: int) -> Side:
-    """The counts of earlier traffic are those of one window only."""
-    return (_own_side if reference.panes is None else _make_side)(reference.profile, plan, segment)
+    """The counts of earlier traffic are those of one window only, and not cached."""
+    if reference.panes is not None:
+        return _make_side(reference, plan, segment)
+    return _cached_side(_Own(reference, plan, segment))
 
 
-def _make_side(profile: Profile, plan: Plan, segment: int) -> Side:
-    features, counts = profile.layout.features, profile.counts[segment]
+def _make_side(reference: Reference, plan: Plan, segment: int) -> Side:
+    features, counts = reference.layout.features, reference.profile.counts[segment]
     kinds = tuple(isinstance(feature, CategoryFeature) for feature in features)
-    return Side(plan.tally(counts), sampled(plan, counts), tuple(feature.name for feature in features), kinds)
+    names = tuple(feature.name for feature in features)
+    return Side(plan.tally(counts), sampled(plan, counts), names, kinds, reference.calibration)
 
 
-class _ByIdentity(NamedTuple):
-    profile: Profile
+class _Own(NamedTuple):
+    """Equal where the reference is the same object."""
+
+    reference: Reference
     plan: Plan
     segment: int
 
     def __hash__(self) -> int:
-        return hash((id(self.profile), self.segment))
+        return hash((id(self.reference), self.segment))
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _ByIdentity) and self.profile is other.profile and self.segment == other.segment
+        return isinstance(other, _Own) and self.reference is other.reference and self.segment == other.segment
 
 
 @lru_cache(maxsize=1_024)
-def _cached_side(key: _ByIdentity) -> Side:
-    return _make_side(*key)
-
-
-def _own_side(profile: Profile, plan: Plan, segment: int) -> Side:
-    return _cached_side(_ByIdentity(profile, plan, segment))
-
-
-def _laws(calibration: Calibration, names: Sequence[str], scale: int) -> Laws:
-    """Return the laws of a scale of the calibration, 0: of none. Features that no scale of is known are judged by `UNKNOWN_PHI`."""
-    rows = [_law(calibration, name, scale) for name in names]
-    columns = np.array(rows, np.float64).T
-    return Laws(columns[0] > 0, *columns[1:])
+def _cached_side(own: _Own) -> Side:
+    return _make_side(*own)
 
 
 _NOT_JUDGED = (0.0, 1.0, 1.0, 1.0, 0.0, 1.0, 1.0, 1.0)

@@ -1,0 +1,81 @@
+"""`python -m benchmarks.decisions`: false alarms and power of the default rules, beside other tools, with fresh seeds on each run.
+
+Every row of the table is a section; `--only` measures some of them anew and keeps the others' figures of the same file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.decisions import peers, power, quiet
+from benchmarks.decisions.power import HEAVY, LIGHT, MODERATE, SHAPES, Power
+from benchmarks.decisions.quiet import Quiet
+from benchmarks.decisions.streams import Drift
+from benchmarks.decisions.table import table
+
+Section = Callable[[np.random.Generator, dict[str, Path]], dict[str, Any]]
+
+
+def sections(quick: bool) -> dict[str, Section]:
+    """Return what is measured, by name; quick: a few of each, which shows that it works and no more."""
+
+    def days(of: Quiet) -> Section:
+        return lambda dice, pythons: quiet.measure(of._replace(days=2) if quick else of, dice, pythons)
+
+    def trials(of: Power) -> Section:
+        return lambda dice, pythons: power.measure(of._replace(trials=12) if quick else of, dice, pythons)
+
+    found = {f"iid-{n}": days(Quiet("iid", n, 400)) for n in (100, 300, 1_000)}
+    for mode in ("clustered", "daily"):
+        found |= {f"{mode}-{n}": days(Quiet(mode, n, of)) for n, of in ((100, 80), (300, 80), (1_000, 40))}
+    found["small"] = lambda dice, _: power.small(60, 5 if quick else 100, dice)
+    cases = (
+        Power("0.2 σ", 1_000, Drift("shift", 0.2), 400, 3, SHAPES),
+        Power("0.2 σ", 100, Drift("shift", 0.2), 300, 24, SHAPES),
+        Power("0.1 σ", 1_000, Drift("shift", 0.1), 400, 24, SHAPES),
+        Power("scale ×1.2", 1_000, Drift("scale", 1.2), 300, 6, SHAPES),
+        Power("10 % of mass moved", 1_000, Drift("moved", 0.1), 300, 6, sizes=MODERATE),
+        Power("1 % of rows 20 σ out, light tails", 1_000, Drift("outliers", 0.01), 400, 3, LIGHT),
+        Power("1 % of rows 20 σ out, heavy tails", 1_000, Drift("outliers", 0.01), 400, 3, HEAVY),
+        Power("2 % missing, none before", 1_000, Drift("missing", 0.02), 200, 3, SHAPES, MODERATE),
+        Power("2 % more missing, 1 % before", 1_000, Drift("missing", 0.02), 200, 6, SHAPES, MODERATE, missing=0.01),
+        Power("1 % never seen", 1_000, Drift("unseen", 0.01), 200, 3, sizes=MODERATE),
+    )
+    found |= {f"{case.name}, n={case.n}": trials(case) for case in cases}
+    found["immaterial"] = lambda dice, _: power.immaterial(20_000 if quick else 100_000, 1 if quick else 10, dice)
+    return found
+
+
+def main() -> None:
+    """Measure, write figures and table, print the table."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.decisions", description=__doc__)
+    parser.add_argument("--seed", type=int, help="repeat a run; printed by each")
+    parser.add_argument("--quick", action="store_true", help="few days and trials, no other tools")
+    parser.add_argument("--only", default="", help="sections, or beginnings of their names, comma-separated")
+    parser.add_argument("--out", type=Path, default=Path(".cache/decisions.json"), help="where the figures are kept")
+    options = parser.parse_args()
+    seed = int(np.random.SeedSequence().entropy) % 2**32 if options.seed is None else options.seed  # type: ignore[arg-type]
+    print(f"seed {seed}", file=sys.stderr)
+    pythons = {} if options.quick else peers.install()
+    figures: dict[str, Any] = json.loads(options.out.read_text()) if options.only and options.out.exists() else {}
+    wanted = options.only.split(",")
+    for i, (name, measure) in enumerate(sections(options.quick).items()):
+        if any(name.startswith(start) for start in wanted):
+            began = time.process_time()
+            figures[name] = measure(np.random.default_rng([seed, i]), pythons) | {"seed": seed}
+            print(f"{name}: {time.process_time() - began:.0f} s {json.dumps(figures[name])}", file=sys.stderr)
+            options.out.parent.mkdir(parents=True, exist_ok=True)
+            options.out.write_text(json.dumps(figures, indent=1))
+    print(table(figures))
+
+
+if __name__ == "__main__":
+    main()

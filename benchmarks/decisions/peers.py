@@ -1,0 +1,54 @@
+"""Other tools on the same streams, each in a virtual environment of its own under `.cache/peers`."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.decisions.streams import Array
+
+FOLDER = Path(".cache/peers")
+PEERS = {
+    "Evidently 0.7.23": ("evidently", ["evidently==0.7.23", "pandas<2.3"]),
+    "NannyML 0.13.1": ("nannyml", ["nannyml==0.13.1", "statsmodels"]),
+}
+"""Name → script and folder, what pip installs."""
+
+Column = tuple[Array, Array]
+"""A feature's reference rows (m,), and its windows (w, n)."""
+
+
+def install() -> dict[str, Path]:
+    """Return the interpreters of the tools that pip can install, by name; say of the others that they are left out."""
+    found = {}
+    for name, (script, packages) in PEERS.items():
+        python = FOLDER / script / "bin" / "python"
+        try:
+            if not python.exists():
+                subprocess.run([sys.executable, "-m", "venv", str(FOLDER / script)], check=True)
+            if subprocess.run([python, "-c", f"import {script}"], capture_output=True, check=False).returncode:
+                subprocess.run([python, "-m", "pip", "install", "--quiet", *packages], check=True)
+            found[name] = python
+        except (OSError, subprocess.CalledProcessError) as error:
+            print(f"{name} is left out: {error}", file=sys.stderr)
+    return found
+
+
+def flags(pythons: dict[str, Path], columns: Sequence[Column]) -> dict[str, list[list[bool]]]:
+    """Return per tool a flag of each column and window."""
+    arrays = {f"{kind}_{i}": part for i, column in enumerate(columns) for kind, part in zip(("ref", "win"), column, strict=True)}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "case.npz"
+        np.savez(path, **arrays)
+        found = {}
+        for name, python in pythons.items():
+            script = Path(__file__).with_name(f"peer_{PEERS[name][0]}.py")
+            made = subprocess.run([python, script, path], capture_output=True, text=True, check=True)
+            found[name] = json.loads(made.stdout.splitlines()[-1])
+        return found
