@@ -81,7 +81,7 @@ class _Judge:
                 of_scale.setdefault(test.scale, []).append(test.p_value)
         shares = setting.scale_shares
         self._scales = {s: _limit(p, (1 - COUNTS_SHARE) * spent * shares[s]) for s, p in of_scale.items()}
-        counted = [i for i, (measurement, _) in enumerate(cases) if measurement.counted and measurement.n >= measurement.min_n]
+        counted = [i for i, (measurement, _) in enumerate(cases) if _can_be_rejected(measurement)]
         self._p_of_count = {i: self._count_p(cases[i][0]) for i in counted if _is_beyond_chance(cases[i][0])}
         rest = [1.0] * (len(counted) - len(self._p_of_count))
         self._counts = _limit([*self._p_of_count.values(), *rest], COUNTS_SHARE * spent)
@@ -157,6 +157,12 @@ class _Judge:
     def _count_p(self, measurement: Measurement) -> float:
         assert measurement.counted is not None
         return measurement.counted.p_value(self._setting.design_effects.get(measurement.feature, 1.0))
+
+
+def _can_be_rejected(measurement: Measurement) -> bool:
+    """Whether it is a hypothesis at all: with no bad row on either side an exact test cannot reject, and need not be paid for (Tarone 1990)."""
+    test = measurement.counted
+    return test is not None and measurement.n >= measurement.min_n and bool(test.kind == "extremes" or test.bad or test.bad_ref)
 
 
 def _is_beyond_chance(measurement: Measurement) -> bool:

@@ -1,7 +1,7 @@
-"""`drift.tails`: whether more rows lie among the outermost thousandth of the reference's than chance puts there.
+"""`drift.tails`: whether more rows lie among the outermost of the reference's than chance puts there.
 
 Rank tests give a hundredth of the rows little weight, and the reference's own extremes may lie further out than they do: then nothing
-else sees it, as with outliers of a heavy-tailed feature.
+else sees it, as with outliers of a heavy-tailed feature. How far out they lie is not known, so four depths are looked at.
 """
 
 from __future__ import annotations
@@ -19,57 +19,70 @@ from monitor.profiles import Profile
 from monitor.ratios import excess
 
 CHECK = "drift.tails"
-SHARE = 0.001
-"""Of the reference's rows on each side; of tied or few rows less."""
+DEPTHS = tuple(2.0**-i for i in (10, 11, 12, 13))
+"""Shares of the reference's rows that a tail holds at most: the layout has borders there (cells.fine_ranks)."""
+SIDES = ("low", "high")
 INFO = CheckInfo(
     CHECK,
-    "by how much the share of rows in the lowest or in the highest thousandth of the reference's exceeds theirs; the worse side (numbers)",
-    "Fisher's exact test, one-sided, for both sides, within the budget of false alarms",
+    "by how much the share of rows that lie as far out as the outermost 1/1024, 1/2048, 1/4096 or 1/8192 of the reference's, on one side, "
+    "exceeds theirs; where it is most surprising (numbers)",
+    "Fisher's exact test, one-sided, Bonferroni over both sides and four depths, within the budget of false alarms",
     MIN_ROWS,
 )
 
 
 class _Ends(NamedTuple):
-    """Per number: position, and its cells of the lower and of the upper tail."""
+    """positions: of the numbers, (f,). first, stop: flat cells of each tail, (f, sides, depths)."""
 
-    position: int
-    low: slice
-    high: slice
+    positions: tuple[int, ...]
+    first: Int
+    stop: Int
 
 
 def tails(evidence: Evidence) -> Iterator[Measurement]:
-    """Yield, of each number, by how much the share of rows in one of its tails exceeds the reference's; the worse side."""
+    """Yield a measurement of each number that the reference has values of."""
     closed = evidence.closed
     if closed.reference is None:
         return
     segment = closed.profile.layout.segments.index(evidence.segment)
     window, reference = closed.profile.counts[segment], closed.reference.profile.counts[reference_segment(closed, segment)]
-    for position, low, high in _ends(closed.reference.ranked):
+    ends = _ends(closed.reference.ranked)
+    bad, bad_ref = (_between(counts, ends) for counts in (window, reference))
+    for i, position in enumerate(ends.positions):
         name = closed.profile.layout.features[position].name
         compared = evidence.features[name]
-        rows = (compared.window.n, compared.reference.n)
-        if rows[1]:
-            sides = [(int(window[at].sum()), int(reference[at].sum())) for at in (low, high)]
-            yield _measure(name, sides, rows)._replace(segment=evidence.segment)
+        if compared.reference.n:
+            rows = (compared.window.n, compared.reference.n)
+            at = _most_surprising(bad[i], bad_ref[i], rows)
+            counts = (int(bad[i].flat[at]), int(bad_ref[i].flat[at]))
+            measured = excess(CHECK, name, counts, rows, tests=bad[i].size)
+            facts = {**measured.evidence, "side": SIDES[at // len(DEPTHS)], "depth": DEPTHS[at % len(DEPTHS)]}
+            yield measured._replace(min_n=MIN_ROWS, segment=evidence.segment, evidence=facts)
 
 
-def _measure(name: str, sides: list[tuple[int, int]], rows: tuple[int, int]) -> Measurement:
-    n, m = rows
-    worse = max(sides, key=lambda side: side[0] / max(n, 1) - side[1] / m)
-    measured = excess(CHECK, name, worse, rows, tests=2)
-    side = "low" if worse is sides[0] else "high"
-    return measured._replace(min_n=MIN_ROWS, evidence={**measured.evidence, "side": side})
+def _between(counts: Int, ends: _Ends) -> Int:
+    total = np.concatenate(([0], np.cumsum(counts)))
+    return np.asarray(total[ends.stop] - total[ends.first])
+
+
+def _most_surprising(bad: Int, bad_ref: Int, rows: tuple[int, int]) -> int:
+    """Return where the Poisson deviance of an excess is largest: about where p is smallest."""
+    expected = (bad_ref + 0.5) * (rows[0] / rows[1])
+    excesses = bad * np.log(np.maximum(bad, 1) / np.maximum(expected, 1e-9)) - (bad - expected)
+    return int(np.argmax(np.where(bad > expected, excesses, -1.0)))
 
 
 @lru_cache(maxsize=256)
-def _ends(ranked: Profile) -> tuple[_Ends, ...]:
+def _ends(ranked: Profile) -> _Ends:
     """Cached by identity of the rows."""
-    found = []
-    for position, _ in ranked.layout.numbers:
-        at = ranked.layout.value_slice(position)
+    layout = ranked.layout
+    positions = tuple(position for position, _ in layout.numbers)
+    first = np.zeros((len(positions), len(SIDES), len(DEPTHS)), np.int64)
+    stop = np.zeros_like(first)
+    for i, position in enumerate(positions):
+        at = layout.value_slice(position)
         rows: Int = ranked.counts[0, at]
-        most = SHARE * int(rows.sum())
-        below, above = np.cumsum(rows), np.cumsum(rows[::-1])
-        n_low, n_high = (int(np.searchsorted(total, most, side="right")) for total in (below, above))
-        found.append(_Ends(position, slice(at.start, at.start + n_low), slice(at.stop - n_high, at.stop)))
-    return tuple(found)
+        most = np.array(DEPTHS) * rows.sum()
+        first[i, 0], stop[i, 0] = at.start, at.start + np.searchsorted(np.cumsum(rows), most, side="right")
+        first[i, 1], stop[i, 1] = at.stop - np.searchsorted(np.cumsum(rows[::-1]), most, side="right"), at.stop
+    return _Ends(positions, first, stop)
