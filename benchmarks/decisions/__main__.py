@@ -66,9 +66,9 @@ def main() -> None:
     print(f"seed {seed}", file=sys.stderr)
     pythons = {} if options.quick else peers.install()
     figures: dict[str, Any] = json.loads(options.out.read_text()) if options.only and options.out.exists() else {}
-    wanted = options.only.split(",")
-    for i, (name, measure) in enumerate(sections(options.quick).items()):
-        if any(name.startswith(start) for start in wanted):
+    wanted, known = options.only.split(","), sections(options.quick)
+    for i, (name, measure) in enumerate(known.items()):
+        if name in wanted or any(name.startswith(start) for start in wanted if start not in known):
             began = time.process_time()
             figures[name] = measure(np.random.default_rng([seed, i]), pythons) | {"seed": seed}
             print(f"{name}: {time.process_time() - began:.0f} s {json.dumps(figures[name])}", file=sys.stderr)

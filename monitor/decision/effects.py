@@ -23,7 +23,8 @@ def psi_effect(reference: Int, window: Int, phi: float) -> tuple[float, tuple[fl
     """Return psi less its expectation without drift, φ(k−1)(1/n + 1/m), and a 95 % interval; counts (k,) of the same cells.
 
     Its variance is that of the first-order term, φ (Var_Q g / n + Var_P h / m) with g = ln(Q/P) − P/Q and h = ln(P/Q) − Q/P (delta
-    method), plus that of the second, 2 φ² (k−1) (1/n + 1/m)², which is all that is left where P = Q. Right where cells hold some rows.
+    method), plus that of the second, 2 φ² (k−1) (1/n + 1/m)². Right where cells hold some rows; where P = Q, too wide: the first-order
+    term is none then, but is estimated from the same noise.
 
     >>> value, (low, high) = psi_effect(np.full(10, 1_000), np.array([80, 90, 100, 100, 100, 100, 100, 100, 110, 120]), 1.0)
     >>> round(value, 4), round(low, 4), round(high, 4)

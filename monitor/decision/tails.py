@@ -82,7 +82,7 @@ def _ends(ranked: Profile) -> _Ends:
     for i, position in enumerate(positions):
         at = layout.value_slice(position)
         rows: Int = ranked.counts[0, at]
-        most = np.array(DEPTHS) * rows.sum()
+        most = np.ceil(np.array(DEPTHS) * rows.sum())
         first[i, 0], stop[i, 0] = at.start, at.start + np.searchsorted(np.cumsum(rows), most, side="right")
         first[i, 1], stop[i, 1] = at.stop - np.searchsorted(np.cumsum(rows[::-1]), most, side="right"), at.stop
     return _Ends(positions, first, stop)
