@@ -28,7 +28,7 @@ def psi_effect(reference: Int, window: Int, phi: float) -> tuple[float, tuple[fl
 
     >>> value, (low, high) = psi_effect(np.full(10, 1_000), np.array([80, 90, 100, 100, 100, 100, 100, 100, 110, 120]), 1.0)
     >>> round(value, 4), round(low, 4), round(high, 4)
-    (0.0003, -0.0139, 0.0146)
+    (0.0001, -0.0158, 0.016)
     """
     sides = Sides(reference, window)
     k, each = len(reference), 1 / int(window.sum()) + 1 / int(reference.sum())

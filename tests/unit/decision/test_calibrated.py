@@ -24,9 +24,9 @@ MOVED = (np.full(10, 2_000), np.array([60, 70, 80, 90, 100, 100, 110, 120, 130, 
 def shape(p: float, scale: int = 1, cells: Any = MOVED, feature: str = "x", **changes: Any) -> Measurement:
     test = ScaleTest(scale, cells, p, {"chi_square": p}, {"chi_square": 1.0})
     evidence = {"psi": 0.07, "cells": 10}
-    return Measurement("drift.distribution", feature, 0.06, 1_000, 20_000, None, None, 100, False, evidence, scales=(test,))._replace(
-        **changes
-    )
+    return Measurement(
+        "drift.distribution", feature, 0.06, 1_000, 20_000, None, None, 100, False, evidence, scales=(test,)
+    )._replace(**changes)
 
 
 def missing(bad: int, bad_ref: int = 100, feature: str = "x") -> Measurement:

@@ -1,0 +1,132 @@
+"""What a window is judged with of the windows before it: the same after a crash, whenever rows are collected, and never without end."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from random import Random
+
+import pytest
+
+from monitor.decision.scales import MAX_EARLIER
+from monitor.ports import StoredRecord
+from monitor.reference import References
+from monitor.stages.ingest import IngestPartition
+from monitor.stages.merge import MergePartition
+from monitor.stages.merge_rows import MAX_LOOKBACK, Final, Row, n_unneeded
+from monitor.stages.rows import EMITTED, key_parts
+from monitor.stages.settings import Settings
+from monitor.windows import Window
+from tests.simulation import SOURCE, ZOMBIE_MS, BareFormat, count_rows, record, settings
+
+OWN = settings()
+
+
+def partials_of(times: list[int], own: Settings = OWN) -> list[StoredRecord]:
+    """Return what stage 1 sends of events at these times, one checkpoint each."""
+    stage = IngestPartition(own, SOURCE, 0, partitions=1, epoch=1, wire=BareFormat(), references=References())
+    stage.skip_to(0)
+    sent: list[StoredRecord] = []
+    for offset, time in enumerate(times):
+        stage.feed([record(offset, "credit", time)], 0)
+        checkpoint = stage.checkpoint()
+        if checkpoint is not None:
+            stage.committed(checkpoint)
+        box = stage.outbox(0)
+        sent += [StoredRecord(len(sent) + i, 0, m.value, m.key) for i, m in enumerate((*box.first, *box.then))]
+        stage.emitted(box, 0)
+    return sent
+
+
+@dataclass
+class Owner:
+    """Stage 2 over a store; `crash` forgets what is in memory."""
+
+    store: dict[bytes, bytes] = field(default_factory=dict)
+    epoch: int = 0
+    results: dict[bytes, bytes] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.crash(0)
+
+    def crash(self, now_ms: int) -> None:
+        self.epoch += 1
+        rows, epoch = list(self.store.items()), self.epoch
+        self.stage = MergePartition(
+            OWN, 0, topology={SOURCE: 1}, epoch=epoch, judge=count_rows, references=References(), rows=rows, now_ms=now_ms
+        )
+        if self.stage.next_offset < 0:
+            self.stage.skip_to(0)
+
+    def tick(self, now_ms: int, *, sends: bool = True) -> None:
+        self.stage.advance(now_ms, at_end=False)
+        checkpoint = self.stage.checkpoint()
+        if checkpoint is not None:
+            for key, value in (*checkpoint.rows, checkpoint.meta):
+                self.store.update({key: value}) if value is not None else self.store.pop(key, None)
+            self.stage.committed(checkpoint)
+        box = self.stage.outbox(now_ms)
+        for message in (*box.first, *box.then) if sends else ():
+            assert message.key is not None
+            assert message.value is not None
+            assert self.results.setdefault(message.key, message.value) == message.value
+        if box and sends:
+            self.stage.emitted(box, now_ms)
+
+    @property
+    def windows_kept(self) -> int:
+        return sum(key_parts(key)[0] == "window" for key in self.store)
+
+
+def histories(owner: Owner) -> list[list[int]]:
+    found = [json.loads(value) for value in owner.results.values()]
+    return [one["history"] for one in sorted(found, key=lambda one: one["window"])]
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_it_is_the_same_whenever_it_crashes_sends_and_collects(seed: int) -> None:
+    dice = Random(seed)
+    sent = partials_of(list(range(5, 60 * 10, 10)))
+    owner, now = Owner(), 0
+    while owner.stage.next_offset < len(sent):
+        now += dice.choice([1, ZOMBIE_MS])
+        at = owner.stage.next_offset
+        owner.stage.feed(sent[at : at + dice.randint(1, 12)], now)
+        if dice.random() < 0.7:
+            owner.tick(now, sends=dice.random() < 0.8)
+        if dice.random() < 0.3:
+            owner.crash(now)
+    owner.tick(now)
+    expected = [[10 * i for i in reversed(range(max(0, w - MAX_EARLIER), w))] for w in range(59)]
+    assert histories(owner) == expected
+
+
+def test_windows_that_no_later_one_is_judged_with_are_collected() -> None:
+    owner = Owner()
+    for i, one in enumerate(partials_of(list(range(5, 100 * 10, 10)))):
+        owner.stage.feed([one], i * ZOMBIE_MS)
+        owner.tick(i * ZOMBIE_MS)
+    assert owner.windows_kept <= MAX_EARLIER + 3
+
+
+def final(i: int, tallies: bytes = b"") -> tuple[Window, Row[Final]]:
+    value = Final(after={}, live=[], tallies={"1": tallies} if tallies else {})
+    return Window(10 * i, 10, 10), Row(f"window|m|{i}|10|10".encode(), EMITTED, i, value)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "unneeded"),
+    [
+        ("", 0),
+        ("-", 0),
+        ("-----", 4),
+        ("r----", 0),
+        ("-r-r-", 1),
+        ("r" * 30, 7),
+        ("r" + "-" * (MAX_LOOKBACK - 1), 0),
+        ("r" + "-" * MAX_LOOKBACK, MAX_LOOKBACK),
+    ],
+)
+def test_the_newest_with_rows_are_needed_as_far_as_one_looks_back(pattern: str, unneeded: int) -> None:
+    """r: a window with tallies."""
+    assert n_unneeded([final(i, b"t" if letter == "r" else b"") for i, letter in enumerate(pattern)]) == unneeded
