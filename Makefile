@@ -5,8 +5,9 @@ STAMP := .venv/.installed
 DEMO_ARGS ?=
 SCENARIO ?=
 MUTANTS ?= 400
+ARGS ?=
 
-.PHONY: help demo test check bench test-chaos test-mutation clean
+.PHONY: help demo test check bench bench-decisions test-chaos test-mutation clean
 
 help: ## Show this
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -31,6 +32,9 @@ test: check ## Everything; the tests on Apache Kafka too, where Java and Maven a
 
 bench: $(STAMP) ## Events per second on Apache Kafka, beside a bare consumer in the same run
 	@$(BIN)/python -m benchmarks
+
+bench-decisions: $(STAMP) ## False alarms and power of the default rules beside other tools; ARGS="--seed 1 --only iid"
+	@$(BIN)/python -m benchmarks.decisions $(ARGS)
 
 test-chaos: $(STAMP) ## Faults on Apache Kafka: all scenarios (50 min), or SCENARIO=R1|R2|…; FULL=1, SEED=N, JSON=file
 	@$(BIN)/python -m tests.chaos $(SCENARIO) $(if $(FULL),--full) $(if $(SEED),--seed $(SEED)) $(if $(JSON),--json $(JSON))

@@ -1,4 +1,7 @@
-"""Time to judge a closed window of 50 features: all distances, checks, decision, records. `python -m benchmarks.close`."""
+"""Time to judge a closed window of 50 features: all distances, checks, decision, records. `python -m benchmarks.close`.
+
+The decision is the default one: a calibrated reference, and 23 windows before that are judged with it.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from monitor.columns import ColumnBatch
+from monitor.decision.scales import MAX_EARLIER
 from monitor.distances import DISTANCES
 from monitor.features import CategoryFeature
 from monitor.findings import ClosedWindow, compare, measure
@@ -19,6 +23,7 @@ from monitor.pipeline import judge_window
 from monitor.policy import DEFAULT_RULE_SET
 from monitor.profiles import Profile
 from monitor.reference import Reference
+from monitor.reference_build.windows import WindowCounts
 from monitor.windows import Window
 from tests.shapes import number_feature_of
 
@@ -34,9 +39,13 @@ def columns(dice: np.random.Generator, n: int, shift: float) -> tuple[list[np.nd
     return numbers, [[f"v{v}" for v in dice.zipf(1.5, n) % 200] for _ in range(N_CATEGORIES)]
 
 
+def batch_of(numbers: list[np.ndarray], categories: list[list[str]]) -> ColumnBatch:
+    return ColumnBatch(len(numbers[0]), np.array(numbers), None, categories, inspected=16)
+
+
 def profile_of(layout: Layout, numbers: list[np.ndarray], categories: list[list[str]]) -> Profile:
     profile = Profile(layout)
-    profile.update(ColumnBatch(len(numbers[0]), np.array(numbers), None, categories, inspected=16))
+    profile.update(batch_of(numbers, categories))
     return profile
 
 
@@ -57,7 +66,8 @@ class Times(NamedTuple):
         return f"{self.fastest:6.1f} ms fastest, {self.median:6.1f} ms median, {self.high:6.1f} ms p95"
 
 
-def closed_window(shift: float) -> ClosedWindow:
+def closed_window(shift: float) -> tuple[ClosedWindow, tuple[bytes, ...]]:
+    """Return a window, and what is kept of those before it."""
     dice = np.random.default_rng(1)
     numbers, categories = columns(dice, ROWS_REFERENCE, 0.0)
     features = [number_feature_of(f"n{i:02d}", values) for i, values in enumerate(numbers)]
@@ -66,9 +76,17 @@ def closed_window(shift: float) -> ClosedWindow:
         for i, values in enumerate(categories)
     ]
     layout = layout_of([*features, *texts])
-    reference = Reference.build("m", "1", profile_of(layout, numbers, categories))
+    whole = profile_of(layout, numbers, categories)
+    scatter = WindowCounts(whole, HOUR_MS)
+    scatter.add(batch_of(numbers, categories), np.arange(ROWS_REFERENCE, dtype=np.int64) // ROWS * HOUR_MS)
+    reference = Reference.build("m", "1", whole, calibration=scatter.calibration()[0])
+    window, span = Window(HOUR_MS, HOUR_MS, HOUR_MS), {"p": {"0": [0, 999]}}
+    history: tuple[bytes, ...] = ()
+    for _ in range(MAX_EARLIER):
+        quiet = ClosedWindow("m", "1", window, profile_of(layout, *columns(dice, ROWS, 0.0)), reference, 0, 0, 0, span)
+        history = (judge_window(quiet, b"", DEFAULT_RULE_SET, history).tallies, *history)
     profile = profile_of(layout, *columns(dice, ROWS, shift))
-    return ClosedWindow("m", "1", Window(HOUR_MS, HOUR_MS, HOUR_MS), profile, reference, 0, 0, 0, {"p": {"0": [0, 999]}})
+    return ClosedWindow("m", "1", window, profile, reference, 0, 0, 0, span), history
 
 
 def timed(*actions: Callable[[], object]) -> list[Times]:
@@ -85,11 +103,11 @@ def timed(*actions: Callable[[], object]) -> list[Times]:
 def main() -> None:
     print(f"{N_NUMBERS} numbers + {N_CATEGORIES} categories, {ROWS} rows against {ROWS_REFERENCE}; CPU time of one core")
     for name, shift in (("quiet", 0.0), ("every number shifted by 1 σ", 1.0)):
-        closed = closed_window(shift)
-        judged = judge_window(closed, b"", DEFAULT_RULE_SET)
+        closed, history = closed_window(shift)
+        judged = judge_window(closed, b"", DEFAULT_RULE_SET, history)
         features = compare(closed)
         whole, few, all_ = timed(
-            lambda closed=closed: judge_window(closed, b"", DEFAULT_RULE_SET),
+            lambda closed=closed, history=history: judge_window(closed, b"", DEFAULT_RULE_SET, history),
             lambda features=features: measure(features, FEW),
             lambda features=features: measure(features, DISTANCES),
         )

@@ -168,7 +168,7 @@ def _take(track: _Track, finding: Finding, firing_id: Callable[[Finding], str], 
     track.breaches, track.quiet = 0, track.quiet + 1
     if not track.incident or track.quiet < finding.windows:
         return None
-    closed = Transition("resolved", finding, track.incident, track.quiet, track.opened_ms)
+    closed = Transition("resolved", finding._replace(severity=track.severity), track.incident, track.quiet, track.opened_ms)
     track.incident = ""
     return closed
 

@@ -117,7 +117,7 @@ def _reference(flights: Flights, first: int, folder: Path) -> Reference:
         for _, event in data.events(flights, 0, first):
             file.write(orjson.dumps(event) + b"\n")
     options = ColumnOptions(time="time", prediction="prediction", score="score", id="id", model="model", version="version")
-    return build_reference(path, MODEL, VERSION, options, {"hour": FeatureOptions(kind="number")})
+    return build_reference(path, MODEL, VERSION, options, {"hour": FeatureOptions(kind="number")}, window_ms=DAY_MS)
 
 
 def _free_ports(n: int) -> int:

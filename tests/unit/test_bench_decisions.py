@@ -1,0 +1,62 @@
+"""The benchmark of decisions runs through the pipeline's own code, repeats with its seed, and tells quiet days from drift."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks.decisions import power, quiet
+from benchmarks.decisions.__main__ import sections
+from benchmarks.decisions.power import Power
+from benchmarks.decisions.quiet import Quiet
+from benchmarks.decisions.streams import SPECS, Drift, Stream
+from benchmarks.decisions.table import GOALS, table
+
+
+@pytest.fixture(scope="module")
+def figures() -> dict[str, dict[str, Any]]:
+    two_sigma = Power("0.2 σ", 1_000, Drift("shift", 2.0), 6, 3, ("normal",))
+    return {
+        "iid-100": quiet.measure(Quiet("iid", 100, 1), np.random.default_rng(1), {}),
+        "0.2 σ, n=1000": power.measure(two_sigma, np.random.default_rng(2), {}),
+    }
+
+
+def test_a_quiet_day_is_quiet_and_the_bare_rule_is_not(figures: dict[str, dict[str, Any]]) -> None:
+    found = figures["iid-100"]
+    assert (found["days_with_alarm"], found["alerts"]) == (0, {})
+    assert found["rules"]["PSI > 0.2"]["feature_windows"] > 0.05
+
+
+def test_a_large_drift_is_found_in_the_first_window(figures: dict[str, dict[str, Any]]) -> None:
+    assert figures["0.2 σ, n=1000"]["within"] == {"1": 1.0, "2": 1.0, "3": 1.0}
+
+
+def test_a_seed_repeats_a_run(figures: dict[str, dict[str, Any]]) -> None:
+    assert quiet.measure(Quiet("iid", 100, 1), np.random.default_rng(1), {}) == figures["iid-100"]
+
+
+def test_every_section_has_a_goal_in_the_table(figures: dict[str, dict[str, Any]]) -> None:
+    for name in sections(quick=True):
+        assert any(name.startswith(start) for start in GOALS)
+    lines = table(figures).splitlines()
+    assert lines[2].startswith("| iid | 100 | 1 | 0: 0.00%")
+    assert any(line.startswith("| 0.2 σ | 1000 | 6 | 100.0% | 100.0% | 1, 1 |") for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("kind", "share"), [("moved", 0.1), ("missing", 0.05), ("unseen", 0.05), ("outliers", 0.05), ("shift", 1.0), ("scale", 3.0)]
+)
+def test_a_drift_is_what_it_says(kind: Any, share: float) -> None:
+    of = SPECS.index(next(spec for spec in SPECS if bool(spec.n_values) == (kind in ("moved", "unseen"))))
+    quiet_rows = Stream(np.random.default_rng(3)).window(40_000)[of]
+    rows = Stream(np.random.default_rng(4)).window(40_000, Drift(kind, share), frozenset([of]))[of]
+    measured = {
+        "moved": lambda: np.mean(quiet_rows == 0) - np.mean(rows == 0),
+        "missing": lambda: np.isnan(rows).mean(),
+        "unseen": lambda: np.mean(rows < 0),
+        "outliers": lambda: np.mean(rows > 10),
+        "shift": lambda: rows.mean() - quiet_rows.mean(),
+        "scale": lambda: rows.std() / quiet_rows.std(),
+    }[kind]()
+    assert measured == pytest.approx(share, rel=0.1)
