@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -24,11 +25,12 @@ from benchmarks.decisions.table import table
 Section = Callable[[np.random.Generator, dict[str, Path]], dict[str, Any]]
 
 
-def sections(quick: bool) -> dict[str, Section]:
-    """Return what is measured, by name; quick: a few of each, which shows that it works and no more."""
+def sections(quick: bool, seconds: float = math.inf) -> dict[str, Section]:
+    """Return what is measured, by name; quick: a few of each, which shows that it works and no more. seconds: of CPU for quiet days."""
 
     def days(of: Quiet) -> Section:
-        return lambda dice, pythons: quiet.measure(of._replace(days=2) if quick else of, dice, pythons)
+        wanted = of._replace(days=2) if quick else of
+        return lambda dice, pythons: quiet.measure(wanted, dice, pythons, time.process_time() + seconds)
 
     def trials(of: Power) -> Section:
         return lambda dice, pythons: power.measure(of._replace(trials=12) if quick else of, dice, pythons)
@@ -60,17 +62,27 @@ def main() -> None:
     parser.add_argument("--seed", type=int, help="repeat a run; printed by each")
     parser.add_argument("--quick", action="store_true", help="few days and trials, no other tools")
     parser.add_argument("--only", default="", help="sections, or beginnings of their names, comma-separated")
+    parser.add_argument(
+        "--seconds", type=float, default=math.inf, help="CPU time after which no more quiet days of a section begin"
+    )
+    parser.add_argument("--add", action="store_true", help="add quiet days to those of the file")
     parser.add_argument("--out", type=Path, default=Path(".cache/decisions.json"), help="where the figures are kept")
     options = parser.parse_args()
     seed = int(np.random.SeedSequence().entropy) % 2**32 if options.seed is None else options.seed  # type: ignore[arg-type]
     print(f"seed {seed}", file=sys.stderr)
     pythons = {} if options.quick else peers.install()
-    figures: dict[str, Any] = json.loads(options.out.read_text()) if options.only and options.out.exists() else {}
-    wanted, known = options.only.split(","), sections(options.quick)
+    figures: dict[str, Any] = (
+        json.loads(options.out.read_text()) if (options.only or options.add) and options.out.exists() else {}
+    )
+    wanted, known = options.only.split(","), sections(options.quick, options.seconds)
     for i, (name, measure) in enumerate(known.items()):
         if name in wanted or any(name.startswith(start) for start in wanted if start not in known):
             began = time.process_time()
-            figures[name] = measure(np.random.default_rng([seed, i]), pythons) | {"seed": seed}
+            found = measure(np.random.default_rng([seed, i]), pythons)
+            known_of = figures.get(name, {}) if options.add else {}
+            if known_of and found["kind"] == "quiet":
+                found = quiet.added(known_of, found)
+            figures[name] = found | {"seeds": [*known_of.get("seeds", []), seed]}
             print(f"{name}: {time.process_time() - began:.0f} s {json.dumps(figures[name])}", file=sys.stderr)
             options.out.parent.mkdir(parents=True, exist_ok=True)
             options.out.write_text(json.dumps(figures, indent=1))

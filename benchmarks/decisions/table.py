@@ -42,7 +42,7 @@ def table(figures: dict[str, dict[str, Any]]) -> str:
     lines.append("")
     for name, f in figures.items():
         if f["kind"] in ("small", "immaterial"):
-            facts = ", ".join(f"{key} {value}" for key, value in f.items() if key not in ("kind", "seed"))
+            facts = ", ".join(f"{key} {value}" for key, value in f.items() if key not in ("kind", "seeds"))
             lines.append(f"- {name}: {facts}; goal: {_goal(name)[0]}: {_met(name, f)}")
     return "\n".join(lines)
 
