@@ -237,5 +237,7 @@ def test_a_model_without_a_reference_learns_one_and_is_compared_with_it(kafka: K
     assert len(known) > 30
     assert {r["reference"] for r in known} == {expected.sha256}
     assert {r["reference"] for r in results if r["window"]["end_ms"] <= learnt.START + 7 * HOUR_MS} == {None}
-    alerts = [a for _, v in read(config, "alerts") if (a := of(v)["data"])["check"] == "drift.distribution" and a["feature"] == "x"]
+    alerts = [
+        a for _, v in read(config, "alerts") if (a := of(v)["data"])["check"] == "drift.distribution" and a["feature"] == "x"
+    ]
     assert min(a["window"]["end_ms"] for a in alerts) == learnt.START + (learnt.DRIFT_AT + 1) * HOUR_MS

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -60,7 +61,7 @@ def arriving(found: list[Event]) -> list[Event]:
     return sorted(found, key=lambda event: event.time_ms + event.delay_ms)
 
 
-def judge(closed: ClosedWindow, before: bytes) -> Judgement:
+def judge(closed: ClosedWindow, before: bytes, history: Sequence[bytes]) -> Judgement:
     profile = closed.profile
     facts = [profile.rows.tolist(), profile.counts.tolist(), [[str(a), str(b)] for a, b in profile.sums[:, 0]]]
     key = f"{closed.window.start_ms}|{closed.window.size_ms}".encode()

@@ -66,13 +66,12 @@ class BareFormat:
 
 
 def count_rows(closed: ClosedWindow, before: bytes, history: Sequence[bytes]) -> Judgement:
-    """A judge that says a window's rows, in all and by segment, those too late meanwhile, and which windows came before it."""
+    """A judge that says a window's rows, in all and by segment, those too late meanwhile, and how many windows came before it."""
     so_far, profile = int(before or b"0") + 1, closed.profile
     key = f"{closed.model}|{closed.window.start_ms}|{closed.window.size_ms}".encode()
     facts = {"n": profile.n, "segments": profile.rows[1:].tolist(), "late": profile.stream.count("late"), "window": so_far}
-    value = msgspec.json.encode(facts | {"history": [int(start) for start in history]})
-    tallies = str(closed.window.start_ms).encode() if profile.n else b""
-    return Judgement(((key, value),), (), str(so_far).encode(), (), tallies=tallies)
+    value = msgspec.json.encode(facts)
+    return Judgement(((key, value),), (), str(so_far).encode(), ())
 
 
 def settings(

@@ -78,7 +78,7 @@ class Wire:
         return [{} for _ in payloads]
 
 
-def judge(closed: ClosedWindow, before: bytes) -> Judgement:
+def judge(closed: ClosedWindow, before: bytes, history: Sequence[bytes]) -> Judgement:
     """Say a window's rows by segment and partition and its outsiders; alert above some. The state counts windows, and alerts, so far."""
     profile, n = closed.profile, closed.profile.n
     windows, alerts = msgspec.json.decode(before) if before else (0, 0)

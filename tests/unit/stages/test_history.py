@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from random import Random
 
 import pytest
 
 from monitor.decision.scales import MAX_EARLIER
+from monitor.findings import ClosedWindow, Judgement
 from monitor.ports import StoredRecord
 from monitor.reference import References
 from monitor.stages.ingest import IngestPartition
@@ -20,6 +22,15 @@ from monitor.windows import Window
 from tests.simulation import SOURCE, ZOMBIE_MS, BareFormat, count_rows, record, settings
 
 OWN = settings()
+
+
+def judge(closed: ClosedWindow, before: bytes, history: Sequence[bytes]) -> Judgement:
+    """Say which windows came before it, by what they left."""
+    judged = count_rows(closed, before, history)
+    [(key, value)] = judged.results
+    facts = json.loads(value) | {"history": [int(start) for start in history]}
+    tallies = str(closed.window.start_ms).encode() if closed.profile.n else b""
+    return judged._replace(results=((key, json.dumps(facts).encode()),), tallies=tallies)
 
 
 def partials_of(times: list[int], own: Settings = OWN) -> list[StoredRecord]:
@@ -53,7 +64,7 @@ class Owner:
         self.epoch += 1
         rows, epoch = list(self.store.items()), self.epoch
         self.stage = MergePartition(
-            OWN, 0, topology={SOURCE: 1}, epoch=epoch, judge=count_rows, references=References(), rows=rows, now_ms=now_ms
+            OWN, 0, topology={SOURCE: 1}, epoch=epoch, judge=judge, references=References(), rows=rows, now_ms=now_ms
         )
         if self.stage.next_offset < 0:
             self.stage.skip_to(0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import replace
 
 import msgspec
@@ -40,9 +41,9 @@ def events(dice: random.Random, n: int) -> Topic:
     return log
 
 
-def compared_with(closed: ClosedWindow, before: bytes) -> Judgement:
+def compared_with(closed: ClosedWindow, before: bytes, history: Sequence[bytes]) -> Judgement:
     """`test_trail.judge`, with the revision in the key and the window's rows beside what they are compared with."""
-    judged = test_trail.judge(closed, before)
+    judged = test_trail.judge(closed, before, history)
     [(key, value)] = judged.results
     facts = msgspec.json.encode([closed.profile.n, msgspec.Raw(value)])
     return judged._replace(results=((key + f"|{closed.revision}".encode(), facts),))

@@ -38,7 +38,7 @@ def revising(revising: Revising = REVISING, *specs: WindowSpec, grace_ms: int = 
     return replace(own, defaults=replace(own.defaults, revising=revising))
 
 
-def running_total(closed: ClosedWindow, before: bytes) -> Judgement:
+def running_total(closed: ClosedWindow, before: bytes, history: Sequence[bytes]) -> Judgement:
     """A judge whose state is the rows of all windows so far: what any window gets wrong, every later one shows.
 
     A window whose rows are the same has news when the total is another one.
