@@ -40,14 +40,17 @@ class Power(NamedTuple):
 
 
 def measure(power: Power, dice: np.random.Generator, pythons: dict[str, Path]) -> dict[str, Any]:
-    """Return the delays in windows; a drift that is not found within the horizon counts as horizon + 1."""
+    """Return the delays in windows; a drift that is not found within the horizon counts as horizon + 1.
+
+    Other tools see the first windows of the trials with the first reference.
+    """
     pool = []
     for _ in range(POOL):
         watched = Watched.build(Stream(dice, missing=power.missing), power.n, REFERENCE_WINDOWS)
         live, _ = live_after(watched, power.n, dice, missing=power.missing)
         pool.append((watched, live))
     delays, psi_hits = [], 0
-    first: dict[tuple[int, int], list[Array]] = {}
+    first: dict[int, list[Array]] = {}
     for trial in range(power.trials):
         watched, quiet = pool[trial % POOL]
         feature = int(dice.choice(power.candidates))
@@ -55,11 +58,12 @@ def measure(power: Power, dice: np.random.Generator, pythons: dict[str, Path]) -
         delay, columns, seen = _delay(live, stream, power, feature)
         delays.append(delay)
         psi_hits += seen.psi[feature] > 0.2
-        first.setdefault((trial % POOL, feature), []).append(columns[feature])
-    columns_of = [(pool[at][0].columns[feature], np.stack(windows)) for (at, feature), windows in first.items()]
+        if not trial % POOL:
+            first.setdefault(feature, []).append(columns[feature])
+    columns_of = [(pool[0][0].columns[feature], np.stack(windows)) for feature, windows in first.items()]
     rules = {"PSI > 0.2": psi_hits / power.trials}
     for name, found in peers.flags(pythons, columns_of).items():
-        rules[name] = sum(map(sum, found)) / power.trials
+        rules[name] = sum(map(sum, found)) / sum(map(len, found))
     within = {str(k): float(np.mean(np.array(delays) <= k)) for k in (1, 2, 3, 6, 24) if k <= power.horizon}
     return {
         "kind": "power", "name": power.name, "n": power.n, "trials": power.trials, "horizon": power.horizon, "within": within,
