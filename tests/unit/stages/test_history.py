@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 
 import pytest
@@ -17,7 +17,7 @@ from monitor.stages.ingest import IngestPartition
 from monitor.stages.merge import MergePartition
 from monitor.stages.merge_rows import MAX_LOOKBACK, Final, Row, n_unneeded
 from monitor.stages.rows import EMITTED, key_parts
-from monitor.stages.settings import Settings
+from monitor.stages.settings import Revising, Settings
 from monitor.windows import Window
 from tests.simulation import SOURCE, ZOMBIE_MS, BareFormat, count_rows, record, settings
 
@@ -28,9 +28,9 @@ def judge(closed: ClosedWindow, before: bytes, history: Sequence[bytes]) -> Judg
     """Say which windows came before it, by what they left."""
     judged = count_rows(closed, before, history)
     [(key, value)] = judged.results
-    facts = json.loads(value) | {"history": [int(start) for start in history]}
+    facts = json.loads(value) | {"history": [int(start) for start in history], "revision": closed.revision}
     tallies = str(closed.window.start_ms).encode() if closed.profile.n else b""
-    return judged._replace(results=((key, json.dumps(facts).encode()),), tallies=tallies)
+    return judged._replace(results=((key + f"|{closed.revision}".encode(), json.dumps(facts).encode()),), tallies=tallies)
 
 
 def partials_of(times: list[int], own: Settings = OWN) -> list[StoredRecord]:
@@ -45,7 +45,8 @@ def partials_of(times: list[int], own: Settings = OWN) -> list[StoredRecord]:
             stage.committed(checkpoint)
         box = stage.outbox(0)
         sent += [StoredRecord(len(sent) + i, 0, m.value, m.key) for i, m in enumerate((*box.first, *box.then))]
-        stage.emitted(box, 0)
+        if box:
+            stage.emitted(box, 0)
     return sent
 
 
@@ -53,6 +54,7 @@ def partials_of(times: list[int], own: Settings = OWN) -> list[StoredRecord]:
 class Owner:
     """Stage 2 over a store; `crash` forgets what is in memory."""
 
+    own: Settings = OWN
     store: dict[bytes, bytes] = field(default_factory=dict)
     epoch: int = 0
     results: dict[bytes, bytes] = field(default_factory=dict)
@@ -64,7 +66,7 @@ class Owner:
         self.epoch += 1
         rows, epoch = list(self.store.items()), self.epoch
         self.stage = MergePartition(
-            OWN, 0, topology={SOURCE: 1}, epoch=epoch, judge=judge, references=References(), rows=rows, now_ms=now_ms
+            self.own, 0, topology={SOURCE: 1}, epoch=epoch, judge=judge, references=References(), rows=rows, now_ms=now_ms
         )
         if self.stage.next_offset < 0:
             self.stage.skip_to(0)
@@ -118,6 +120,20 @@ def test_windows_that_no_later_one_is_judged_with_are_collected() -> None:
         owner.stage.feed([one], i * ZOMBIE_MS)
         owner.tick(i * ZOMBIE_MS)
     assert owner.windows_kept <= MAX_EARLIER + 3
+
+
+def test_a_revision_is_judged_with_what_its_window_was_first_judged_with() -> None:
+    own = replace(OWN, defaults=replace(OWN.defaults, revising=Revising(for_ms=400, every_ms=20)))
+    owner = Owner(own)
+    on_time = list(range(5, 600, 10))
+    for i, one in enumerate(partials_of([*on_time, 255, *range(605, 900, 10)], own)):
+        owner.stage.feed([one], i * ZOMBIE_MS)
+        owner.tick(i * ZOMBIE_MS)
+    found = {key.decode(): json.loads(value) for key, value in owner.results.items()}
+    first, again = found["credit|250|10|0"], found["credit|250|10|1"]
+    assert (first["n"], again["n"]) == (1, 2)
+    assert first["history"] == again["history"] == [10 * i for i in range(24, 1, -1)]
+    assert [key for key, one in found.items() if one["revision"] and one["window"] > 26] == []
 
 
 def final(i: int, tallies: bytes = b"") -> tuple[Window, Row[Final]]:
