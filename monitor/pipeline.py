@@ -3,8 +3,7 @@
     records ─ decode ─▶ columns ─ profile per pane ─▶ partial ─▶ sealed pane ─▶ final window ─ judge ─▶ result, alerts
     `formats`            `stages.ingest`, per source partition     `stages.merge`, per model    here
 
-Both stages are pure state machines over one partition's log; the runtime (Faust), the replay
-and the tests drive the same objects.
+Both stages are pure state machines over one partition's log; the runtime (Faust), the replay and the tests drive the same objects.
 Nothing here reads a clock, a broker or a file.
 """
 
@@ -104,12 +103,10 @@ class Pipeline:
 def judge_window(closed: ClosedWindow, before: bytes, rules: RuleSet, history: Sequence[bytes] = ()) -> Judgement:
     """Measure a window, decide which measurements are bad, and follow the incidents that they open and close.
 
-    history: `Judgement.tallies` of the windows before it, newest first, that do not overlap it; at most the last
-    23 with rows are looked at. A function of its arguments: two owners of a partition publish the same bytes.
+    history: `Judgement.tallies` of the windows before it, newest first. A function of its arguments: two owners publish the same bytes.
     """
     registry = with_eps(rules.psi_eps)
     evidence = {name: gather(closed, i, registry) for i, name in enumerate(closed.profile.layout.segments)}
-    distributions = Distributions(closed, rules)
     measured = [
         measurement._replace(segment=name)
         for name, of_segment in evidence.items()
@@ -117,9 +114,9 @@ def judge_window(closed: ClosedWindow, before: bytes, rules: RuleSet, history: S
         for check in (CHECKS + WHOLE_CHECKS if name == ALL else CHECKS)
         for measurement in check(of_segment)
     ]
+    distributions = Distributions(closed, rules)
     measured += distributions.measured(evidence, history)
-    setting = Setting(closed.model, closed.window.spec, distributions.design_effects)
-    findings, alone = decide(measured, rules, setting)
+    findings, alone = decide(measured, rules, Setting(closed.model, closed.window.spec, distributions.design_effects))
     said = incidents.load_said(closed.said)
     opened = incidents.fired_before(said)
     transitions, after = incidents.step(

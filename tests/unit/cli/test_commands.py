@@ -40,7 +40,7 @@ def test_init_writes_a_file_that_is_valid_and_never_overwrites(tmp_path: Path) -
     assert run("init", cwd=tmp_path).returncode == 0
     assert run("config", "check", cwd=tmp_path).returncode == 0
     shown = run("config", "show", cwd=tmp_path)
-    assert "drift.psi:" in shown.stdout
+    assert "drift.distribution:" in shown.stdout
     again = run("init", cwd=tmp_path)
     assert (again.returncode, "exists" in again.stderr) == (2, True)
 
