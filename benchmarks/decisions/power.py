@@ -10,7 +10,7 @@ import numpy as np
 from benchmarks.decisions import peers
 from benchmarks.decisions.models import NAMES, Live, Seen, Watched, live_after
 from benchmarks.decisions.quiet import REFERENCE_WINDOWS
-from benchmarks.decisions.streams import SPECS, Array, Drift, Stream
+from benchmarks.decisions.streams import SPECS, Array, Drift, Spec, Stream
 
 LIGHT = ("normal", "bimodal", "uniform")
 HEAVY = ("lognormal", "t3")
@@ -33,10 +33,11 @@ class Power(NamedTuple):
     missing: float = 0.0
     """Share of rows without a value in the reference, and in quiet windows."""
 
-    @property
-    def candidates(self) -> list[int]:
-        """Positions of the features that may drift."""
-        return [i for i, spec in enumerate(SPECS) if (spec.n_values in self.sizes if spec.n_values else spec.law in self.laws)]
+    def draw(self, dice: np.random.Generator) -> int:
+        """Return the position of the feature that drifts: every law and size is as likely."""
+        kinds = [*(Spec(law) for law in self.laws), *(Spec("category", k) for k in self.sizes)]
+        kind = kinds[int(dice.integers(len(kinds)))]
+        return int(dice.choice([i for i, spec in enumerate(SPECS) if spec == kind]))
 
 
 def measure(power: Power, dice: np.random.Generator, pythons: dict[str, Path]) -> dict[str, Any]:
@@ -53,7 +54,7 @@ def measure(power: Power, dice: np.random.Generator, pythons: dict[str, Path]) -
     first: dict[int, list[Array]] = {}
     for trial in range(power.trials):
         watched, quiet = pool[trial % POOL]
-        feature = int(dice.choice(power.candidates))
+        feature = power.draw(dice)
         live, stream = quiet.copy(), Stream(dice, missing=power.missing)
         delay, columns, seen = _delay(live, stream, power, feature)
         delays.append(delay)
