@@ -54,7 +54,7 @@ def measure(quiet: Quiet, dice: np.random.Generator, pythons: dict[str, Path], s
                 over += sum(value > PSI_RULE for value in seen.psi)
                 if is_first and day < PEER_DAYS:
                     kept.append(columns)
-            counts.update(days=1, alarm_days=fired > 0, psi_days=over > 0, psi=over)
+            counts.update(days=1, alarm_days=int(fired > 0), psi_days=int(over > 0), psi=over)
         if kept:
             peer_columns = [(watched.columns[i], np.stack([one[i] for one in kept])) for i in range(len(NAMES))]
     rules = {}
