@@ -11,8 +11,9 @@ from faust.types import TP
 from monitor.config import Config
 from monitor.errors import ConfigError, StaleOwner, StateMismatch, UnknownCodec
 from monitor.runtime import owners as module
-from monitor.runtime.extensions import LostOwnership
 from monitor.runtime.owners import Owners
+from monitor.runtime.readiness import Readiness
+from monitor.runtime.sending import LostOwnership
 from monitor.runtime.telemetry import Telemetry
 from tests.unit.runtime.counting import CountingStage
 
@@ -24,6 +25,7 @@ class App:
 
     def __init__(self, *partitions: int) -> None:
         self.owned_generation: int | None = 3
+        self.readiness = Readiness()
         self.assignor = SimpleNamespace(assigned_actives=lambda: {TP("s", p) for p in partitions} | {TP("other", 9)})
 
 
