@@ -343,17 +343,18 @@ class TestFullDisk:
                 small.fill()
                 assert wait_for(lambda: found.ask("readyz")[0] == 503, 5)
                 deadline = time.monotonic() + (60 if FULL else 20)
-                while time.monotonic() < deadline and not found.metric('monitor_waiting_partitions{reason="disk_full"}'):
+                while time.monotonic() < deadline and not found.events("partition_waits"):
                     send(config, many(2_000, n_sent))
                     n_sent += 2_000
                     time.sleep(0.3)
-                assert wait_for(lambda: found.metric('monitor_waiting_partitions{reason="disk_full"}') > 0, 5)
+                assert found.events("partition_waits")
+                assert found.metric('monitor_not_ready{reason="disk"}') == 1
                 send(config, many(20_000, n_sent))
                 n_sent += 20_000
                 time.sleep(60 if FULL else 5)
                 assert found.process.poll() is None
                 assert found.ask("livez")[0] == 200
-                assert "disk_full" in found.ask("readyz")[1]
+                assert "disk: " in found.ask("readyz")[1]
                 assert found.metric("monitor_events_total{") < n_sent
                 small.free()
                 freed = time.monotonic()
@@ -460,11 +461,11 @@ class TestRefusal:
                 models |= set(batch)
                 send(config, self.hour_of(batch, hour))
                 hour, n_sent, n_bad = hour + 1, n_sent + 400, n_bad + 4
-                if not wait_for(lambda: found.metric('monitor_waiting_partitions{reason="output_refused"}') > 0, 40):
+                if not wait_for(lambda: found.metric('monitor_not_ready{reason="outputs"}') > 0, 40):
                     pytest.fail(f"nothing waits for {kind}, {way}: {found.log.read_text()[-3000:]}")
                 time.sleep(PAUSE_S)
                 assert found.process.poll() is None
-                assert "output_refused" in found.ask("readyz")[1]
+                assert "outputs: " in found.ask("readyz")[1]
                 assert found.metric("monitor_refusals_total{") > n_before
                 getattr(refusing, f"{way}_ends")()
                 assert wait_for(lambda: found.ask("readyz")[0] == 200, 60), found.log.read_text()[-3000:]
