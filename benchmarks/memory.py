@@ -119,13 +119,15 @@ def run(bootstrap: str, path: Path, port: int, options: argparse.Namespace) -> d
                 sent += 1
             producer.flush(30)
             if process.poll() is not None:
-                raise RuntimeError(f"the worker ended with {process.returncode}; see {path.parent}/worker.log")
+                said = (path.parent / "worker.log").read_text().splitlines()[-20:]
+                raise RuntimeError("\n".join([f"the worker ended with {process.returncode}", *said]))
             samples.append(look(process.pid, started))
             time.sleep(max(0.0, len(samples) - (time.monotonic() - started)))
         events, windows, stores = metrics(port, "monitor_events_total{", "monitor_windows_total{", "monitor_store_memory_bytes ")
     finally:
-        os.kill(process.pid, signal.SIGTERM)
-        process.wait(60)
+        if process.poll() is None:
+            os.kill(process.pid, signal.SIGTERM)
+            process.wait(60)
     later = samples[len(samples) // 3 :]
     slope = np.polyfit([s.seconds for s in later], [s.resident for s in later], 1)[0] * 3_600
     most = max(s.resident for s in samples)
