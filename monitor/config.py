@@ -321,7 +321,10 @@ class State(Node):
     """Local state."""
 
     dir: Path = Field(Path("state"), description="folder; one per worker below it")
-    memory: Size = Field(512 << 20, description="memory that the local store may use")
+    memory: Size = Field(
+        512 << 20,
+        description="what a worker is to stay within; a quarter of it is its local stores', cache and write buffers together",
+    )
     checkpoint: Duration = Field(2_000, description="at most so much is read again after a crash")
 
 

@@ -9,7 +9,7 @@ import sys
 
 import typer
 
-from monitor.cli import configuration, kafka, notify, reference, replay, running
+from monitor.cli import configuration, kafka, notify, reference, replay, running, state
 from monitor.errors import ConfigError, InputError, MonitorError
 
 app = typer.Typer(
@@ -27,6 +27,7 @@ app.add_typer(kafka.topics, name="topics")
 app.command()(kafka.tail)
 app.command()(kafka.traffic)
 app.command()(running.run)
+app.add_typer(state.state, name="state")
 app.command(hidden=True)(running.worker)
 app.add_typer(notify.notify, name="notify")
 app.command(hidden=True)(notify.notifier)

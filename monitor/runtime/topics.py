@@ -68,6 +68,12 @@ def expected_topics(config: Config) -> list[TopicSpec]:
     return specs
 
 
+def of_state(config: Config) -> list[str]:
+    """Return the topics that state depends on. What is only written to may go and come: it is waited for (refusals.py)."""
+    written_only = {f"{config.app}.{kind}" for kind in ("results", "alerts", "dead-letter")}
+    return [spec.name for spec in expected_topics(config) if spec.name not in written_only]
+
+
 def create_topics(config: Config) -> tuple[list[str], list[str]]:
     """Make the topics that are missing; return (made, already there). Raises ConfigError."""
     there = partition_counts(config.kafka)

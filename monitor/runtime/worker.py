@@ -21,18 +21,19 @@ from monitor.errors import ConfigError, StateMismatch
 from monitor.pipeline import Pipeline
 from monitor.ports import PartitionStage
 from monitor.runtime import topics
-from monitor.runtime.app import build_app, check_environment, store_options
+from monitor.runtime.app import build_app, check_environment
 from monitor.runtime.broker import BrokerUnreachable, partition_counts, topic_ids
 from monitor.runtime.driver import PartitionDriver, Start
 from monitor.runtime.exits import EXIT_SLOW_STOP, EXIT_UNREACHABLE, before_end, end_process, ending
 from monitor.runtime.extensions import CheckpointTable, MonitorApp
-from monitor.runtime.folder import claim
+from monitor.runtime.folder import claim, unwritable
 from monitor.runtime.health import Health
 from monitor.runtime.http import serve
 from monitor.runtime.lives import Lives
 from monitor.runtime.logs import forward_libraries
 from monitor.runtime.owners import MakeStage, Owners
 from monitor.runtime.references import LEAD_S, Listener, ReferenceFollower, read_references, take_reference
+from monitor.runtime.store import StoreFull, StoreMemory, has_space
 from monitor.runtime.telemetry import Observed, Telemetry
 from monitor.runtime.topic_watch import TopicWatch
 from monitor.runtime.window_gauges import WindowGauges
@@ -42,6 +43,10 @@ __all__ = ["Worker", "check_environment"]
 TICK_S = 0.2
 STOP_S = 20
 """A stop that takes longer is ended by force; the state allows it."""
+FULL_S = 5.0
+"""For so long after it was met last, a full disk counts as full."""
+STORE_SHARE = 4
+"""A quarter of `state.memory` is the local stores'; the rest is for open panes, batches and the program."""
 TOPICS_S = 60.0
 """How often the topics are looked at again: a changed number of partitions, or a topic made anew, must not go unnoticed."""
 
@@ -66,15 +71,19 @@ class Worker:
     ) -> None:
         check_environment()
         self.config = config
-        folder = Path(config.state.dir).absolute() / f"worker-{index}"
-        self._lock = claim(folder)
-        self.lives = begin_life(folder)
+        self._folder = folder = Path(config.state.dir).absolute() / f"worker-{index}"
+        try:
+            self._lock = claim(folder)
+            self.lives = begin_life(folder)
+        except StoreFull as full:
+            end_process(str(full), EXIT_UNREACHABLE)
         try:
             self.counts = topics.check_topics(config, embedded=embedded)
         except BrokerUnreachable as error:
             end_process(str(error), EXIT_UNREACHABLE)
         self.topology = topics.topology(config, self.counts)
-        self._topics = [spec.name for spec in topics.expected_topics(config)]
+        self._topics = topics.of_state(config)
+        self._memory = StoreMemory(config.state.memory // STORE_SHARE)
         self._loop: asyncio.AbstractEventLoop
         self.telemetry = Telemetry(WindowGauges(config.metrics.distances, config.metrics.max_series))
         self.pipeline: Pipeline = build_pipeline(config)
@@ -82,6 +91,7 @@ class Worker:
         self._ids = topic_ids(config.kafka, [*self.counts]) if not embedded else dict.fromkeys(self.counts)
         self._topic_watch = TopicWatch(config.kafka, {topic: self._ids.get(topic) for topic in self._topics})
         self._confirmed_s = self._let_go_s = time.monotonic()
+        self._full_s = -FULL_S
         self._sources = [source.topic for source in config.sources]
         self.app = build_app(config, folder, [*self._sources, self._partials])
         self.owners = Owners(self.app, config, make_stage or self._make_stage, self.telemetry, starts or {})
@@ -94,6 +104,7 @@ class Worker:
         listener = Listener(self._take_reference, self._references_confirmed, partial(Owners.fatal, "references"))
         self._follower = ReferenceFollower(config, self.counts[references], nexts, listener)
         self.health = Health(self.app, self.owners, self._topic_watch, lambda: time.monotonic() - self._confirmed_s)
+        self.app.readiness.ask("disk", self._disk)
         self.health.tell(self.telemetry, self.lives.restarts)
         self.server = serve(config.http.bind, index, self.telemetry.registry, self.health.livez, self.health.readyz)
 
@@ -107,6 +118,7 @@ class Worker:
         app.start_offset = self.owners.start_offset
         app.fail = self.owners.fatal
         app.on_loop = self._turn_loop
+        app.on_full_disk = self._on_full_disk
         tables = [self._add_stage(app, topics.ingest_table(topic), topic) for topic in self._sources]
         tables.append(self._add_stage(app, topics.MERGE_TABLE, self._partials))
         app.timer(TICK_S)(self._tick)
@@ -115,14 +127,14 @@ class Worker:
         return tables
 
     def _add_stage(self, app: MonitorApp, name: str, topic: str) -> CheckpointTable:
-        n = sum(self.counts[t] for t in [*self._sources, self._partials])
         table: CheckpointTable = app.Table(
             name,
             partitions=self.counts[topic],
             key_type=bytes,
             value_type=bytes,
-            options=store_options(self.config.state.memory, n),
+            options={"memory": self._memory},
         )
+        table.data.topic_id = self._ids.get(table.changelog_topic_name)
         table.on_recover(partial(self._recovered, table, topic))
         stream = app.topic(topic, key_serializer="raw", value_serializer="raw", partitions=self.counts[topic])
         app.agent(stream, name=f"{name}-agent")(self._read)
@@ -193,7 +205,10 @@ class Worker:
             await asyncio.sleep(0.5)
 
     async def _tick(self) -> None:
-        await asyncio.gather(*(self._tick_one(driver) for driver in self.owners))
+        """Let every partition's time pass; one that is at work, on a topic that does not answer say, holds up no other."""
+        for driver in self.owners:
+            if not driver.is_busy:
+                self.app.add_future(self._tick_one(driver))
 
     async def _tick_one(self, driver: PartitionDriver) -> None:
         try:
@@ -230,6 +245,21 @@ class Worker:
         self.telemetry.observe(Observed(d.topic, d.partition, d.stage, d.lag) for d in self.owners)
         self.telemetry.gauge("monitor_reference_age_seconds", time.monotonic() - self._confirmed_s)
         self.telemetry.foreign_writes(sum(table.foreign_writes for table in self.tables))
+        self.telemetry.stores_rebuilt(sum(table.data.rebuilt for table in self.tables))
+        self.telemetry.gauge("monitor_store_memory_bytes", self._memory.used)
+
+    # --- obstacles
+
+    def _on_full_disk(self, reason: str) -> None:
+        """Recovery has met a full disk, and tries again every second."""
+        log.warning("recovery_waits", reason=reason)
+        self._full_s = time.monotonic()
+
+    def _disk(self) -> str | None:
+        """Return whether there is no room for state, as the probes say it."""
+        if time.monotonic() - self._full_s < FULL_S or not has_space(self._folder):
+            return f"no space left at {self._folder}"
+        return None
 
     # --- running
 
@@ -278,6 +308,6 @@ def begin_life(folder: Path) -> Lives:
     try:
         lives = Lives(folder)
     except OSError as error:
-        raise ConfigError(f"state.dir: {folder} cannot be written to: {error.strerror}") from error
+        raise unwritable(folder, error) from error
     before_end(lives.ended)
     return lives

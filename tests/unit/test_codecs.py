@@ -17,11 +17,12 @@ import pytest
 from monitor import incidents
 from monitor.bootstrap import build_pipeline
 from monitor.columns import ColumnBatch
+from monitor.errors import UnknownCodec
 from monitor.ports import Message, StoredRecord
 from monitor.profiles import CODEC_VERSION, Profile
 from monitor.reference import Reference
 from monitor.sketches.bounded import key_hash
-from monitor.stages import partials
+from monitor.stages import partials, rows
 from tests.codec_events import CONFIG, CUT, LAYOUT, N_EVENTS, features, records
 from tests.codec_fixture import NOW_MS, plain, tick
 
@@ -92,6 +93,24 @@ def test_a_partition_goes_on_from_stored_rows_to_the_same_windows(written: dict[
         expected = known[found["window"]["start_ms"]]
         assert same(found["features"], expected["features"])
         assert same(found, {name: expected[name] for name in ("n", "revision", "reference", "source_offsets", "unexpected")})
+
+
+@pytest.mark.parametrize(
+    ("key", "codec", "message"),
+    [
+        (b"pane|credit|7|0|3600000|0", rows.CODEC_VERSION + 1, "codec version"),
+        (b"forecast|credit", rows.CODEC_VERSION, "the unknown kind 'forecast'"),
+    ],
+)
+def test_a_row_of_a_later_version_is_refused_by_both_stages(
+    written: dict[str, Any], key: bytes, codec: int, message: str
+) -> None:
+    pipeline = build_pipeline(CONFIG)
+    later = (rows.stored_key(key, 1), bytes([codec]) + bytes(20))
+    with pytest.raises(UnknownCodec, match=message):
+        pipeline.ingest("predictions", 0, partitions=1, epoch=2, rows=[*stored(written["ingest_rows"]), later])
+    with pytest.raises(UnknownCodec, match=message):
+        pipeline.merge(0, topology={"predictions": 1}, epoch=2, rows=[*stored(written["merge_rows"]), later])
 
 
 def stored(rows: list[list[str]]) -> list[tuple[bytes, bytes]]:

@@ -13,6 +13,7 @@ COMMANDS = [
     [], ["init"], ["config"], ["config", "check"], ["config", "show"], ["reference"], ["reference", "infer"], ["reference", "build"], ["reference", "publish"],
     ["reference", "show"], ["reference", "diff"], ["replay"], ["topics"], ["topics", "create"], ["topics", "check"], ["tail"], ["traffic"], ["run"], ["demo"],
     ["notify"], ["notify", "status"], ["ack"],
+    ["state"], ["state", "info"], ["state", "verify"],
 ]  # fmt: skip
 
 
@@ -54,6 +55,8 @@ def test_init_writes_a_file_that_is_valid_and_never_overwrites(tmp_path: Path) -
         (["ack", "0123456789"], 78, "no such file"),
         (["notify", "status", "--config", "a.yaml"], 78, "a.yaml: no such file"),
         (["notify", "--config", "b.yaml", "status"], 78, "b.yaml: no such file"),
+        (["state", "info", "--dir", "none"], 78, "state.dir: none: no such directory"),
+        (["state", "verify", "--nonsense"], 2, "No such option"),
         (["reference", "build", "none.csv", "--model", "m", "--model-version", "1"], 2, "none.csv: no such file"),
         (["reference", "show", "none.json"], 2, "none.json: no such file"),
         (["reference", "diff", "none.json", "none.json"], 2, "none.json: no such file"),

@@ -40,7 +40,7 @@ def test_a_source_that_we_make_is_stamped_by_the_broker() -> None:
 
 
 def test_a_changelog_keeps_deletions_for_longer_than_a_local_store_may_be_away() -> None:
-    from monitor.runtime.extensions import LONGEST_ABSENCE_S
+    from monitor.runtime.store import LONGEST_ABSENCE_S
 
     changelogs = [spec for spec in expected_topics(config()) if spec.name.endswith("-changelog")]
     assert changelogs
