@@ -12,8 +12,9 @@ from monitor.errors import ConfigError
 from monitor.formats import FORMATS, Format
 from monitor.hash_key import MIN_CHARACTERS, NO_KEY, HashKey
 from monitor.pipeline import Pipeline
-from monitor.policy import DEFAULT_RULES, Rule, RuleSet
+from monitor.policy import DEFAULT_RULES, Policies, RuleSet
 from monitor.reference import Reference, References
+from monitor.rules import Rule
 from monitor.stages.settings import LearningSettings, ModelSettings, Revising, Settings, SourceSettings, Trail
 from monitor.windows import pane_size_ms
 
@@ -26,7 +27,7 @@ def build_pipeline(config: Config, references: Sequence[Reference] = ()) -> Pipe
     known = References(build_hash_key(config))
     for reference in references:
         known.add(reference)
-    return Pipeline(build_settings(config), build_formats(config), build_rules(config), known)
+    return Pipeline(build_settings(config), build_formats(config), Policies(build_rules(config)), known)
 
 
 def build_hash_key(config: Config) -> HashKey:

@@ -17,7 +17,8 @@ from monitor.distances.psi import EPS
 from monitor.errors import InputError
 from monitor.features import AskedKind
 from monitor.formats import FORMATS
-from monitor.policy import CHECKS, DEFAULT_RULES, SEVERITIES, Severity
+from monitor.policy import CHECKS, DEFAULT_RULES
+from monitor.rules import SEVERITIES, Severity
 from monitor.segments import FALSE, OTHER, TRUE, Key, parse_key
 from monitor.windows import WindowSpec, duration_text, pane_size_ms
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import msgspec
 import orjson
 
 from monitor.features import CategoryFeature, FeatureKind, ViewName, kind_of, source_of
-from monitor.findings import Compared, Evidence, Finding
+from monitor.findings import Compared, Evidence, Finding, Measurement
 from monitor.outside import Frequent
+from monitor.policy import RuleSet
 from monitor.stream_result import StreamResult, stream_result
 
 MAX_CELLS = 32
@@ -95,6 +97,23 @@ class FeatureResult(msgspec.Struct, kw_only=True):
     """Degrees of freedom of chi2; null when the window or the reference has no value."""
 
 
+class Measured(msgspec.Struct, kw_only=True):
+    """What one check measured: lists of the same length, one entry per feature that it is for."""
+
+    features: list[str]
+    """Keys in `features`; "": the model as a whole."""
+    value: list[float | None]
+    """null where it is not finite"""
+    n: list[int]
+    n_ref: list[int]
+    critical_value: list[float | None]
+    """What chance alone explains at this n and n_ref; null where no law applies."""
+    p_value: list[float | None]
+    min_n: list[int]
+    """Fewer rows than this are not enough to say anything."""
+    lower_is_worse: bool
+
+
 class FindingResult(msgspec.Struct, kw_only=True):
     """A value that a rule calls bad."""
 
@@ -114,6 +133,8 @@ class FindingResult(msgspec.Struct, kw_only=True):
     p_value: float | None
     n: int
     n_ref: int
+    over: int
+    """The mean of so many windows was judged; 1: the window itself."""
     evidence: dict[str, Any]
 
 
@@ -145,11 +166,16 @@ class Result(msgspec.Struct, kw_only=True):
     """Panes of earlier traffic whose counts stand in for the reference's own, with `reference: trailing(…)`; null for its own."""
     policy: str
     """sha256 of the rules in force."""
+    policies: dict[str, str]
+    """Policies in force over the default rules: name → sha256."""
     inspected: int
     """Rows whose names were compared with the reference's."""
     unexpected: dict[str, int]
     """Names that the reference does not have, by inspected rows."""
     features: dict[str, FeatureResult]
+    measurements: dict[str, Measured]
+    """By check, of every check that was asked, whether or not a rule is for it: what `monitor backtest` judges anew. Empty for a segment
+    that no rule is for."""
     findings: list[FindingResult]
     insufficient: list[str]
     """Checks that had too few rows to say anything, of one feature at least."""
@@ -159,7 +185,9 @@ class Result(msgspec.Struct, kw_only=True):
     """null for a segment: these facts are of all rows"""
 
 
-def result_record(evidence: Evidence, findings: Sequence[Finding], policy_sha256: str) -> tuple[bytes, bytes]:
+def result_record(
+    evidence: Evidence, measured: Sequence[Measurement], findings: Sequence[Finding], rules: RuleSet
+) -> tuple[bytes, bytes]:
     """Return (key, value) of the result of a segment of a window; no wall-clock time inside."""
     closed, window = evidence.closed, evidence.closed.window
     mine = [finding for finding in findings if finding.measurement.segment == evidence.segment]
@@ -178,12 +206,14 @@ def result_record(evidence: Evidence, findings: Sequence[Finding], policy_sha256
         lost_offsets=closed.lost_offsets,
         reference=closed.reference.sha256 if closed.reference else None,
         reference_panes=closed.reference.panes if closed.reference else None,
-        policy=policy_sha256,
+        policy=rules.sha256,
+        policies=dict(rules.shas),
         inspected=closed.profile.inspected,
         unexpected=closed.profile.unexpected,
         features={
             name: _feature(compared, evidence.distances.get(name, {}), evidence.n) for name, compared in evidence.features.items()
         },
+        measurements=_measured(one for one in measured if one.segment == evidence.segment),
         findings=[_finding(finding, evidence) for finding in mine if finding.verdict == "breach"],
         insufficient=sorted({f.measurement.check for f in mine if f.verdict == "insufficient"}),
         source_offsets=closed.source_offsets,
@@ -194,6 +224,44 @@ def result_record(evidence: Evidence, findings: Sequence[Finding], policy_sha256
 
 def _id(identity: tuple[str | int, ...], revision: int) -> str:
     return hashlib.sha256(orjson.dumps((*identity, revision))).hexdigest()
+
+
+def _measured(measurements: Iterable[Measurement]) -> dict[str, Measured]:
+    found: dict[str, Measured] = {}
+    for one in measurements:
+        of_check = found.get(one.check)
+        if of_check is None:
+            of_check = found[one.check] = Measured(
+                features=[], value=[], n=[], n_ref=[], critical_value=[], p_value=[], min_n=[], lower_is_worse=one.lower_is_worse
+            )
+        of_check.features.append(one.feature)
+        of_check.value.append(one.value if math.isfinite(one.value) else None)
+        of_check.n.append(one.n)
+        of_check.n_ref.append(one.n_ref)
+        of_check.critical_value.append(one.critical_value)
+        of_check.p_value.append(one.p_value)
+        of_check.min_n.append(one.min_n)
+    return found
+
+
+def measurements_of(measured: Mapping[str, Measured], segment: str) -> list[Measurement]:
+    """Return the measurements that a result holds, without their evidence; what was not finite is NaN."""
+    return [
+        Measurement(
+            check,
+            feature,
+            math.nan if of_check.value[i] is None else of_check.value[i],  # type: ignore[arg-type]
+            of_check.n[i],
+            of_check.n_ref[i],
+            of_check.critical_value[i],
+            of_check.p_value[i],
+            of_check.min_n[i],
+            of_check.lower_is_worse,
+            segment=segment,
+        )
+        for check, of_check in measured.items()
+        for i, feature in enumerate(of_check.features)
+    ]
 
 
 def _feature(compared: Compared, distances: Mapping[str, float], rows: int) -> FeatureResult:
@@ -262,5 +330,6 @@ def _finding(finding: Finding, evidence: Evidence) -> FindingResult:
         p_value=measurement.p_value,
         n=measurement.n,
         n_ref=measurement.n_ref,
+        over=measurement.over,
         evidence=dict(measurement.evidence),
     )

@@ -15,9 +15,9 @@ from monitor.cli.console import DEFAULT_CONFIG, ERR, ConfigPath, say
 from monitor.cli.reference import ClassScores, Column, Excluded, Unit, class_scores, read_reference
 from monitor.config_file import load_config
 from monitor.errors import InputError
-from monitor.policy import SEVERITIES
 from monitor.ports import StoredRecord
 from monitor.reference import Reference
+from monitor.rules import SEVERITIES
 
 
 def replay(

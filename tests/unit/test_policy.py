@@ -5,7 +5,8 @@ import pytest
 from monitor.checks import CHECKS, WHOLE_CHECKS
 from monitor.pipeline import gather
 from monitor.policy import CHECKS as IDS
-from monitor.policy import DEFAULT_RULE_SET, DEFAULT_RULES, SEVERITIES, SILENT_CHECKS, Rule, RuleSet
+from monitor.policy import DEFAULT_RULE_SET, DEFAULT_RULES, SILENT_CHECKS, RuleSet
+from monitor.rules import SEVERITIES, Rule
 from monitor.segments import Key, Segmentation
 from tests.closed_windows import closed, reference_of
 

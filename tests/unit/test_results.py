@@ -121,7 +121,7 @@ def test_only_breaches_are_findings_and_what_cannot_be_said_is_listed() -> None:
     found = record["findings"][0]
     assert set(found) == {
         "check", "feature", "view", "segment", "verdict", "severity", "value", "direction", "threshold", "critical_value", "p_value", "n",
-        "n_ref", "evidence",
+        "n_ref", "over", "evidence",
     }  # fmt: skip
 
 

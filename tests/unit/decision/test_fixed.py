@@ -53,4 +53,4 @@ def test_what_no_rule_is_for_is_no_finding(rule: Rule) -> None:
 def test_a_finding_carries_what_its_rule_says() -> None:
     rule = Rule(below=3, severity="critical", windows=4)
     finding = decide("credit", [Measurement("traffic.low", "", 2, 2, 0)], RuleSet({"traffic.low": rule}))[0]
-    assert (finding.threshold, finding.severity, finding.windows, finding.is_below) == (3, "critical", 4, True)
+    assert (finding.threshold, finding.severity, finding.rule, finding.is_below) == (3, "critical", rule, True)
