@@ -14,14 +14,13 @@ import orjson
 from monitor.features import OTHER, NumberFeature, ViewName
 from monitor.findings import ClosedWindow, Compared, Evidence, Finding
 from monitor.incidents import Member, Transition
-from monitor.policy import RuleSet
+from monitor.policy import DEFAULT_POLICY, RuleSet
 from monitor.sides import Sides
 from monitor.windows import Window
 
 MAX_REASONS = 5
 MAX_MEMBERS = 50
 NEVER_SEEN = "never seen"
-DEFAULT_POLICY = "default"
 
 
 class AlertWindow(msgspec.Struct, kw_only=True):

@@ -13,6 +13,7 @@ from monitor.formats import FORMATS, Format
 from monitor.hash_key import MIN_CHARACTERS, NO_KEY, HashKey
 from monitor.pipeline import Pipeline
 from monitor.policy import DEFAULT_RULES, Policies, RuleSet
+from monitor.policy_file import read_policies
 from monitor.reference import Reference, References
 from monitor.rules import Rule
 from monitor.stages.settings import LearningSettings, ModelSettings, Revising, Settings, SourceSettings, Trail
@@ -27,7 +28,7 @@ def build_pipeline(config: Config, references: Sequence[Reference] = ()) -> Pipe
     known = References(build_hash_key(config))
     for reference in references:
         known.add(reference)
-    return Pipeline(build_settings(config), build_formats(config), Policies(build_rules(config)), known)
+    return Pipeline(build_settings(config), build_formats(config), build_policies(config), known)
 
 
 def build_hash_key(config: Config) -> HashKey:
@@ -142,6 +143,14 @@ def build_formats(config: Config) -> dict[str, Format]:
 def prediction_topics(config: Config) -> list[str]:
     """Return the sources that windows are made of."""
     return [source.topic for source in config.sources if source.format not in LABEL_FORMATS]
+
+
+def build_policies(config: Config) -> Policies:
+    """Return the configured rules, and the policies in files over them. Raises ConfigError with every problem of the files."""
+    found = Policies(build_rules(config))
+    for read in read_policies([config.policies]) if config.policies is not None else ():
+        found.add(read.policy)
+    return found
 
 
 def build_rules(config: Config) -> RuleSet:

@@ -76,6 +76,10 @@ PERFORMANCE_CHECKS: tuple[str, ...] = tuple(f"performance.{metric}" for metric i
 """Ids of what labels will tell: rules for them are read and linted, and judge nothing before labels are joined."""
 
 
+DEFAULT_POLICY = "default"
+"""What the rules of the configuration are called, where a policy is named."""
+
+
 class Policy(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """The rules of one policy, valid from an event time.
 
