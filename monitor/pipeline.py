@@ -109,7 +109,7 @@ def judge_window(closed: ClosedWindow, before: bytes, rules: RuleSet) -> Judgeme
     measured = [
         measurement._replace(segment=name)
         for name, of_segment in evidence.items()
-        if rules.minds(name)
+        if name == ALL or rules.minds(name)
         for check in (CHECKS + WHOLE_CHECKS if name == ALL else CHECKS)
         for measurement in check(of_segment)
     ]
