@@ -236,6 +236,10 @@ class Policies:
         """Return the versions of a policy, by event time."""
         return list(self._by_name.get(name, ()))
 
+    def versions(self) -> list[Policy]:
+        """Return every policy, by name and event time."""
+        return [policy for name in sorted(self._by_name) for policy in self._by_name[name]]
+
     def __len__(self) -> int:
         return sum(map(len, self._by_name.values()))
 

@@ -9,7 +9,7 @@ import sys
 
 import typer
 
-from monitor.cli import configuration, kafka, notify, reference, replay, running
+from monitor.cli import backtest, configuration, kafka, notify, policy, reference, replay, running
 from monitor.errors import ConfigError, InputError, MonitorError
 
 app = typer.Typer(
@@ -23,6 +23,8 @@ app.command()(configuration.init)
 app.add_typer(configuration.config, name="config")
 app.add_typer(reference.reference, name="reference")
 app.command()(replay.replay)
+app.add_typer(policy.policy, name="policy")
+app.command()(backtest.backtest)
 app.add_typer(kafka.topics, name="topics")
 app.command()(kafka.tail)
 app.command()(kafka.traffic)

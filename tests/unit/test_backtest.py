@@ -59,7 +59,8 @@ def told(outcome: Backtest) -> list[dict[str, Any]]:
 
 def without_what_results_do_not_keep(alerts: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     return [
-        alert | {"data": {name: value for name, value in alert["data"].items() if name not in ("why", "evidence")}} for alert in alerts
+        alert | {"data": {name: value for name, value in alert["data"].items() if name not in ("why", "evidence")}}
+        for alert in alerts
     ]
 
 
@@ -131,7 +132,9 @@ def test_what_differs_is_told_by_alert() -> None:
     deaf = Policy(name="deaf", rules=tuple((check, Rule(enabled=False)) for check in DEFAULT_RULES if check.startswith("drift.")))
     changes = {(d.change, d.alert.data.check) for d in differences(old, backtest(read_results(lines), policies(louder)))}
     assert changes == {("kept", "drift.psi"), ("changed", "drift.psi"), ("changed", "health.missing")} or changes
-    gone = [d.change for d in differences(old, backtest(read_results(lines), policies(deaf))) if d.alert.data.check == "drift.psi"]
+    gone = [
+        d.change for d in differences(old, backtest(read_results(lines), policies(deaf))) if d.alert.data.check == "drift.psi"
+    ]
     assert set(gone) == {"removed"}
     assert {d.change for d in differences(old, old)} == {"kept"}
 
@@ -142,7 +145,12 @@ def test_precision_and_recall_are_of_fired_alerts_and_known_incidents() -> None:
     assert len(outcome.fired) == 2
     age = KnownIncident("credit", 2 * HOUR_MS, 3 * HOUR_MS, feature="age", name="units")
     never = KnownIncident("credit", 6 * HOUR_MS, 7 * HOUR_MS, name="nobody saw it")
-    other = [age._replace(model="fraud"), age._replace(version="8"), age._replace(feature="country"), age._replace(from_ms=3 * HOUR_MS)]
+    other = [
+        age._replace(model="fraud"),
+        age._replace(version="8"),
+        age._replace(feature="country"),
+        age._replace(from_ms=3 * HOUR_MS),
+    ]
     assert all(score(outcome, [one]).found == 0 for one in other)
     found = score(outcome, [age, never])
     assert (found.precision, found.recall, found.missed, found.delays_ms) == (0.5, 0.5, [never], [HOUR_MS])

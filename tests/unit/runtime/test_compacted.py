@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from monitor.config import Config
-from monitor.reference import References
 from monitor.policy import Policies
 from monitor.policy_file import read_policy, to_record
+from monitor.reference import References
 from monitor.runtime import compacted as module
 from monitor.runtime.compacted import LEAD_S, Listener
 from monitor.runtime.policies import take_policy
