@@ -19,7 +19,7 @@ from monitor.distances import DISTANCES
 from monitor.findings import ClosedWindow, Compared, Evidence, Measurement
 from monitor.laws import sample_of
 from monitor.pipeline import gather
-from monitor.policy import DEFAULT_POLICY, RuleSet
+from monitor.policy import DEFAULT_POLICY, RuleSet, is_of_model
 from monitor.reference import Reference
 from monitor.rules import MONTH_MS, Rule
 from monitor.segments import ALL
@@ -101,6 +101,13 @@ def expected_alarms(measured: Measured, rules: RuleSet, spec: WindowSpec, n: int
             month = None if chance is None else _openings(chance, rule, spec)
             name = rule.policy or DEFAULT_POLICY
             sums.setdefault((name, one.check), []).append(Expected(name, one.check, model, spec, n, 1, month, bare))
+    for check in sorted(set(narrowed.by_check) - {one.check for one in measured.measurements}):
+        rule = (
+            narrowed.rule(check, model, ALL, "") if is_of_model(check) else None
+        )  # of the stream, of which a reference knows nothing
+        if rule is not None:
+            name = rule.policy or DEFAULT_POLICY
+            sums[name, check] = [Expected(name, check, model, spec, n, 1, None, None)]
     return [_sum(found) for _, found in sorted(sums.items())]
 
 

@@ -85,7 +85,7 @@ def step(
     window = _Window(state, end_ms)
     gone = set(state.tracks) if is_complete else set()
     for track in state.tracks.values():
-        track.openings = [age + 1 for age in track.openings if age < FLAPPING_WINDOWS]
+        track.openings = [age + 1 for age in track.openings if age + 1 < FLAPPING_WINDOWS]
     for finding in findings:
         key = track_key(finding.measurement)
         gone.discard(key)

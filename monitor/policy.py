@@ -69,6 +69,19 @@ SILENT_CHECKS: tuple[str, ...] = (
 CHECKS: tuple[str, ...] = (*DEFAULT_RULES, *SILENT_CHECKS)
 """Ids of all checks. One without a default rule is measured, and judged where somebody writes a rule for it."""
 
+_OF_MODEL = ("traffic.", "telemetry.", "stream.", "segments.")
+_OF_MODEL_TOO = ("schema.unexpected_feature", "schema.id_changed", "schema.envelope")
+
+
+def is_of_model(check: str) -> bool:
+    """Whether a check measures the model as a whole, not each feature.
+
+    >>> is_of_model("traffic.low"), is_of_model("drift.psi")
+    (True, False)
+    """
+    return check.startswith(_OF_MODEL) or check in _OF_MODEL_TOO
+
+
 PERFORMANCE_METRICS: tuple[str, ...] = (
     "accuracy", "precision", "recall", "f1", "auc", "log_loss", "brier", "mae", "rmse", "mape", "r2", "bias",
 )  # fmt: skip

@@ -14,7 +14,7 @@ from monitor.config_file import line_of
 from monitor.config_values import near_miss
 from monitor.false_alarms import Expected, Measured, expected_alarms, measure, rows_of, totals
 from monitor.features import source_of
-from monitor.policy import PERFORMANCE_CHECKS, Policies, RuleSet
+from monitor.policy import PERFORMANCE_CHECKS, Policies, RuleSet, is_of_model
 from monitor.policy_file import ReadPolicy
 from monitor.reference import Reference
 from monitor.rules import Mute, Rule, fit
@@ -27,9 +27,6 @@ LOWER_IS_WORSE = frozenset(
 )
 BOTH_WAYS = frozenset({"health.sum", "performance.bias"})
 """Bad on either side."""
-
-MODEL_WIDE = ("traffic.", "telemetry.", "stream.", "segments.")
-MODEL_WIDE_CHECKS = ("schema.unexpected_feature", "schema.id_changed", "schema.envelope")
 
 
 @dataclass
@@ -153,7 +150,7 @@ def _inapplicable(places: Sequence[_Place], measured: Sequence[Measured]) -> Ite
         check, rule = place.check, place.rule
         if check in PERFORMANCE_CHECKS or not rule.features:
             continue
-        if check.startswith(MODEL_WIDE) or check in MODEL_WIDE_CHECKS:
+        if is_of_model(check):
             yield f"{place.at('feature')}: {check} is of the model as a whole; leave out feature"
             continue
         for pattern in rule.features:

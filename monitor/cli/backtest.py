@@ -18,7 +18,6 @@ from monitor.config_values import Node
 from monitor.errors import ConfigError, InputError
 from monitor.files import text_ms
 from monitor.policy import Policies
-from monitor.policy_file import read_policies
 
 
 class IncidentFile(Node):
@@ -67,10 +66,11 @@ def backtest(
     """
     from monitor.backtest import backtest as judge  # noqa: PLC0415
     from monitor.backtest import differences, read_results, score  # noqa: PLC0415
+    from monitor.bootstrap import build_policies  # noqa: PLC0415
 
     found = optional_config(config)
-    new = _policies(found, read_policies(policy))
-    old = _policies(found, read_policies(against)) if against is not None else _in_force(found, is_topic=results is None)
+    new = build_policies(found, policy)
+    old = build_policies(found, against) if against is not None else _in_force(found, is_topic=results is None)
     known = read_incidents(incidents) if incidents is not None else None
     windows = read_results(_lines(found, results))
     before, after = judge(windows, old), judge(windows, new)
@@ -97,15 +97,6 @@ def backtest(
 
 def _share(value: float | None) -> str:
     return "-" if value is None else f"{value:.0%}"
-
-
-def _policies(config: Config, reads: Iterable[Any]) -> Policies:
-    from monitor.bootstrap import build_rules  # noqa: PLC0415
-
-    found = Policies(build_rules(config))
-    for read in reads:
-        found.add(read.policy)
-    return found
 
 
 def _in_force(config: Config, *, is_topic: bool) -> Policies:

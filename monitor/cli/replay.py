@@ -15,7 +15,6 @@ from monitor.cli.console import DEFAULT_CONFIG, ERR, ConfigPath, say
 from monitor.cli.reference import ClassScores, Column, Excluded, Unit, class_scores, read_reference
 from monitor.config_file import load_config
 from monitor.errors import InputError
-from monitor.policy_file import read_policies
 from monitor.ports import StoredRecord
 from monitor.reference import Reference
 from monitor.rules import SEVERITIES
@@ -60,9 +59,7 @@ def replay(
     found = load_config(config)
     references = [read_reference(path) for path in reference or ()]
     source = topic or found.sources[0].topic
-    pipeline = build_pipeline(found if not policy else found.model_copy(update={"policies": None}), references)
-    for read in read_policies(policy or ()):
-        pipeline.policies.add(read.policy)
+    pipeline = build_pipeline(found, references, policy)
     for difference in filter(None, (missing_segments(found, one) for one in references)):
         say(f"warning: {difference}")
     if source not in pipeline.formats:

@@ -11,7 +11,8 @@ import pytest
 
 COMMANDS = [
     [], ["init"], ["config"], ["config", "check"], ["config", "show"], ["reference"], ["reference", "infer"], ["reference", "build"], ["reference", "publish"],
-    ["reference", "show"], ["reference", "diff"], ["replay"], ["topics"], ["topics", "create"], ["topics", "check"], ["tail"], ["traffic"], ["run"], ["demo"],
+    ["reference", "show"], ["reference", "diff"], ["replay"], ["policy"], ["policy", "check"], ["policy", "publish"], ["policy", "remove"], ["policy", "show"],
+    ["backtest"], ["topics"], ["topics", "create"], ["topics", "check"], ["tail"], ["traffic"], ["run"], ["demo"],
     ["notify"], ["notify", "status"], ["ack"],
 ]  # fmt: skip
 
@@ -60,6 +61,10 @@ def test_init_writes_a_file_that_is_valid_and_never_overwrites(tmp_path: Path) -
         (["reference", "diff", "a", "b", "--fail-on", "pis>1"], 2, "'pis' is no distance; it is one of psi,"),
         (["reference", "diff", "a", "b", "--fail-on", "psi"], 2, "a distance, > and a number are expected, such as psi>0.2"),
         (["reference", "build"], 2, "Missing"),
+        (["policy", "check", "none.yaml"], 78, "none.yaml: no such file or folder"),
+        (["policy", "check"], 2, "Missing"),
+        (["backtest", "none.ndjson"], 2, "Missing"),
+        (["backtest", "none.ndjson", "--policy", "none.yaml"], 78, "none.yaml: no such file or folder"),
         (["reference", "infer", "none.csv"], 2, "none.csv: no such file"),
         (["reference", "infer", "none.csv", "--class-score", "p_yes"], 2, "write class=column, such as --class-score yes=p_yes"),
     ],
