@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -11,12 +12,18 @@ import numpy as np
 import pytest
 
 from monitor.backtest import Backtest, KnownIncident, backtest, differences, read_results, score
+from monitor.bootstrap import build_pipeline, build_policies
+from monitor.config import Config
 from monitor.errors import InputError
 from monitor.findings import Judgement
 from monitor.pipeline import judge_window
 from monitor.policy import DEFAULT_RULE_SET, DEFAULT_RULES, Policies, Policy, Rule, RuleSet
+from monitor.ports import StoredRecord
+from monitor.reference import Reference
+from monitor.replay import Replay
 from monitor.segments import Key, Segmentation
 from tests.closed_windows import HOUR_MS, MISSING, closed, reference_of
+from tests.unit.test_replay_windows import reference as reference_x
 
 DICE = np.random.default_rng(21)
 BY_COUNTRY = Segmentation((Key(name="country"),), (("DE",), ("FR",)))
@@ -163,3 +170,50 @@ def test_precision_and_recall_are_of_fired_alerts_and_known_incidents() -> None:
     assert (found.precision, found.recall, found.missed, found.delays_ms) == (0.5, 0.5, [never], [HOUR_MS])
     nothing = score(backtest([], policies()), [])
     assert (nothing.precision, nothing.recall) == (None, None)
+
+
+def stream(kinds: dict[str, str], start_ms: int) -> list[tuple[int, StoredRecord]]:
+    """Events of hourly stretches, by version: q quiet, s shifted, n null, - none."""
+    dice = np.random.default_rng(5)
+    records = []
+    for version, stretch in kinds.items():
+        for at, kind in enumerate(stretch):
+            for i in range(0 if kind == "-" else 150):
+                x = None if kind == "n" else float(dice.normal() + 2 * (kind == "s"))
+                t = start_ms + at * HOUR_MS + i * 20_000
+                body = {"model": "m", "version": version, "time": t, "features": {"x": x, "c": str(dice.choice(["a", "b"]))}}
+                records.append((t, json.dumps(body).encode()))
+    records.sort()
+    return [(0, StoredRecord(i, t, body)) for i, (t, body) in enumerate(records)]
+
+
+@pytest.mark.parametrize("has_policy", [False, True])
+def test_the_results_of_a_replay_give_the_alerts_of_the_replay(has_policy: bool, tmp_path: Path) -> None:
+    """Through both stages; a version that is away for long is judged anew when it comes back, and the policy changes on the way."""
+    start_ms = 1_735_689_600_000
+    text = "rules:\n  - {when: psi > 0.1, breaches: 2 of 3, cooldown: 3h}\n  - {when: 'mean(psi, 4) > 0.2', window: 1h, severity: critical}\n"
+    (tmp_path / "p.yaml").write_text(f"name: p\nmute: [{{from: 03:00, to: 05:00}}]\n{text}")
+    (tmp_path / "later.yaml").write_text(f"name: p\neffective_from: 2025-01-01T20:00:00Z\n{text}  - missing > 10 %\n")
+    found = Config.model_validate(
+        {"models": {"m": {"windows": [{"size": "1h"}, {"size": "4h", "step": "1h"}], "grace": "0s"}}}
+        | ({"policies": str(tmp_path)} if has_policy else {})
+    )
+    dice = np.random.default_rng(2)
+    references = [
+        Reference.build("m", version, reference_x(dice.normal(size=3_000), ["a", "b"] * 1_500).profile) for version in ("1", "2")
+    ]
+    pipeline = build_pipeline(found, references)
+    engine = Replay(
+        pipeline.settings, "predictions", wire=pipeline.formats["predictions"], judge=pipeline.judge, references=references
+    )
+    kinds = {"1": "qsssqqnqsqqss" + "-" * 32 + "sqqnnqq", "2": "q" * 15 + "ssqqnn" + "-" * 8 + "qqsqsqsqsqsqssqqqqqqqqqq"}
+    outcome = engine.run(stream(kinds, start_ms), end_of_input=True)
+    alerts = [json.loads(value) for _, value in outcome.alerts]
+    assert len(alerts) > 15
+    assert len({alert["data"]["policy"] for alert in alerts}) == (2 if has_policy else 1)
+    judged = backtest(read_results(value for _, value in outcome.results), build_policies(found))
+    assert (judged.windows, judged.changed) == (len(outcome.results), 0)
+    key = lambda alert: (alert["time"], alert["id"])  # noqa: E731
+    assert sorted(without_what_results_do_not_keep(told(judged)), key=key) == sorted(
+        without_what_results_do_not_keep(alerts), key=key
+    )
