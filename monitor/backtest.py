@@ -130,7 +130,9 @@ def backtest(windows: Sequence[JudgedWindow], policies: Policies) -> Backtest:
         of_model = states.setdefault((facts.model, facts.window.spec), _States())
         for window in at_once:
             facts, rules = window.facts, policies.at(window.facts.window.start_ms)
-            decided = judge_measurements(facts, window.measurements, Before(of_model.before(facts.version)), rules, why=lambda _: [])
+            decided = judge_measurements(
+                facts, window.measurements, Before(of_model.before(facts.version)), rules, why=lambda _: []
+            )
             of_model.after(facts.version, decided.after)
             outcome.alerts += [_decode_alert(value) for _, value in decided.alerts]
             outcome.windows += 1

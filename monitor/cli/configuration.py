@@ -43,6 +43,8 @@ models:
 rules:                                        # over the defaults; `monitor config show` prints all
   drift.psi: {{above: 0.2, severity: warning, windows: 1}}
   traffic.low: {{below: 1, severity: warning}}
+# policies: policies/                         # files with rules for models, features, segments, mutes, owners (docs/policies.md);
+                                              # left out: `monitor policy publish` puts them on the topic {{app}}.policies
 distances: {{psi_eps: 0.0001}}                  # psi_eps: smaller shares are taken as this one
 # privacy: {{hash_key_file: /run/secrets/hash_key}}   # values that the reference does not have are known by hashes made with it
 state: {{dir: ./state, memory: 512MiB, checkpoint: 2s}}
