@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -98,18 +98,18 @@ class FeatureResult(msgspec.Struct, kw_only=True):
 
 
 class Measured(msgspec.Struct, kw_only=True):
-    """What one check measured: lists of the same length, one entry per feature that it is for."""
+    """What one check measured: lists of the same length, one entry per feature that it is for; one number where all are the same."""
 
     features: list[str]
     """Keys in `features`; "": the model as a whole."""
     value: list[float | None]
     """null where it is not finite"""
-    n: list[int]
-    n_ref: list[int]
-    critical_value: list[float | None]
+    n: int | list[int]
+    n_ref: int | list[int]
+    critical_value: list[float | None] | None
     """What chance alone explains at this n and n_ref; null where no law applies."""
-    p_value: list[float | None]
-    min_n: list[int]
+    p_value: list[float | None] | None
+    min_n: int | list[int]
     """Fewer rows than this are not enough to say anything."""
     lower_is_worse: bool
 
@@ -227,41 +227,62 @@ def _id(identity: tuple[str | int, ...], revision: int) -> str:
 
 
 def _measured(measurements: Iterable[Measurement]) -> dict[str, Measured]:
-    found: dict[str, Measured] = {}
+    by_check: dict[str, list[Measurement]] = {}
     for one in measurements:
-        of_check = found.get(one.check)
-        if of_check is None:
-            of_check = found[one.check] = Measured(
-                features=[], value=[], n=[], n_ref=[], critical_value=[], p_value=[], min_n=[], lower_is_worse=one.lower_is_worse
-            )
-        of_check.features.append(one.feature)
-        of_check.value.append(one.value if math.isfinite(one.value) else None)
-        of_check.n.append(one.n)
-        of_check.n_ref.append(one.n_ref)
-        of_check.critical_value.append(one.critical_value)
-        of_check.p_value.append(one.p_value)
-        of_check.min_n.append(one.min_n)
-    return found
-
-
-def measurements_of(measured: Mapping[str, Measured], segment: str) -> list[Measurement]:
-    """Return the measurements that a result holds, without their evidence; what was not finite is NaN."""
-    return [
-        Measurement(
-            check,
-            feature,
-            math.nan if of_check.value[i] is None else of_check.value[i],  # type: ignore[arg-type]
-            of_check.n[i],
-            of_check.n_ref[i],
-            of_check.critical_value[i],
-            of_check.p_value[i],
-            of_check.min_n[i],
-            of_check.lower_is_worse,
-            segment=segment,
+        by_check.setdefault(one.check, []).append(one)
+    return {
+        check: Measured(
+            features=[one.feature for one in of_check],
+            value=[one.value if math.isfinite(one.value) else None for one in of_check],
+            n=_one_or_all([one.n for one in of_check]),
+            n_ref=_one_or_all([one.n_ref for one in of_check]),
+            critical_value=_unless_null([one.critical_value for one in of_check]),
+            p_value=_unless_null([one.p_value for one in of_check]),
+            min_n=_one_or_all([one.min_n for one in of_check]),
+            lower_is_worse=of_check[0].lower_is_worse,
         )
-        for check, of_check in measured.items()
-        for i, feature in enumerate(of_check.features)
-    ]
+        for check, of_check in by_check.items()
+    }
+
+
+def _one_or_all(numbers: list[int]) -> int | list[int]:
+    return numbers[0] if len(set(numbers)) == 1 else numbers
+
+
+def _unless_null(values: list[float | None]) -> list[float | None] | None:
+    return None if all(value is None for value in values) else values
+
+
+def measurements_of(measured: Mapping[str, Measured], segment: str) -> Iterator[Measurement]:
+    """Yield the measurements that a result holds, without their evidence; what was not finite is NaN."""
+    for check, of_check in measured.items():
+        nulls: list[float | None] = [None] * len(of_check.features)
+        for feature, value, n, n_ref, critical_value, p_value, min_n in zip(
+            of_check.features,
+            of_check.value,
+            _all(of_check.n, nulls),
+            _all(of_check.n_ref, nulls),
+            of_check.critical_value or nulls,
+            of_check.p_value or nulls,
+            _all(of_check.min_n, nulls),
+            strict=True,
+        ):
+            yield Measurement(
+                check,
+                feature,
+                math.nan if value is None else value,
+                n,
+                n_ref,
+                critical_value,
+                p_value,
+                min_n,
+                of_check.lower_is_worse,
+                segment=segment,
+            )
+
+
+def _all(numbers: int | list[int], like: Sequence[object]) -> list[int]:
+    return [numbers] * len(like) if isinstance(numbers, int) else numbers
 
 
 def _feature(compared: Compared, distances: Mapping[str, float], rows: int) -> FeatureResult:
