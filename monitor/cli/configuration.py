@@ -70,8 +70,11 @@ def init(
 
 @config.command()
 def check(config: ConfigPath = DEFAULT_CONFIG) -> None:
-    """Say what is wrong with a configuration file, all at once."""
+    """Say what is wrong with a configuration file and the policies that it names, all at once."""
+    from monitor.bootstrap import build_policies  # noqa: PLC0415
+
     found = load_config(config)
+    build_policies(found)
     for source in found.sources:
         if source.clock == "wall":
             say(f"note: {source.topic}: on a topic with producers' timestamps the future guard also compares with the clock")

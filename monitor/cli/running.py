@@ -35,11 +35,13 @@ def run(
 ) -> None:
     """Run workers, and start one again that ends: `monitor run --config monitor.yaml --workers 2`."""
     found = load_config(config)
+    from monitor.bootstrap import build_policies  # noqa: PLC0415
     from monitor.runtime.supervisor import Supervisor  # noqa: PLC0415
     from monitor.runtime.topics import check_topics  # noqa: PLC0415
     from monitor.runtime.worker import check_environment  # noqa: PLC0415
 
     log_json()
+    build_policies(found)
     check_environment()
     check_topics(found, embedded=embedded)
     say(f"{workers} worker{'s' * (workers > 1)}; metrics at http://{found.http.bind}/metrics")
