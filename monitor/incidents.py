@@ -279,6 +279,11 @@ def _severity(severity: Severity) -> int:
     return SEVERITIES.index(severity)
 
 
+def open_incidents(state: DecisionState) -> dict[str, str]:
+    """Return, by key of a track, the id of the incident that it is in now."""
+    return {key: state.incidents[track.incident].id for key, track in state.tracks.items() if track.incident}
+
+
 def open_severities(state: DecisionState) -> frozenset[Severity]:
     """Return the severities of what is in an incident now."""
     return frozenset(track.severity for track in state.tracks.values() if track.incident)

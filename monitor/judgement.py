@@ -31,6 +31,8 @@ class Decided(NamedTuple):
     """Which alerts are in force with this window, for its next revision."""
     is_news: bool
     """Whether they are others than those of the revision before."""
+    incidents: dict[str, str]
+    """Track key → id of the incident that is open about it."""
 
 
 class Before(NamedTuple):
@@ -70,4 +72,5 @@ def judge_measurements(
         is_alarmed=bool(incidents.open_severities(state) - {"notice"}),
         said=now_said,
         is_news={one.about for one in said} != {one.about for one in load_said(now_said)},
+        incidents=incidents.open_incidents(state),
     )

@@ -121,7 +121,9 @@ def judge_window(closed: ClosedWindow, before: bytes, rules: RuleSet) -> Judgeme
         why=lambda finding: reasons(evidence.get(finding.measurement.segment, evidence[ALL]), finding),
     )
     return Judgement(
-        results=tuple(result_record(of_segment, measured, decided.findings, rules) for of_segment in evidence.values()),
+        results=tuple(
+            result_record(of_segment, measured, decided.findings, decided.incidents, rules) for of_segment in evidence.values()
+        ),
         alerts=decided.alerts,
         after=decided.after,
         alert_severities=tuple(t.severity for t in decided.told if t.status == "firing" and not t.supersedes),

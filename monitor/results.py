@@ -10,6 +10,7 @@ from typing import Any, Literal
 import msgspec
 import orjson
 
+from monitor.decision_state import track_key
 from monitor.features import CategoryFeature, FeatureKind, ViewName, kind_of, source_of
 from monitor.findings import Compared, Evidence, Finding, Measurement
 from monitor.outside import Frequent
@@ -135,6 +136,8 @@ class FindingResult(msgspec.Struct, kw_only=True):
     n_ref: int
     over: int
     """The mean of so many windows was judged; 1: the window itself."""
+    incident_id: str | None
+    """Of the open incident that it is a part of; null while it is pending: its run is not complete, it is muted, or it cools down."""
     evidence: dict[str, Any]
 
 
@@ -186,9 +189,13 @@ class Result(msgspec.Struct, kw_only=True):
 
 
 def result_record(
-    evidence: Evidence, measured: Sequence[Measurement], findings: Sequence[Finding], rules: RuleSet
+    evidence: Evidence,
+    measured: Sequence[Measurement],
+    findings: Sequence[Finding],
+    incidents: Mapping[str, str],
+    rules: RuleSet,
 ) -> tuple[bytes, bytes]:
-    """Return (key, value) of the result of a segment of a window; no wall-clock time inside."""
+    """Return (key, value) of the result of a segment of a window; no wall-clock time inside. incidents: open ones, by track key."""
     closed, window = evidence.closed, evidence.closed.window
     mine = [finding for finding in findings if finding.measurement.segment == evidence.segment]
     identity = (closed.model, closed.version, evidence.segment, window.start_ms, window.size_ms, window.step_ms)
@@ -214,7 +221,7 @@ def result_record(
             name: _feature(compared, evidence.distances.get(name, {}), evidence.n) for name, compared in evidence.features.items()
         },
         measurements=_measured(one for one in measured if one.segment == evidence.segment),
-        findings=[_finding(finding, evidence) for finding in mine if finding.verdict == "breach"],
+        findings=[_finding(finding, evidence, incidents) for finding in mine if finding.verdict == "breach"],
         insufficient=sorted({f.measurement.check for f in mine if f.verdict == "insufficient"}),
         source_offsets=closed.source_offsets,
         stream=stream_result(closed.profile.stream, closed.partition_rows) if evidence.segment == "all" else None,
@@ -335,7 +342,7 @@ def _cells(compared: Compared) -> Cells:
     )
 
 
-def _finding(finding: Finding, evidence: Evidence) -> FindingResult:
+def _finding(finding: Finding, evidence: Evidence, incidents: Mapping[str, str]) -> FindingResult:
     measurement = finding.measurement
     feature, view = evidence.source_view(measurement.feature)
     return FindingResult(
@@ -352,5 +359,6 @@ def _finding(finding: Finding, evidence: Evidence) -> FindingResult:
         n=measurement.n,
         n_ref=measurement.n_ref,
         over=measurement.over,
+        incident_id=incidents.get(track_key(measurement)),
         evidence=dict(measurement.evidence),
     )

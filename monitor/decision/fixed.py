@@ -28,6 +28,8 @@ def decide(model: str, measurements: Iterable[Measurement], rules: RuleSet) -> l
 def _verdict(measurement: Measurement, rule: Rule) -> Literal["ok", "breach", "insufficient"]:
     if measurement.n < measurement.min_n or math.isnan(measurement.value):
         return "insufficient"
+    if rule.drop is not None or rule.rise is not None:
+        return "insufficient"  # a change against the reference's performance, which is measured once labels are joined
     if rule.below is not None:
         return "breach" if measurement.value < rule.threshold else "ok"
     limits = (rule.threshold, measurement.critical_value, rule.floor)

@@ -18,6 +18,7 @@ from monitor.pipeline import gather, judge_window
 from monitor.policy import DEFAULT_RULE_SET, RuleSet
 from monitor.reference import Reference
 from monitor.results import MAX_CELLS, Measured, Result, measurements_of
+from monitor.rules import Rule
 from monitor.sketches.bounded import key_hash
 from tests.closed_windows import ABSENT, HOUR_MS, MISSING, WRONG_TYPE, closed, profile_of, reference_of
 
@@ -124,8 +125,16 @@ def test_only_breaches_are_findings_and_what_cannot_be_said_is_listed() -> None:
     found = record["findings"][0]
     assert set(found) == {
         "check", "feature", "view", "segment", "verdict", "severity", "value", "direction", "threshold", "critical_value", "p_value", "n",
-        "n_ref", "over", "evidence",
+        "n_ref", "over", "incident_id", "evidence",
     }  # fmt: skip
+
+
+def test_a_finding_names_its_incident_and_none_while_it_is_pending() -> None:
+    columns = {"age": [MISSING] * 400, "country": ["DE", "FR"] * 200}
+    rules = RuleSet({"health.missing": Rule(above=0.1), "drift.psi": Rule(above=0.1, windows=2)})
+    judged = judge_window(closed(REFERENCE, columns), b"", rules)
+    found = {f["check"]: f["incident_id"] for f in json.loads(judged.results[0][1])["findings"]}
+    assert found == {"health.missing": json.loads(judged.alerts[0][1])["id"], "drift.psi": None}
 
 
 def test_names_that_nobody_expects_are_listed_with_their_rows() -> None:
