@@ -79,7 +79,7 @@ def step(
 ) -> list[Transition]:
     """Take one window's findings into the state; return what opens, gets worse or closes.
 
-    `insufficient` leaves a track as it is. A track that has nothing to remember is not kept. is_complete: the window could measure
+    `insufficient` leaves a track as it is. An incident that ends with this window takes nothing in that opens with it. A track that has nothing to remember is not kept. is_complete: the window could measure
     everything that there is; a track without a finding (its rule was switched off, its feature is gone) is then closed.
     """
     window = _Window(state, end_ms)
@@ -92,11 +92,8 @@ def step(
         window.findings[key] = finding
         if finding.verdict != "insufficient":
             window.take(key, state.tracks.setdefault(key, Track()), finding)
-    transitions = window.open(firing_id)
-    for key in sorted(gone):
-        if state.tracks[key].incident:
-            window.closed.append(key)
-    transitions += window.close()
+    window.closed += [key for key in gone if state.tracks[key].incident]
+    transitions = window.close() + window.open(firing_id)
     for key in gone:
         del state.tracks[key]
     for key in [key for key in window.findings if key in state.tracks and window.is_forgettable(key)]:

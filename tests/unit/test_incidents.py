@@ -317,3 +317,10 @@ def test_version_3_is_read_as_it_was_written() -> None:
     assert state.incidents[1].id == "id-x-1"
     assert [track.incident for track in state.tracks.values()] == [0, 1, 1]
     assert state.values == {'["drift.psi","all","x"]': [(0.1, 0.05, 100), (0.2, None, 7)]}
+
+
+def test_an_incident_that_ends_with_a_window_takes_nothing_in_that_opens_with_it() -> None:
+    first, later = of("health.missing"), of("drift.psi")
+    [fired], state = one(b"", [first, *quiet(later)], 1)
+    transitions, _ = one(state, [*quiet(first), later], 2)
+    assert [(t.status, t.incident_id == fired.incident_id) for t in transitions] == [("resolved", True), ("firing", False)]
