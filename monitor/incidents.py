@@ -7,6 +7,7 @@ finding that is nearest to the source: telemetry over traffic over schema over h
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Literal, NamedTuple
 
@@ -79,8 +80,9 @@ def step(
 ) -> list[Transition]:
     """Take one window's findings into the state; return what opens, gets worse or closes.
 
-    `insufficient` leaves a track as it is. An incident that ends with this window takes nothing in that opens with it. A track that has nothing to remember is not kept. is_complete: the window could measure
-    everything that there is; a track without a finding (its rule was switched off, its feature is gone) is then closed.
+    `insufficient` leaves a track as it is. An incident that ends with this window takes nothing in that opens with it. A track that has
+    nothing to remember is not kept. is_complete: the window could measure everything that there is; a track without a finding (its rule
+    was switched off, its feature is gone) is then closed.
     """
     window = _Window(state, end_ms)
     gone = set(state.tracks) if is_complete else set()
@@ -223,7 +225,8 @@ def transition_of(
     status: Literal["firing", "resolved"], incident: Incident, state: DecisionState, findings: Mapping[str, Finding], windows: int
 ) -> Transition:
     """Return what there is to say of an incident. findings: of the window, by key."""
-    members = [Member(measured_by(key), severity, findings.get(key)) for key, severity in incident.members.items()]
+    members = {key: Member(measured_by(key), severity, findings.get(key)) for key, severity in incident.members.items()}
+    order = sorted(members, key=lambda key: (_cause(members[key]), key != incident.root, _size(members[key]), key))
     root = findings.get(incident.root) or no_longer_measured(incident.root, incident.members[incident.root])
     return Transition(
         status,
@@ -232,7 +235,7 @@ def transition_of(
         windows,
         incident.opened_ms,
         incident.severity,
-        tuple(sorted(members, key=_order)),
+        tuple(members[key] for key in order),
         incident.owner,
         tuple(incident.routes),
         incident.escalations,
@@ -251,19 +254,24 @@ def quiet_windows(track: Track, finding: Finding) -> int:
 
 
 def causality(finding: Finding) -> tuple[object, ...]:
-    """Return what sorts the finding first that is most likely the cause; the last parts only make the order total."""
-    measured = finding.measurement
-    value = measured.value if finding.is_below else -measured.value
-    return (*_order(Member(measured, finding.severity, finding))[:-2], value, measured.feature, measured.over)
+    """Return what sorts the finding first that is most likely the cause; the last part only makes the order total."""
+    member = Member(finding.measurement, finding.severity, finding)
+    return _cause(member), _size(member), track_key(finding.measurement)
 
 
-def _order(member: Member) -> tuple[object, ...]:
+def _cause(member: Member) -> tuple[object, ...]:
+    """A notice last; then nearest to the source, then most severe, all rows before a segment."""
     measured = member.measurement
     is_part = measured.segment != ALL
-    return (
-        member.severity == "notice", _rank(measured.check), -_severity(member.severity), is_part, measured.check,
-        measured.segment, measured.feature, measured.over,
-    )  # fmt: skip
+    return member.severity == "notice", _rank(measured.check), -_severity(member.severity), is_part, measured.check
+
+
+def _size(member: Member) -> float:
+    """The worst value of a check first."""
+    if member.finding is None:
+        return math.inf
+    value = member.finding.measurement.value
+    return value if member.finding.is_below else -value
 
 
 def _rank(check: str) -> int:

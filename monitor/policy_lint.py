@@ -273,6 +273,7 @@ def _dead_mute(read: ReadPolicy, location: list[Any], mute: Mute, specs: Sequenc
         yield f"{where}: never matches: no window ends in it; windows end, {ends}"
 
 
+DAY_MS = 86_400_000
 _LEAP_CYCLE = range(2024, 2052)
 """28 years: every date falls on every day of the week."""
 
@@ -281,7 +282,8 @@ def _has_end(mute: Mute, spec: WindowSpec) -> bool:
     if mute.from_ms is not None and mute.to_ms is not None:
         first = (mute.from_ms // spec.step_ms + 1) * spec.step_ms
         return mute.covers(first)
-    days = [datetime(2024, 1, 1, tzinfo=UTC) + timedelta(days=i) for i in range(max(15, 2 * spec.step_ms // 86_400_000 * 7))]
+    n_days = max(15, 14 * (spec.step_ms // DAY_MS))  # after so many a window ends on the same day of the week again
+    days = [datetime(2024, 1, 1, tzinfo=UTC) + timedelta(days=i) for i in range(n_days)]
     if mute.dates:
         days = [
             datetime(year, month, 1, tzinfo=UTC) + timedelta(days=day - 1)
@@ -290,9 +292,9 @@ def _has_end(mute: Mute, spec: WindowSpec) -> bool:
             if (month, day) != (2, 29) or year % 4 == 0
         ]
     for day in days:
-        start_ms = int(day.timestamp()) * 1_000 - 86_400_000
+        start_ms = int(day.timestamp()) * 1_000 - DAY_MS
         first = -(-start_ms // spec.step_ms) * spec.step_ms
-        if any(mute.covers(end) for end in range(first, start_ms + 3 * 86_400_000 + 1, spec.step_ms)):
+        if any(mute.covers(end) for end in range(first, start_ms + 3 * DAY_MS + 1, spec.step_ms)):
             return True
     return False
 

@@ -11,6 +11,7 @@ import orjson
 import pytest
 
 from monitor.alerts import Alert, iso
+from monitor.cli.kafka import line
 from monitor.features import CategoryFeature
 from monitor.findings import Judgement
 from monitor.layout import layout_of
@@ -215,3 +216,11 @@ def test_never_seen_values_are_named_where_the_feature_may() -> None:
     alert = alerts(judge_window(window, b"", DEFAULT_RULE_SET))["firing", "health.never_seen"]
     assert [reason["bin"] for reason in alert["data"]["why"]] == ["new 6", "new 5", "new 4", "new 3", "new 2"]
     assert alert["data"]["why"][0]["cur"] == 7 / 118
+
+
+def test_its_line_for_people_counts_the_other_findings() -> None:
+    text = line("alerts", FIRING)
+    assert text.startswith("1970-01-01T01:00:00Z firing   warning  credit 7 drift.psi age: ")
+    assert text.endswith(f"n=500, {FIRING['data']['n_members'] - 1} more findings)")
+    assert FIRING["data"]["n_members"] > 1
+    assert "more findings" not in line("alerts", alerts(judge({}))["firing", "traffic.low"])
