@@ -10,6 +10,7 @@ import sys
 import typer
 
 from monitor.cli import backtest, configuration, kafka, notify, policy, reference, replay, running
+from monitor.cli.console import log_json
 from monitor.errors import ConfigError, InputError, MonitorError
 
 app = typer.Typer(
@@ -38,6 +39,7 @@ app.command()(running.demo)
 
 def main() -> None:
     """Run the command; a user's mistake is one sentence per problem and an exit code, never a traceback."""
+    log_json()
     try:
         app()
     except (ConfigError, InputError, MonitorError) as error:

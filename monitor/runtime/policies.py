@@ -34,7 +34,6 @@ def take_policy(key: bytes, value: bytes | None, into: Policies) -> None:
         log.error("policy_ignored", key=key.decode(errors="replace"), reason=str(error))
         return
     into.add(policy)
-    log.info("policy", name=policy.name, effective_from_ms=policy.effective_from_ms, sha256=policy.sha256)
 
 
 def publish(config: Config, key: bytes, value: bytes | None) -> None:

@@ -186,6 +186,7 @@ class Worker:
 
     def _add_policy(self, key: bytes, value: bytes | None) -> None:
         take_policy(key, value, self.pipeline.policies)
+        log.info("policy", key=key.decode(errors="replace"), is_removed=value is None)
 
     async def _fresh(self, topic: str) -> None:
         """Pause while it is not known whether a topic has something newer: what a pane or a window began with, it keeps."""
