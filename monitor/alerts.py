@@ -118,28 +118,29 @@ class AlertData(msgspec.Struct, kw_only=True):
     supersedes: str | None
     """Id of the alert of the window's revision before that this one replaces: with restated numbers, or because it does not hold (its
     `evidence.reason` says so). null: it replaces none."""
-    over: int
+    over: int = 1
     """The mean of so many windows was judged; 1: the window itself."""
-    root: AlertMember
-    """The most likely cause among all findings of the incident: the one nearest to the source of events."""
-    members: list[AlertMember]
+    root: AlertMember | None = None
+    """The most likely cause among all findings of the incident: the one nearest to the source of events. Absent, as all up to `policies`,
+    where an earlier version of the program told it."""
+    members: list[AlertMember] = []
     """Findings of the incident since it fired, the most likely cause first; at most 50."""
-    n_members: int
-    n_features: int
+    n_members: int = 1
+    n_features: int = 1
     """Features of the event that are, or were, in it."""
-    escalations: int
+    escalations: int = 0
     """0 for the alert with which it fired; then it fires again, under another id, each time that a more severe finding joins it."""
-    is_flapping: bool
+    is_flapping: bool = False
     """One of its findings opened three times or more within 24 windows; it now takes longer to close."""
-    owner: str | None
+    owner: str | None = None
     """Of the root's rule."""
-    routes: list[str]
+    routes: list[str] = []
     """Names of whom to tell, of the rules of all findings."""
     policy: str
     """sha256 of the rules in force."""
-    policy_name: str
+    policy_name: str = DEFAULT_POLICY
     """Of the policy whose rule fired; `default`: the rules of the configuration."""
-    policies: dict[str, str]
+    policies: dict[str, str] = {}
     """Policies in force over the default rules: name → sha256."""
     diagnosis: dict[str, Any] | None = None
     """null while causes are not told apart."""
