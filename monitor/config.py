@@ -17,7 +17,8 @@ from monitor.distances.psi import EPS
 from monitor.errors import InputError
 from monitor.features import AskedKind
 from monitor.formats import FORMATS
-from monitor.policy import CHECKS, DEFAULT_RULES, SEVERITIES, Severity
+from monitor.policy import CHECKS, DEFAULT_RULES
+from monitor.rules import SEVERITIES, Severity
 from monitor.segments import FALSE, OTHER, TRUE, Key, parse_key
 from monitor.windows import WindowSpec, duration_text, pane_size_ms
 
@@ -374,6 +375,7 @@ class Config(Node):
     )
     max_models: int = Field(200, ge=1, description="models that are observed per partition; more are rejected")
     rules: dict[str, RuleConfig] = Field({}, description="by check, over the defaults")
+    policies: Path | None = Field(None, description="a policy file, or a folder of them; the policies topic if left out")
     privacy: Privacy = Field(Privacy(), description="hashes of values")
     distances: Distances = Field(Distances(), description="parameters of distances")
     partials_partitions: int = Field(8, ge=1, description="partitions of the application's own topics")

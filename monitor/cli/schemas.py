@@ -15,6 +15,7 @@ import msgspec
 from monitor.acks import Ack
 from monitor.alerts import Alert
 from monitor.events import Label, Prediction, Tick
+from monitor.policy_file import PolicyFile
 from monitor.reference import ReferenceRecord
 from monitor.results import Result
 
@@ -34,7 +35,8 @@ SCHEMAS: dict[str, type[msgspec.Struct]] = {
 
 def generate() -> dict[str, str]:
     """Return file name → text of every schema."""
-    return {f"{name}.schema.json": _text(schema(wire)) for name, wire in SCHEMAS.items()}
+    found = {f"{name}.schema.json": _text(schema(wire)) for name, wire in SCHEMAS.items()}
+    return found | {"policy.schema.json": _text({"$schema": DIALECT, **PolicyFile.model_json_schema()})}
 
 
 def schema(wire: type[msgspec.Struct]) -> dict[str, Any]:

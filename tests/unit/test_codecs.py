@@ -17,6 +17,7 @@ import pytest
 from monitor import incidents
 from monitor.bootstrap import build_pipeline
 from monitor.columns import ColumnBatch
+from monitor.decision_state import DecisionState
 from monitor.errors import UnknownCodec
 from monitor.ports import Message, StoredRecord
 from monitor.profiles import CODEC_VERSION, Profile
@@ -126,12 +127,13 @@ def test_partials_decode(written: dict[str, Any]) -> None:
 
 
 def test_open_incidents_are_known(written: dict[str, Any]) -> None:
-    transitions, after = incidents.step(b64decode(written["incidents"]), [], lambda _: "", 0, is_complete=True)
+    state = DecisionState.load(b64decode(written["incidents"]))
+    transitions = incidents.step(state, [], lambda _: "", 0, is_complete=True)
     resolved = {(t.finding.measurement.check, t.incident_id) for t in transitions}
     fired = {(a["data"]["check"], a["id"]) for a in written["alerts"] if a["data"]["status"] == "firing"}
     assert resolved
     assert resolved <= fired
-    assert after == b""
+    assert state.to_bytes() == b""
 
 
 def test_what_version_1_did_not_count_is_unknown_or_within_a_wider_error() -> None:

@@ -29,6 +29,7 @@ def test_every_topic_is_expected_with_its_partitions_and_cleanup() -> None:
         "a.dead-letter": "delete",
         "a.acks": "compact",
         "a.references": "compact",
+        "a.policies": "compact",
     }
     assert specs["a-p-ingest-changelog"].like == "p"
     assert specs["a-merge-changelog"].like == "a.partials"
