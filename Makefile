@@ -7,7 +7,7 @@ SCENARIO ?=
 MUTANTS ?= 400
 ARGS ?=
 
-.PHONY: help demo test check bench bench-decisions test-chaos test-mutation clean
+.PHONY: help demo test check bench bench-decisions test-chaos test-mutation bench-storm clean
 
 help: ## Show this
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -42,6 +42,9 @@ test-chaos: $(STAMP) ## Faults on Apache Kafka: all scenarios (50 min), or SCENA
 test-mutation: $(STAMP) ## Mutation score of windows, stages and codec, of a sample of MUTANTS=400 (0: all; an hour or more)
 	@$(BIN)/pip install --quiet --disable-pip-version-check -e '.[mutation]' 1>&2
 	@nice -n 15 $(BIN)/python -m tests.mutation --mutants $(MUTANTS)
+
+bench-storm: $(STAMP) ## Null storms on 200 features, 100 seeds: one incident each, its root named
+	@NULL_STORM_SEEDS=100 $(BIN)/python -m pytest -q -s tests/unit/test_null_storm.py
 
 clean: ## Remove what the targets made
 	@rm -rf .venv .cache .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 import orjson
 
+from monitor.decision.shape import design_effects
 from monitor.features import OTHER, NumberFeature, ViewName
 from monitor.findings import ClosedWindow, Compared, Decision, Evidence, Finding
-from monitor.incidents import Transition
-from monitor.segments import ALL
+from monitor.incidents import Member, Transition
+from monitor.policy import DEFAULT_POLICY, RuleSet
 from monitor.sides import Sides
+from monitor.windows import Window
 
 MAX_REASONS = 5
+MAX_MEMBERS = 50
 NEVER_SEEN = "never seen"
 
 
@@ -60,11 +63,30 @@ class Reason(msgspec.Struct, kw_only=True):
     window alone); of `health.never_seen` to at most its value."""
 
 
+class AlertMember(msgspec.Struct, kw_only=True):
+    """A finding of the incident, as the window has it."""
+
+    check: str
+    feature: str | None
+    view: ViewName | None
+    segment: str
+    over: int
+    """The mean of so many windows was judged; 1: the window itself."""
+    severity: Literal["notice", "warning", "critical"]
+    """The highest that it had in this incident."""
+    is_open: bool
+    """Whether the window's value is bad."""
+    value: float | None
+    """null where this window did not measure it."""
+    threshold: float | None
+
+
 class AlertData(msgspec.Struct, kw_only=True):
-    """What fired, or was resolved."""
+    """What fired, got worse, or was resolved: an incident, told by the finding that it fired with."""
 
     status: Literal["firing", "resolved"]
     severity: Literal["notice", "warning", "critical"]
+    """The highest of its findings so far."""
     model: str
     version: str
     segment: str
@@ -99,8 +121,30 @@ class AlertData(msgspec.Struct, kw_only=True):
     supersedes: str | None
     """Id of the alert of the window's revision before that this one replaces: with restated numbers, or because it does not hold (its
     `evidence.reason` says so). null: it replaces none."""
+    over: int = 1
+    """The mean of so many windows was judged; 1: the window itself."""
+    root: AlertMember | None = None
+    """The most likely cause among all findings of the incident: the one nearest to the source of events. Absent, as all up to `policies`,
+    where an earlier version of the program told it."""
+    members: list[AlertMember] = []
+    """Findings of the incident since it fired, the most likely cause first; at most 50."""
+    n_members: int = 1
+    n_features: int = 1
+    """Features of the event that are, or were, in it."""
+    escalations: int = 0
+    """0 for the alert with which it fired; then it fires again, under another id, each time that a more severe finding joins it."""
+    is_flapping: bool = False
+    """One of its findings opened three times or more within 24 windows; it now takes longer to close."""
+    owner: str | None = None
+    """Of the root's rule."""
+    routes: list[str] = []
+    """Names of whom to tell, of the rules of all findings."""
     policy: str
     """sha256 of the rules in force."""
+    policy_name: str = DEFAULT_POLICY
+    """Of the policy whose rule fired; `default`: the rules of the configuration."""
+    policies: dict[str, str] = {}
+    """Policies in force over the default rules: name → sha256."""
     diagnosis: dict[str, Any] | None = None
     """null while causes are not told apart."""
     source_offsets: dict[str, dict[str, list[int]]]
@@ -116,7 +160,7 @@ class Alert(msgspec.Struct, kw_only=True):
     source: str
     """/monitor/{model}/{version}"""
     id: str
-    """sha256 of model, version, segment, window, check, feature, revision and status; and of the incident, where an alert is taken back."""
+    """sha256 of model, version, segment, window, check, feature, revision and status; of what is resolved or taken back, of its incident too."""
     time: str
     """The window's end."""
     subject: str
@@ -140,46 +184,103 @@ _FIRST_MS, _LAST_MS = -62_135_596_800_000, 253_402_300_799_999
 """0001-01-01 and the last millisecond of 9999: a long window around an accepted event may reach beyond."""
 
 
-def alert_id(closed: ClosedWindow, finding: Finding, status: str, taken_back: str = "") -> str:
+class WindowFacts(NamedTuple):
+    """What an alert says of its window, whether from a profile or from a result record."""
+
+    model: str
+    version: str
+    window: Window
+    revision: int
+    completeness: float
+    late_dropped: int
+    reference_sha256: str | None
+    source_offsets: dict[str, dict[str, list[int]]]
+    views: Mapping[str, tuple[str | None, ViewName | None]]
+    """feature of the layout → its name in the event, and the view"""
+    is_complete: bool
+    """Whether it could measure everything that there is."""
+    design_effects: Mapping[str, float]
+    """Rows that count as one, by feature with a known φ."""
+
+    def source_view(self, feature: str) -> tuple[str | None, ViewName | None]:
+        """Return the event's name of a measured feature and the view; (None, None) for the model as a whole."""
+        return self.views.get(feature, (feature or None, None))
+
+
+def facts_of(evidence: Evidence) -> WindowFacts:
+    """Return the facts of a closed window, from the evidence of all its rows."""
+    closed = evidence.closed
+    known = closed.profile.n + closed.rows_other_layout + closed.lost_offsets
+    return WindowFacts(
+        closed.model,
+        closed.version,
+        closed.window,
+        closed.revision,
+        completeness=closed.profile.n / known if known else 1.0,
+        late_dropped=closed.profile.stream.count("late"),
+        reference_sha256=closed.reference.sha256 if closed.reference else None,
+        source_offsets=closed.source_offsets,
+        views={name: evidence.source_view(name) for name in evidence.features},
+        is_complete=closed.reference is not None and closed.profile.n > 0,
+        design_effects=design_effects(closed.reference, closed.window.size_ms),
+    )
+
+
+def alert_id(facts: WindowFacts | ClosedWindow, finding: Finding, status: str, incident_id: str = "") -> str:
     """Return the sha256 of what the alert is about; the same window and cause give the same id.
 
-    taken_back: the incident of an alert that does not hold any more.
+    incident_id: of the incident that is resolved or taken back; two may have fired about the same.
     """
-    measurement = finding.measurement
-    about = (
-        closed.model, closed.version, measurement.segment, closed.window.start_ms, closed.window.size_ms,
-        closed.window.step_ms, measurement.check, measurement.feature, closed.revision, status,
-        *((taken_back,) if taken_back else ()),
-    )  # fmt: skip
+    measurement, window = finding.measurement, facts.window
+    about: list[object] = [
+        facts.model, facts.version, measurement.segment, window.start_ms, window.size_ms,
+        window.step_ms, measurement.check, measurement.feature, facts.revision, status,
+    ]  # fmt: skip
+    about += [measurement.over] if measurement.over > 1 else []
+    about += [incident_id] if incident_id else []
     return hashlib.sha256(orjson.dumps(about)).hexdigest()
 
 
-def alert_record(evidences: Mapping[str, Evidence], transition: Transition, policy_sha256: str) -> tuple[bytes, bytes]:
-    """Return (key, value) of an alert, from the evidence of every segment; the key keeps firing and resolved of one incident in order."""
-    finding, measurement = transition.finding, transition.finding.measurement
-    evidence = evidences.get(measurement.segment, evidences[ALL])  # a segment that is gone is resolved by a window without it
-    closed = evidence.closed
+def id_of(facts: WindowFacts, transition: Transition) -> str:
+    """Return the id of a transition's alert."""
+    is_about_incident = transition.status == "resolved" or transition.is_taken_back
+    return alert_id(
+        facts, transition.cause or transition.finding, transition.status, transition.incident_id if is_about_incident else ""
+    )
+
+
+def alert_record(
+    facts: WindowFacts, transition: Transition, rules: RuleSet, why: Callable[[Finding], list[Reason]]
+) -> tuple[bytes, bytes]:
+    """Return (key, value) of an alert; the key keeps all alerts of one incident in order.
+
+    why: what contributes to a finding's value.
+    """
+    finding = transition.finding
+    measurement = finding.measurement
     event = Alert(
         type=f"ml.monitor.alert.{transition.status}.v1",
-        source=f"/monitor/{closed.model}/{closed.version}",
-        id=alert_id(closed, finding, transition.status, transition.incident_id if transition.is_taken_back else ""),
-        time=iso(closed.window.end_ms),
+        source=f"/monitor/{facts.model}/{facts.version}",
+        id=id_of(facts, transition),
+        time=iso(facts.window.end_ms),
         subject=f"feature/{measurement.feature}" if measurement.feature else "model",
-        data=_data(evidence, transition, policy_sha256),
+        data=_data(facts, transition, rules, why(finding)),
     )
-    identity = (closed.model, closed.version, measurement.segment, measurement.check, measurement.feature)
+    identity = (facts.model, facts.version, measurement.segment, measurement.check, measurement.feature)
     return "|".join(identity).encode(), orjson.dumps(msgspec.to_builtins(event), option=orjson.OPT_SORT_KEYS)
 
 
-def _data(evidence: Evidence, transition: Transition, policy_sha256: str) -> AlertData:
-    closed, finding = evidence.closed, transition.finding
-    measurement, reference = finding.measurement, evidence.closed.reference
-    feature, view = evidence.source_view(measurement.feature)
+def _data(facts: WindowFacts, transition: Transition, rules: RuleSet, why: list[Reason]) -> AlertData:
+    finding, window = transition.finding, facts.window
+    measurement, sha256 = finding.measurement, facts.reference_sha256
+    feature, view = facts.source_view(measurement.feature)
+    features = {facts.source_view(member.measurement.feature)[0] for member in transition.members} - {None}
+    members = [_member(facts, member) for member in transition.members[:MAX_MEMBERS]]
     return AlertData(
         status=transition.status,
-        severity=finding.severity,
-        model=closed.model,
-        version=closed.version,
+        severity=transition.severity,
+        model=facts.model,
+        version=facts.version,
         segment=measurement.segment,
         check=measurement.check,
         feature=feature,
@@ -190,35 +291,53 @@ def _data(evidence: Evidence, transition: Transition, policy_sha256: str) -> Ale
         p_value=measurement.p_value,
         n=measurement.n,
         n_ref=measurement.n_ref,
-        window=_window(evidence),
-        reference=AlertReference(
-            id=f"{reference.model}-{reference.version}" if reference else None,
-            sha256=reference.sha256 if reference else None,
+        window=AlertWindow(
+            start=iso(window.start_ms),
+            end=iso(window.end_ms),
+            start_ms=window.start_ms,
+            end_ms=window.end_ms,
+            kind=window.spec.kind,
+            revision=facts.revision,
+            completeness=facts.completeness,
+            late_dropped=facts.late_dropped,
         ),
-        why=reasons(evidence, finding),
+        reference=AlertReference(id=f"{facts.model}-{facts.version}" if sha256 else None, sha256=sha256),
+        why=why,
         evidence=dict(measurement.evidence),
         decision=finding.decision,
         incident_id=transition.incident_id,
         opened_ms=transition.opened_ms,
         windows=transition.windows,
         supersedes=transition.supersedes or None,
-        policy=policy_sha256,
-        source_offsets=closed.source_offsets,
+        over=measurement.over,
+        root=members[0],
+        members=members,
+        n_members=len(transition.members),
+        n_features=len(features),
+        escalations=transition.escalations,
+        is_flapping=transition.is_flapping,
+        owner=transition.owner or None,
+        routes=list(transition.routes),
+        policy=rules.sha256,
+        policy_name=finding.rule.policy or DEFAULT_POLICY,
+        policies=dict(rules.shas),
+        source_offsets=facts.source_offsets,
     )
 
 
-def _window(evidence: Evidence) -> AlertWindow:
-    closed, window = evidence.closed, evidence.closed.window
-    known = closed.profile.n + closed.rows_other_layout + closed.lost_offsets
-    return AlertWindow(
-        start=iso(window.start_ms),
-        end=iso(window.end_ms),
-        start_ms=window.start_ms,
-        end_ms=window.end_ms,
-        kind=window.spec.kind,
-        revision=closed.revision,
-        completeness=closed.profile.n / known if known else 1.0,
-        late_dropped=closed.profile.stream.count("late"),
+def _member(facts: WindowFacts, member: Member) -> AlertMember:
+    measurement, finding = member.measurement, member.finding
+    feature, view = facts.source_view(measurement.feature)
+    return AlertMember(
+        check=measurement.check,
+        feature=feature,
+        view=view,
+        segment=measurement.segment,
+        over=measurement.over,
+        severity=member.severity,
+        is_open=finding is not None and finding.verdict == "breach",
+        value=finding.measurement.value if finding is not None else None,
+        threshold=finding.threshold if finding is not None else None,
     )
 
 

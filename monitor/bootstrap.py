@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import msgspec
 
 from monitor.cells import FeatureOptions
-from monitor.config import Config, ModelConfig, Source, budget_of, trail_ms
+from monitor.config import Config, ModelConfig, Source, trail_ms
 from monitor.errors import ConfigError
 from monitor.formats import FORMATS, Format
 from monitor.hash_key import MIN_CHARACTERS, NO_KEY, HashKey
 from monitor.pipeline import Pipeline
-from monitor.policy import DEFAULT_RULES, Rule, RuleSet
+from monitor.policy import DEFAULT_RULES, Policies, RuleSet
+from monitor.policy_file import read_policies
 from monitor.reference import Reference, References
+from monitor.rule_text import parse_false_alarms
+from monitor.rules import Rule
 from monitor.stages.settings import LearningSettings, ModelSettings, Revising, Settings, SourceSettings, Trail
 from monitor.windows import pane_size_ms
 
@@ -21,12 +25,15 @@ LABEL_FORMATS = ("native-label",)
 """Formats whose sources have no predictions: no window waits for them."""
 
 
-def build_pipeline(config: Config, references: Sequence[Reference] = ()) -> Pipeline:
-    """Assemble the pipeline of a configuration. Raises ConfigError when a reference was built with another hash key."""
+def build_pipeline(config: Config, references: Sequence[Reference] = (), policies: Sequence[Path] | None = None) -> Pipeline:
+    """Assemble the pipeline of a configuration. policies: files in the place of the configured ones.
+
+    Raises ConfigError when a reference was built with another hash key, or a policy is wrong.
+    """
     known = References(build_hash_key(config))
     for reference in references:
         known.add(reference)
-    return Pipeline(build_settings(config), build_formats(config), build_rules(config), known)
+    return Pipeline(build_settings(config), build_formats(config), build_policies(config, policies), known)
 
 
 def build_hash_key(config: Config) -> HashKey:
@@ -143,6 +150,18 @@ def prediction_topics(config: Config) -> list[str]:
     return [source.topic for source in config.sources if source.format not in LABEL_FORMATS]
 
 
+def build_policies(config: Config, files: Sequence[Path] | None = None) -> Policies:
+    """Return the configured rules, and policies over them: of files and folders, the configured ones if left out.
+
+    Raises ConfigError with every problem of the files.
+    """
+    found = Policies(build_rules(config))
+    configured = [config.policies] if config.policies is not None else []
+    for read in read_policies(configured if files is None else files):
+        found.add(read.policy)
+    return found
+
+
 def build_rules(config: Config) -> RuleSet:
     """Return the default rules with the configured ones over them."""
     rules = dict(DEFAULT_RULES)
@@ -156,4 +175,4 @@ def build_rules(config: Config) -> RuleSet:
             changes.setdefault("levels", {})
         rules[check] = msgspec.structs.replace(rules.get(check, Rule()), **changes)
     named = {check: Rule(**msgspec.structs.asdict(rule)) for check, rule in rules.items()}
-    return RuleSet(named, config.distances.psi_eps, budget_of(config.false_alarms))
+    return RuleSet(named, config.distances.psi_eps, false_alarms=parse_false_alarms(config.false_alarms))

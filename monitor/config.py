@@ -17,7 +17,9 @@ from monitor.distances.psi import EPS
 from monitor.errors import InputError
 from monitor.features import AskedKind
 from monitor.formats import FORMATS
-from monitor.policy import CHECKS, DEFAULT_RULES, SEVERITIES, Budget, Severity
+from monitor.policy import CHECKS, DEFAULT_RULES
+from monitor.rule_text import parse_false_alarms
+from monitor.rules import DEFAULT_FALSE_ALARMS, SEVERITIES, Severity
 from monitor.segments import FALSE, OTHER, TRUE, Key, parse_key
 from monitor.windows import WindowSpec, duration_text, pane_size_ms
 
@@ -44,23 +46,8 @@ def _trail(text: str) -> str:
     return text
 
 
-def budget_of(text: str) -> Budget:
-    """Return the false alarms that a text such as `1 per 30d` allows.
-
-    >>> budget_of("1 per 30d").of(86_400_000) == 1 / 30
-    True
-    """
-    found = re.fullmatch(r"(\d+(?:\.\d+)?) per (\S+)", text)
-    if found is None or not float(found[1]):
-        raise ValueError(f"{text!r} is no budget; write how many in how long, such as 1 per 100d")
-    span_ms = duration_ms(found[2])
-    if not span_ms:
-        raise ValueError(f"{text!r} is no budget; the time must be longer than 0")
-    return Budget(float(found[1]), span_ms)
-
-
-def _budget(text: str) -> str:
-    budget_of(text)
+def _false_alarms(text: str) -> str:
+    parse_false_alarms(text)
     return text
 
 
@@ -344,7 +331,10 @@ class State(Node):
     """Local state."""
 
     dir: Path = Field(Path("state"), description="folder; one per worker below it")
-    memory: Size = Field(512 << 20, description="memory that the local store may use")
+    memory: Size = Field(
+        512 << 20,
+        description="what a worker is to stay within; a quarter of it is its local stores', cache and write buffers together",
+    )
     checkpoint: Duration = Field(2_000, description="at most so much is read again after a crash")
 
 
@@ -394,9 +384,11 @@ class Config(Node):
     )
     max_models: int = Field(200, ge=1, description="models that are observed per partition; more are rejected")
     rules: dict[str, RuleConfig] = Field({}, description="by check, over the defaults")
-    false_alarms: Annotated[str, AfterValidator(_budget)] = Field(
-        str(Budget()), description="how many a model may raise by chance, such as 1 per 100d; of each of its window lengths"
+    false_alarms: Annotated[str, AfterValidator(_false_alarms)] = Field(
+        str(DEFAULT_FALSE_ALARMS),
+        description="how many a model may raise by chance, such as 1 per 100d; of each of its window lengths; policies may say otherwise",
     )
+    policies: Path | None = Field(None, description="a policy file, or a folder of them; the policies topic if left out")
     privacy: Privacy = Field(Privacy(), description="hashes of values")
     distances: Distances = Field(Distances(), description="parameters of distances")
     partials_partitions: int = Field(8, ge=1, description="partitions of the application's own topics")

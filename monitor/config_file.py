@@ -13,11 +13,14 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.constructor import RoundTripConstructor
 from ruamel.yaml.error import MarkedYAMLError
+from ruamel.yaml.reader import ReaderError
 
 from monitor.config import Config
 from monitor.config_values import near_miss
 from monitor.errors import ConfigError
+from monitor.events import NAME_PATTERN
 
 ENV_PREFIX = "MONITOR_"
 
@@ -26,19 +29,37 @@ def load_config(path: Path, environ: Mapping[str, str] | None = None) -> Config:
     """Read a configuration file and the environment. Raises ConfigError with every problem."""
     if not path.exists():
         raise ConfigError(f"{path}: no such file; `monitor init` writes one")
-    try:
-        document = YAML(typ="rt").load(path.read_text())
-    except MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 0
-        raise ConfigError(f"{path}:{line}: not YAML: {error.problem}") from error
-    document = CommentedMap() if document is None else document
-    if not isinstance(document, dict):
-        raise ConfigError(f"{path}:1: a mapping is expected, such as `app: monitor`")
-    merged = _over(_plain(document), os.environ if environ is None else environ)
+    document, content = read_yaml(path, example="`app: monitor`")
+    merged = _over(content, os.environ if environ is None else environ)
     try:
         return Config.model_validate(merged)
     except ValidationError as error:
-        raise ConfigError(list(_problems(path, document, error))) from error
+        raise ConfigError(list(problems(path, document, error, Config))) from error
+
+
+class _TextTimes(RoundTripConstructor):
+    """Leaves times as they are written: YAML's own would lose their offset."""
+
+
+_TextTimes.add_constructor("tag:yaml.org,2002:timestamp", RoundTripConstructor.construct_yaml_str)
+
+
+def read_yaml(path: Path, *, example: str, times_as_text: bool = False) -> tuple[Any, dict[str, Any]]:
+    """Return a file's mapping with its lines, and without. Raises ConfigError."""
+    reader = YAML(typ="rt")
+    if times_as_text:
+        reader.Constructor = _TextTimes
+    try:
+        document = reader.load(path.read_text(encoding="utf-8"))
+    except MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 0
+        raise ConfigError(f"{path}:{line}: not YAML: {(error.problem or str(error)).splitlines()[0]}") from error
+    except (OSError, UnicodeDecodeError, ReaderError) as error:
+        raise ConfigError(f"{path}:1: cannot be read: {' '.join(str(error).split())}") from error
+    document = CommentedMap() if document is None else document
+    if not isinstance(document, dict):
+        raise ConfigError(f"{path}:1: a mapping is expected, such as {example}")
+    return document, _plain(document)
 
 
 def _plain(node: Any) -> Any:
@@ -63,24 +84,31 @@ def _over(document: dict[str, Any], environ: Mapping[str, str]) -> dict[str, Any
     return document
 
 
-def _problems(path: Path, document: Any, error: ValidationError) -> Iterator[str]:
+def problems(path: Path, document: Any, error: ValidationError, root: type[BaseModel]) -> Iterator[str]:
+    """Yield a sentence per problem: file, line, path in it, and what is allowed."""
     for item in error.errors():
         location = [part for part in item["loc"] if part != "[key]"]
-        where = f"{path}:{_line(document, location)}"
+        where = f"{path}:{line_of(document, location)}"
         dotted = ".".join(str(part) for part in location)
         message = item["msg"].removeprefix("Value error, ")
         if item["type"] == "extra_forbidden":
-            allowed = _allowed(location[:-1])
+            allowed = _allowed(root, location[:-1])
             message = f"unknown key{near_miss(str(location[-1]), allowed)}; allowed: {', '.join(allowed)}"
         elif item["type"] == "missing":
             message = "is required"
         elif item["type"] == "literal_error":
             message = f"must be {item['ctx']['expected']}"
+        elif item["type"] == "tuple_type":
+            message = "a list is expected"
+        elif item["type"] in ("model_type", "dict_type"):
+            message = "a mapping is expected"
+        elif item["type"] == "string_pattern_mismatch" and item["ctx"]["pattern"] == NAME_PATTERN:
+            message = "1 to 128 letters, digits or . _ : / - are allowed"
         for line in message.split("\n"):
             yield f"{where}: {dotted}: {line}" if dotted else f"{where}: {line}"
 
 
-def _line(document: Any, location: list[Any]) -> int:
+def line_of(document: Any, location: list[Any]) -> int:
     """Return the line of a path, or of the nearest parent that the file has."""
     line = 1
     node = document
@@ -95,9 +123,9 @@ def _line(document: Any, location: list[Any]) -> int:
     return line
 
 
-def _allowed(location: list[Any]) -> list[str]:
+def _allowed(root: type[BaseModel], location: list[Any]) -> list[str]:
     """Return the keys that a place of the tree has."""
-    node: Any = Config
+    node: Any = root
     for part in location:
         if isinstance(part, int) or not (isinstance(node, type) and issubclass(node, BaseModel)):
             continue

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from monitor.config_values import Duration, Name, Node, near_miss
 from monitor.errors import ConfigError
-from monitor.findings import Severity
+from monitor.rules import Severity
 
 MINUTE_MS = 60_000
 HOUR_MS = 60 * MINUTE_MS

@@ -6,7 +6,8 @@ MonitorError
 ├── StateError
 │   ├── StaleOwner       state holds a newer epoch than this owner's generation
 │   ├── StateMismatch    state belongs to another topic, partition count or configuration; exit code 78
-│   └── UnknownCodec     a row was written by a version that this one does not know
+│   ├── StateDamaged     a row's bytes are not what its codec says; exit code 78
+│   └── UnknownCodec     a row was written by a version that this one does not know; exit code 78
 └── InputError           a file given by the user cannot be used; exit code 2
 """
 
@@ -51,6 +52,10 @@ class StaleOwner(StateError):
 
 class StateMismatch(StateError):
     """State was written for another topic, partition count or configuration."""
+
+
+class StateDamaged(StateError):
+    """Stored bytes are not what their codec says: cut, or changed."""
 
 
 class UnknownCodec(StateError):

@@ -18,11 +18,10 @@ from monitor.distances import DISTANCES, Distance
 from monitor.features import CategoryFeature, Feature, NumberFeature, ViewName, source_of
 from monitor.profiles import FeatureSummary, Profile
 from monitor.reference import Reference
+from monitor.rules import Rule, Severity
 from monitor.segments import ALL
 from monitor.sides import FineSides, Sides, Spread, stacked
 from monitor.windows import Window
-
-Severity = Literal["notice", "warning", "critical"]
 
 
 class ClosedWindow(NamedTuple):
@@ -174,6 +173,8 @@ class Measurement(NamedTuple):
     lower_is_worse: bool = False
     evidence: Mapping[str, Any] = {}
     segment: str = ALL
+    over: int = 1
+    """The mean of the values of so many windows."""
     counted: CountTest | None = None
     """What the decision recomputes p from, where rows are not independent."""
     scales: tuple[ScaleTest, ...] = ()
@@ -248,8 +249,8 @@ class Finding(NamedTuple):
     severity: Severity
     is_below: bool = False
     """Bad is below the threshold, not above."""
-    windows: int = 1
-    """So many breaches in a row open an incident, so many quiet windows close it."""
+    rule: Rule = Rule()
+    """What follows: how many breaches open an incident, who is told, when nobody is."""
     decision: Decision | None = None
     """Where chance was judged within the budget of false alarms."""
 

@@ -12,15 +12,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from monitor import incidents
-from monitor.alerts import alert_id, alert_record
+from monitor.alerts import facts_of, reasons
 from monitor.checks import CHECKS, WHOLE_CHECKS
-from monitor.decision.calibrated import Setting, decide
 from monitor.decision.distributions import Distributions
 from monitor.distances import DISTANCES, Distance, with_eps
 from monitor.findings import ClosedWindow, Evidence, Judgement, compare, measure, reference_segment
 from monitor.formats import Format
-from monitor.policy import DEFAULT_RULE_SET, RuleSet
+from monitor.judgement import Before, judge_measurements
+from monitor.policy import Policies, RuleSet
 from monitor.ports import PartitionStage
 from monitor.reference import References
 from monitor.results import result_record
@@ -36,12 +35,12 @@ Rows = Iterable[tuple[bytes, bytes]]
 class Pipeline:
     """The stages of one application, composed; owns no state.
 
-    formats: of each source topic. references: filled by whoever reads the references topic or a file.
+    formats: of each source topic. references, policies: filled by whoever reads their topics or files.
     """
 
     settings: Settings
     formats: Mapping[str, Format]
-    rules: RuleSet = DEFAULT_RULE_SET
+    policies: Policies = field(default_factory=Policies)
     references: References = field(default_factory=References)
 
     def ingest(
@@ -97,7 +96,7 @@ class Pipeline:
 
     def judge(self, closed: ClosedWindow, before: bytes, history: Sequence[bytes] = ()) -> Judgement:
         """Say what a final window means, given the decision state before it and what is kept of the windows before it."""
-        return judge_window(closed, before, self.rules, history)
+        return judge_window(closed, before, self.policies.at(closed.window.start_ms), history)
 
 
 def judge_window(closed: ClosedWindow, before: bytes, rules: RuleSet, history: Sequence[bytes] = ()) -> Judgement:
@@ -110,34 +109,30 @@ def judge_window(closed: ClosedWindow, before: bytes, rules: RuleSet, history: S
     measured = [
         measurement._replace(segment=name)
         for name, of_segment in evidence.items()
-        if rules.minds(name)
+        if name == ALL or rules.minds(name)
         for check in (CHECKS + WHOLE_CHECKS if name == ALL else CHECKS)
         for measurement in check(of_segment)
     ]
     distributions = Distributions(closed, rules)
     measured += distributions.measured(evidence, history)
-    findings, alone = decide(measured, rules, Setting(closed.model, closed.window.spec, distributions.design_effects))
-    said = incidents.load_said(closed.said)
-    opened = incidents.fired_before(said)
-    transitions, after = incidents.step(
-        before,
-        findings,
-        firing_id=lambda finding: opened.get(incidents.track_key(finding)) or alert_id(closed, finding, "firing"),
-        end_ms=closed.window.end_ms,
-        is_complete=closed.reference is not None and closed.profile.n > 0,
+    decided = judge_measurements(
+        facts_of(evidence[ALL]),
+        measured,
+        Before(before, closed.said, closed.latest),
+        rules,
+        why=lambda finding: reasons(evidence.get(finding.measurement.segment, evidence[ALL]), finding),
     )
-    told = incidents.restated(said, transitions, findings, after, closed.latest)
-    now_said = incidents.said_of(transitions, told, said, lambda t: alert_id(closed, t.finding, t.status))
-    policy = rules.sha256
     return Judgement(
-        results=tuple(result_record(of_segment, findings, policy) for of_segment in evidence.values()),
-        alerts=tuple(alert_record(evidence, t, policy) for t in told),
-        after=after,
-        alert_severities=tuple(t.finding.severity for t in told if t.status == "firing" and not t.supersedes),
-        is_alarmed=bool(incidents.open_severities(after) - {"notice"}),
-        said=now_said,
-        is_news={one.about for one in said} != {one.about for one in incidents.load_said(now_said)},
-        tallies=distributions.kept(alone),
+        results=tuple(
+            result_record(of_segment, measured, decided.findings, decided.incidents, rules) for of_segment in evidence.values()
+        ),
+        alerts=decided.alerts,
+        after=decided.after,
+        alert_severities=tuple(t.severity for t in decided.told if t.status == "firing" and not t.supersedes),
+        is_alarmed=decided.is_alarmed,
+        said=decided.said,
+        is_news=decided.is_news,
+        tallies=distributions.kept(decided.alone),
     )
 
 

@@ -72,13 +72,15 @@ def _worst(evidence: Evidence, closed: ClosedWindow) -> Measurement:
 def _other(closed: ClosedWindow, reference: Reference) -> Measurement:
     """Of the segmentation whose `(other)` row has grown most."""
     n, m = closed.profile.n, max(1, reference.profile.n)
+    if not n:
+        return Measurement("segments.other", "", 0.0, 0, m, min_n=MIN_ROWS)
     grown = []
     for segmentation, segment in zip(closed.profile.layout.segmentations, closed.profile.layout.other_segments, strict=True):
         rows, rows_ref = int(closed.profile.rows[segment]), int(reference.profile.rows[segment])
-        grown.append((rows / max(1, n) - rows_ref / m, str(segmentation), rows, rows_ref))
+        grown.append((rows / n - rows_ref / m, str(segmentation), rows, rows_ref))
     value, by, rows, rows_ref = max(grown, key=lambda one: one[0])
-    critical_value = critical_excess(n, rows_ref, m) / max(1, n) - rows_ref / m
-    facts = {"by": by, "other_ratio": rows / max(1, n), "other_ratio_ref": rows_ref / m}
+    critical_value = critical_excess(n, rows_ref, m) / n - rows_ref / m
+    facts = {"by": by, "other_ratio": rows / n, "other_ratio_ref": rows_ref / m}
     p_value = excess_p(rows, n, rows_ref, m)
     return Measurement("segments.other", "", value, n, m, critical_value, p_value, MIN_ROWS, evidence=facts)
 

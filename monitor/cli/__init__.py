@@ -9,7 +9,8 @@ import sys
 
 import typer
 
-from monitor.cli import configuration, kafka, notify, reference, replay, running
+from monitor.cli import backtest, configuration, kafka, notify, policy, reference, replay, running, state
+from monitor.cli.console import log_json
 from monitor.errors import ConfigError, InputError, MonitorError
 
 app = typer.Typer(
@@ -23,10 +24,13 @@ app.command()(configuration.init)
 app.add_typer(configuration.config, name="config")
 app.add_typer(reference.reference, name="reference")
 app.command()(replay.replay)
+app.add_typer(policy.policy, name="policy")
+app.command()(backtest.backtest)
 app.add_typer(kafka.topics, name="topics")
 app.command()(kafka.tail)
 app.command()(kafka.traffic)
 app.command()(running.run)
+app.add_typer(state.state, name="state")
 app.command(hidden=True)(running.worker)
 app.add_typer(notify.notify, name="notify")
 app.command(hidden=True)(notify.notifier)
@@ -36,6 +40,7 @@ app.command()(running.demo)
 
 def main() -> None:
     """Run the command; a user's mistake is one sentence per problem and an exit code, never a traceback."""
+    log_json()
     try:
         app()
     except (ConfigError, InputError, MonitorError) as error:

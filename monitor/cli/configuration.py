@@ -44,6 +44,8 @@ rules:                                        # over the defaults; `monitor conf
   drift.distribution: {{above: 0.01, levels: {{warning: 0.1, critical: 0.25}}}}   # by size of the effect; `notice` below
   traffic.low: {{below: 1, severity: warning}}
 false_alarms: 1 per 100d                      # what a model may raise by chance; docs/decisions.md
+# policies: policies/                         # files with rules for models, features, segments, mutes, owners (docs/policies.md);
+                                              # left out: `monitor policy publish` puts them on the topic {{app}}.policies
 distances: {{psi_eps: 0.0001}}                  # psi_eps: smaller shares are taken as this one
 # privacy: {{hash_key_file: /run/secrets/hash_key}}   # values that the reference does not have are known by hashes made with it
 state: {{dir: ./state, memory: 512MiB, checkpoint: 2s}}
@@ -69,8 +71,11 @@ def init(
 
 @config.command()
 def check(config: ConfigPath = DEFAULT_CONFIG) -> None:
-    """Say what is wrong with a configuration file, all at once."""
+    """Say what is wrong with a configuration file and the policies that it names, all at once."""
+    from monitor.bootstrap import build_policies  # noqa: PLC0415
+
     found = load_config(config)
+    build_policies(found)
     for source in found.sources:
         if source.clock == "wall":
             say(f"note: {source.topic}: on a topic with producers' timestamps the future guard also compares with the clock")

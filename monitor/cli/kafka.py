@@ -88,9 +88,10 @@ def line(what: str, record: dict[str, Any]) -> str:
     d = record["data"]
     where = (d["feature"] or "model") + (f" ({d['view']})" if d.get("view") else "")
     revision = f", revision {d['window']['revision']} of its window" if d["window"]["revision"] else ""
+    others = f", {d['n_members'] - 1} more findings" if d["n_members"] > 1 else ""
     return (
         f"{d['window']['end']} {d['status']:8} {d['severity']:8} {d['model']} {d['version']} {d['check']} {where}: "
-        f"{d['value']:.4g} (threshold {d['threshold']:g}, n={d['n']}{revision})"
+        f"{d['value']:.4g} (threshold {d['threshold']:g}, n={d['n']}{revision}{others})"
     )
 
 

@@ -10,7 +10,6 @@ import orjson
 import typer
 
 from monitor.cli.console import DEFAULT_CONFIG, ConfigPath, data, say
-from monitor.cli.running import log_json
 from monitor.config_file import load_config
 
 notify = typer.Typer(help="Tell Alertmanager, webhooks and people of alerts.")
@@ -26,7 +25,6 @@ def run(context: typer.Context, config: ConfigPath = DEFAULT_CONFIG) -> None:
     from monitor.notify.notifier import check_routes  # noqa: PLC0415
     from monitor.runtime.supervisor import Supervisor  # noqa: PLC0415
 
-    log_json()
     routes = check_routes(found)
     say(f"{len(routes)} route{'s' * (len(routes) > 1)}; metrics at http://{found.notify.bind}/metrics")
     raise typer.Exit(Supervisor([[sys.executable, "-m", "monitor", "notifier", "--config", str(config)]]).run())
@@ -70,7 +68,6 @@ def notifier(config: ConfigPath = DEFAULT_CONFIG) -> None:
     found = load_config(config)
     from monitor.notify.notifier import Notifier  # noqa: PLC0415
 
-    log_json()
     Notifier(found).run()
 
 

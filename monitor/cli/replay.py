@@ -15,15 +15,19 @@ from monitor.cli.console import DEFAULT_CONFIG, ERR, ConfigPath, say
 from monitor.cli.reference import ClassScores, Column, Excluded, Unit, class_scores, read_reference
 from monitor.config_file import load_config
 from monitor.errors import InputError
-from monitor.policy import SEVERITIES
 from monitor.ports import StoredRecord
 from monitor.reference import Reference
+from monitor.rules import SEVERITIES
 
 
 def replay(
     events: Annotated[Path, typer.Option(help="Events: CSV, CSV.gz, Parquet, NDJSON rows, or native NDJSON events.")],
     reference: Annotated[
         list[Path] | None, typer.Option(help="A reference file; repeatable. Where there is none, one is learnt from the events.")
+    ] = None,
+    policy: Annotated[
+        list[Path] | None,
+        typer.Option(help="A policy file, or a folder of them; repeatable. The configuration's if left out.", show_default=False),
     ] = None,
     results: Annotated[Path, typer.Option(help="Where result records go.")] = Path("results.ndjson"),
     alerts: Annotated[Path, typer.Option(help="Where alert records go.")] = Path("alerts.ndjson"),
@@ -55,7 +59,7 @@ def replay(
     found = load_config(config)
     references = [read_reference(path) for path in reference or ()]
     source = topic or found.sources[0].topic
-    pipeline = build_pipeline(found, references)
+    pipeline = build_pipeline(found, references, policy)
     for difference in filter(None, (missing_segments(found, one) for one in references)):
         say(f"warning: {difference}")
     if source not in pipeline.formats:

@@ -2,30 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from typing import Annotated
 
-import structlog
 import typer
 
 from monitor.cli.console import DEFAULT_CONFIG, ConfigPath, say
 from monitor.config_file import load_config
 from monitor.errors import ConfigError
-
-
-def log_json() -> None:
-    """Send logs to standard error, one JSON object a line."""
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
-    )
 
 
 def run(
@@ -35,11 +19,12 @@ def run(
 ) -> None:
     """Run workers, and start one again that ends: `monitor run --config monitor.yaml --workers 2`."""
     found = load_config(config)
+    from monitor.bootstrap import build_policies  # noqa: PLC0415
     from monitor.runtime.supervisor import Supervisor  # noqa: PLC0415
     from monitor.runtime.topics import check_topics  # noqa: PLC0415
     from monitor.runtime.worker import check_environment  # noqa: PLC0415
 
-    log_json()
+    build_policies(found)
     check_environment()
     check_topics(found, embedded=embedded)
     say(f"{workers} worker{'s' * (workers > 1)}; metrics at http://{found.http.bind}/metrics")
@@ -57,7 +42,6 @@ def worker(
     from monitor.runtime.exits import EXIT_CONFIG, ending  # noqa: PLC0415
     from monitor.runtime.worker import Worker  # noqa: PLC0415
 
-    log_json()
     try:
         Worker(found, index, embedded=embedded).run()
     except ConfigError:

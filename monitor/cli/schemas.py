@@ -15,6 +15,7 @@ import msgspec
 from monitor.acks import Ack
 from monitor.alerts import Alert
 from monitor.events import Label, Prediction, Tick
+from monitor.policy_file import PolicyFile
 from monitor.reference import ReferenceRecord
 from monitor.results import Result
 
@@ -34,7 +35,8 @@ SCHEMAS: dict[str, type[msgspec.Struct]] = {
 
 def generate() -> dict[str, str]:
     """Return file name → text of every schema."""
-    return {f"{name}.schema.json": _text(schema(wire)) for name, wire in SCHEMAS.items()}
+    found = {f"{name}.schema.json": _text(schema(wire)) for name, wire in SCHEMAS.items()}
+    return found | {"policy.schema.json": _text({"$schema": DIALECT, **PolicyFile.model_json_schema()})}
 
 
 def schema(wire: type[msgspec.Struct]) -> dict[str, Any]:
@@ -72,8 +74,13 @@ def _structs(wire: type[msgspec.Struct]) -> list[type[msgspec.Struct]]:
 
 def _describe(component: dict[str, Any], wire: type[msgspec.Struct]) -> None:
     component["description"] = inspect.cleandoc(wire.__doc__ or "")
+    names = list(wire.__struct_encode_fields__)
+    fields = component["properties"] if "properties" in component else dict(zip(names, component["prefixItems"], strict=True))
+    if "properties" not in component:  # an array, whose places have names in the source only
+        for name, field in fields.items():
+            field["title"] = name
     for name, text in _field_texts(wire).items():
-        component["properties"][name]["description"] = text
+        fields[name]["description"] = text
 
 
 def _field_texts(wire: type[msgspec.Struct]) -> dict[str, str]:

@@ -1,13 +1,14 @@
 """Which measurements are alarms: those that a budget of false alarms lets one believe, and whose effect is worth telling.
 
-Of the budget of a window half is kept as a reserve: tails are known to a factor of four, and φ is an estimate. The rest is shared by
+A budget is the configuration's, or that of the policies whose rules name one; rules with equal budgets share it. Of what it gives a
+window half is kept as a reserve: tails are known to a factor of four, and φ is an estimate. The rest is shared by
 families of hypotheses, within each of which Benjamini and Hochberg's procedure looks at all features and segments at once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -17,7 +18,8 @@ from monitor.decision.effects import count_interval, fixed_rule, psi_effect
 from monitor.decision.probabilities import benjamini_hochberg
 from monitor.decision.shape import CHECK
 from monitor.findings import Decision, Finding, FixedRule, Measurement, ScaleTest
-from monitor.policy import Rule, RuleSet
+from monitor.policy import RuleSet
+from monitor.rules import FalseAlarms, Rule
 from monitor.windows import WindowSpec
 
 SPENT = 0.5
@@ -35,10 +37,16 @@ class Setting(NamedTuple):
     spec: WindowSpec
     design_effects: Mapping[str, float]
 
-    @property
-    def scale_shares(self) -> Mapping[int, float]:
-        """Windows that overlap are not merged, and spend everything on themselves."""
-        return SCALE_SHARES if self.spec.step_ms == self.spec.size_ms else {1: 1.0}
+
+def distribution_alpha(budget: FalseAlarms, spec: WindowSpec, scale: int) -> float:
+    """Return what a window may spend on the tests of distributions at a scale; windows that overlap are not merged: it is all theirs."""
+    share = SCALE_SHARES[scale] if spec.kind == "tumbling" else 1.0
+    return SPENT * budget.of(spec.step_ms) * (1 - COUNTS_SHARE) * share
+
+
+def counts_alpha(budget: FalseAlarms, spec: WindowSpec) -> float:
+    """Return what a window may spend on exact tests of counts."""
+    return SPENT * budget.of(spec.step_ms) * COUNTS_SHARE
 
 
 class Decided(NamedTuple):
@@ -63,7 +71,7 @@ def decide(measurements: Iterable[Measurement], rules: RuleSet, setting: Setting
     cases = [
         (measurement, rule)
         for measurement in measurements
-        if (rule := rules.rule(measurement.check, setting.model, measurement.segment, measurement.feature)) is not None
+        if (rule := rules.rule(measurement.check, setting.model, measurement.segment, measurement.feature, measurement.over))
     ]
     judge = _Judge(cases, rules, setting)
     return Decided([judge.finding(i) for i in range(len(cases))], judge.alone())
@@ -73,23 +81,27 @@ class _Judge:
     """Knows all that was tested in a window, so that it can say of each whether it is believed."""
 
     def __init__(self, cases: list[_Case], rules: RuleSet, setting: Setting) -> None:
-        self._cases, self._setting, self._budget = cases, setting, rules.false_alarms
-        spent = SPENT * self._budget.of(setting.spec.step_ms)
-        of_scale: dict[int, list[float]] = {}
-        for measurement, _ in cases:
+        self._cases, self._setting, self._rules = cases, setting, rules
+        of_scale: dict[tuple[FalseAlarms, int], list[float]] = {}
+        of_counts: dict[FalseAlarms, list[float]] = {}
+        self._p_of_count: dict[int, float] = {}
+        for i, (measurement, rule) in enumerate(cases):
             for test in measurement.scales:
-                of_scale.setdefault(test.scale, []).append(test.p_value)
-        shares = setting.scale_shares
-        self._scales = {s: _limit(p, (1 - COUNTS_SHARE) * spent * shares[s]) for s, p in of_scale.items()}
-        counted = [i for i, (measurement, _) in enumerate(cases) if _can_be_rejected(measurement)]
-        self._p_of_count = {i: self._count_p(cases[i][0]) for i in counted if _is_beyond_chance(cases[i][0])}
-        rest = [1.0] * (len(counted) - len(self._p_of_count))
-        self._counts = _limit([*self._p_of_count.values(), *rest], COUNTS_SHARE * spent)
+                of_scale.setdefault((self._budget(rule), test.scale), []).append(test.p_value)
+            if _can_be_rejected(measurement):
+                if _is_beyond_chance(measurement):
+                    self._p_of_count[i] = self._count_p(measurement)
+                of_counts.setdefault(self._budget(rule), []).append(self._p_of_count.get(i, 1.0))
+        self._scales = {key: _limit(p, distribution_alpha(key[0], setting.spec, key[1])) for key, p in of_scale.items()}
+        self._counts = {budget: _limit(p, counts_alpha(budget, setting.spec)) for budget, p in of_counts.items()}
+
+    def _budget(self, rule: Rule) -> FalseAlarms:
+        return rule.false_alarms or self._rules.false_alarms
 
     def finding(self, i: int) -> Finding:
         """Return what is to be said of the i-th case."""
         measurement, rule = self._cases[i]
-        if measurement.check == CHECK:
+        if measurement.check == CHECK and measurement.over == 1:
             return self._of_distribution(measurement, rule)
         if i in self._p_of_count:
             return self._of_count(measurement, rule, self._p_of_count[i])
@@ -99,17 +111,18 @@ class _Judge:
         """Return the distributions whose newest window is rejected by itself."""
         return frozenset(
             (measurement.segment, measurement.feature)
-            for measurement, _ in self._cases
+            for measurement, rule in self._cases
             for test in measurement.scales
-            if test.scale == 1 and test.p_value <= self._scales[1].p
+            if test.scale == 1 and test.p_value <= self._scales[self._budget(rule), 1].p
         )
 
     def _of_distribution(self, measurement: Measurement, rule: Rule) -> Finding:
         """Judge by the scale that is rejected with the largest effect; where none is, tell of the one that came nearest."""
         if not measurement.scales:
-            return Finding(measurement, "insufficient", rule.threshold, rule.severity, windows=rule.windows)
-        rejected = [test for test in measurement.scales if test.p_value <= self._scales[test.scale].p]
-        nearest = min(measurement.scales, key=lambda test: test.p_value / self._scales[test.scale].p)
+            return Finding(measurement, "insufficient", rule.threshold, rule.severity, rule=rule)
+        limits = {test.scale: self._scales[self._budget(rule), test.scale] for test in measurement.scales}
+        rejected = [test for test in measurement.scales if test.p_value <= limits[test.scale].p]
+        nearest = min(measurement.scales, key=lambda test: test.p_value / limits[test.scale].p)
         effects = [(_effect(test), test) for test in rejected or [nearest]]
         (value, interval), test = max(effects, key=lambda one: one[0][0])
         rows = (int(test.cells[1].sum()), int(test.cells[0].sum()))
@@ -117,7 +130,7 @@ class _Judge:
         alone = (measurement.n, measurement.n_ref, int(measurement.evidence["cells"]))
         fixed_of = fixed_rule(float(measurement.evidence["psi"]), alone, test.phi.get("chi_square", 1.0))
         details = _Details(interval, test.scale, dict(test.tests), dict(test.phi), fixed_of)
-        return self._made(measured, rule, details, self._scales[test.scale], is_rejected=bool(rejected))
+        return self._made(measured, rule, details, limits[test.scale], is_rejected=bool(rejected))
 
     def _of_count(self, measurement: Measurement, rule: Rule, p_value: float) -> Finding:
         assert measurement.counted is not None
@@ -128,17 +141,20 @@ class _Judge:
         )
         interval = count_interval(measurement.counted, measurement.value, effect)
         details = _Details(interval, 1, {"exact": p_value}, {"exact": effect}, None)
-        return self._made(measured, rule, details, self._counts, is_rejected=p_value <= self._counts.p)
+        limit = self._counts[self._budget(rule)]
+        return self._made(measured, rule, details, limit, is_rejected=p_value <= limit.p)
 
     def _made(self, measured: Measurement, rule: Rule, details: _Details, limit: _Limit, *, is_rejected: bool) -> Finding:
-        floor = max(rule.threshold, rule.levels.get("warning", rule.threshold)) if measured.is_provisional else rule.threshold
+        floor = rule.threshold if rule.floor is None else max(rule.threshold, rule.floor)
+        if measured.is_provisional:
+            floor = max(floor, rule.levels.get("warning", floor))
         decision = Decision(
             effect=measured.value,
             interval=details.interval,
             p_value=1.0 if measured.p_value is None else measured.p_value,
             p_limit=limit.p,
             hypotheses=limit.hypotheses,
-            false_alarms=str(self._budget),
+            false_alarms=str(self._budget(rule)),
             n=measured.n,
             n_ref=measured.n_ref,
             effect_floor=floor,
@@ -150,9 +166,8 @@ class _Judge:
         )
         is_bad = is_rejected and fixed.is_beyond(measured, rule, floor)
         severity = rule.severity_of(measured.value)
-        return Finding(
-            measured, "breach" if is_bad else "ok", floor, severity, rule.below is not None, rule.windows, decision=decision
-        )
+        verdict: Literal["ok", "breach"] = "breach" if is_bad else "ok"
+        return Finding(measured, verdict, floor, severity, rule.below is not None, rule, decision)
 
     def _count_p(self, measurement: Measurement) -> float:
         assert measurement.counted is not None

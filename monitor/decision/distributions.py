@@ -12,6 +12,9 @@ from monitor.decision.tails import tails
 from monitor.findings import ClosedWindow, Evidence, Measurement
 from monitor.policy import RuleSet
 
+MEASURED_FOR_RULES = (shape.CHECK, TAILS)
+"""Checks that are measured only where a rule is for them."""
+
 
 class Distributions:
     """Of the segments that a rule is for; of nothing where there is no reference to compare with."""
@@ -24,12 +27,6 @@ class Distributions:
             for i, name in enumerate(closed.profile.layout.segments):
                 if rules.minds_with(shape.CHECK, name):
                     self._tallies[name] = self._plan.tally(closed.profile.counts[i])
-
-    @property
-    def design_effects(self) -> Mapping[str, float]:
-        """How many rows count as one, by feature with a known φ."""
-        reference = self._closed.reference
-        return shape.design_effects(reference, self._closed.window.size_ms) if reference is not None else {}
 
     def measured(self, evidence: Mapping[str, Evidence], history: Sequence[bytes]) -> Iterator[Measurement]:
         """Yield `drift.distribution` and `drift.tails` per feature and segment; history: see pipeline.judge_window."""

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Literal
 
 from monitor.findings import Finding, Measurement
-from monitor.policy import Rule, RuleSet
+from monitor.policy import RuleSet
+from monitor.rules import Rule
 
 
 def decide(model: str, measurements: Iterable[Measurement], rules: RuleSet) -> list[Finding]:
     """Return a finding per measurement that a rule is for, in order, each judged by itself."""
-    found = ((m, rules.rule(m.check, model, m.segment, m.feature)) for m in measurements)
+    found = ((m, rules.rule(m.check, model, m.segment, m.feature, m.over)) for m in measurements)
     return [judge(measurement, rule) for measurement, rule in found if rule is not None]
 
 
 def judge(measurement: Measurement, rule: Rule) -> Finding:
     """Return what a rule says of a measurement: a breach beyond its threshold and beyond what chance explains once in 1000."""
     severity = rule.severity_of(measurement.value)
-    verdict = _verdict(measurement, rule)
-    return Finding(measurement, verdict, rule.threshold, severity, rule.below is not None, rule.windows)
+    return Finding(measurement, _verdict(measurement, rule), rule.threshold, severity, rule.below is not None, rule)
 
 
 def is_beyond(measurement: Measurement, rule: Rule, threshold: float) -> bool:
@@ -28,9 +29,11 @@ def is_beyond(measurement: Measurement, rule: Rule, threshold: float) -> bool:
 
 
 def _verdict(measurement: Measurement, rule: Rule) -> Literal["ok", "breach", "insufficient"]:
-    if measurement.n < measurement.min_n:
+    if measurement.n < measurement.min_n or math.isnan(measurement.value):
         return "insufficient"
-    limit = rule.threshold
-    if rule.below is None and measurement.critical_value is not None:
-        limit = max(limit, measurement.critical_value)
-    return "breach" if is_beyond(measurement, rule, limit) else "ok"
+    if rule.drop is not None or rule.rise is not None:
+        return "insufficient"  # a change against the reference's performance, which is measured once labels are joined
+    limits = [rule.threshold]
+    if rule.below is None:
+        limits += [limit for limit in (measurement.critical_value, rule.floor) if limit is not None]
+    return "breach" if is_beyond(measurement, rule, max(limits)) else "ok"

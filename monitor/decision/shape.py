@@ -123,8 +123,10 @@ def distribution(evidence: Evidence, plan: Plan, own: Tallies, earlier: Sequence
             )
 
 
-def design_effects(reference: Reference, size_ms: int) -> dict[str, float]:
+def design_effects(reference: Reference | None, size_ms: int) -> dict[str, float]:
     """Return, by feature with a known φ of single windows, how many rows count as one."""
+    if reference is None:
+        return {}
     ratio = _ratio(reference.calibration, size_ms)
     laws = {name: found.at(ratio) for name, found in reference.calibration.features.items()} if ratio else {}
     effects = {}

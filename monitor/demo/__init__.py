@@ -282,9 +282,8 @@ def _summary(run: _Run, late: int, seconds: float) -> dict[str, Any]:
         ends = [
             a["window"]["end_ms"]
             for a in fired
-            if a["feature"] == fault.feature
-            and fault.from_ms < a["window"]["end_ms"] <= fault.to_ms + DAY_MS
-            and a["severity"] != "notice"
+            if fault.from_ms < a["window"]["end_ms"] <= fault.to_ms + DAY_MS
+            and any(m["feature"] == fault.feature and m["is_open"] and m["severity"] != "notice" for m in a["members"])
         ]
         found = -(-(min(ends) - fault.from_ms) // DAY_MS) if ends else None
         faults.append({"feature": fault.feature, "from_ms": fault.from_ms, "found_after_windows": found, "what": fault.name})

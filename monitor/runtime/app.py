@@ -14,14 +14,12 @@ from monitor.bootstrap import PRODUCER_TIMEOUT_MS
 from monitor.config import Config, Kafka
 from monitor.errors import ConfigError
 from monitor.runtime import topics
+from monitor.runtime.batches import BatchScheduler
 from monitor.runtime.broker import password
-from monitor.runtime.extensions import BatchScheduler, BatchTransport, CheckpointTable, MonitorApp, SafeTableManager
+from monitor.runtime.extensions import BatchTransport, CheckpointTable, MonitorApp, SafeTableManager
 from monitor.runtime.readiness import Readiness
 
 FAUST_VERSION = "0.15.3"
-MAX_BLOCK_CACHE = 32 << 20
-MAX_WRITE_BUFFER = 8 << 20
-MIN_BUFFER = 1 << 20
 
 
 def check_environment() -> None:
@@ -72,21 +70,9 @@ def build_app(config: Config, folder: Path, sources: Iterable[str]) -> MonitorAp
     )
     app.source_topics = frozenset(sources)
     app.readiness = Readiness()
+    app.output_topics = frozenset(f"{config.app}.{kind}" for kind in ("results", "alerts", "references", "dead-letter"))
     app.transport = BatchTransport(app.conf.broker_consumer, app)
     return app
-
-
-def store_options(memory: int, partitions: int) -> dict[str, int]:
-    """Return the local store's sizes per partition; by default each would take 2 GiB.
-
-    >>> store_options(512 << 20, 8)
-    {'block_cache_size': 16777216, 'write_buffer_size': 8388608}
-    """
-    budget = memory // max(1, partitions)
-    return {
-        "block_cache_size": min(MAX_BLOCK_CACHE, max(MIN_BUFFER, budget // 4)),
-        "write_buffer_size": min(MAX_WRITE_BUFFER, max(MIN_BUFFER, budget // 8)),
-    }
 
 
 def _credentials(kafka: Kafka) -> Any:

@@ -108,11 +108,20 @@ def topic_ids(kafka: Kafka, topics: list[str]) -> dict[str, str | None]:
 
 
 class Watch:
-    """Ends of partitions and records at offsets. Its methods block; call them from an executor."""
+    """Ends of partitions, records at offsets, and what a group has committed. Its methods block; call them from an executor.
 
-    def __init__(self, kafka: Kafka) -> None:
-        self._consumer = reader(kafka)
+    group: whose commits are asked for; it is not joined.
+    """
+
+    def __init__(self, kafka: Kafka, group: str) -> None:
+        self._consumer = reader(kafka, **{"group.id": group})
         self._lock = threading.Lock()
+
+    def committed(self, topic: str, partition: int) -> int | None:
+        """Return the offset that the group has committed, None when it has none."""
+        with self._lock:
+            (found,) = self._consumer.committed([ck.TopicPartition(topic, partition)], timeout=TIMEOUT_S)
+        return int(found.offset) if found.offset >= 0 else None
 
     def offsets(self, topic: str, partition: int) -> tuple[int, int]:
         """Return the first offset of a partition and the one after its last."""

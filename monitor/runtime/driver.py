@@ -8,15 +8,17 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import confluent_kafka as ck
 import structlog
 
 from monitor.errors import MonitorError, OffsetGap, StateMismatch
-from monitor.ports import Outbox, PartitionStage, Record
+from monitor.ports import Checkpoint, Message, Outbox, PartitionStage, Record
 from monitor.runtime.broker import Watch
 from monitor.runtime.extensions import CheckpointTable, MonitorApp
+from monitor.runtime.refusals import Refused
+from monitor.runtime.store import StoreFull
 
 Start = Literal["earliest", "latest"]
 Counts = Mapping[tuple[str, ...], int]
@@ -25,6 +27,15 @@ ASK_END_S = 1.0
 """How often the broker is asked for the end of a silent partition."""
 ASK_LAG_S = 10.0
 """How often it is asked for the end of any partition."""
+
+FIRST_BACKOFF_S = 1.0
+LONGEST_BACKOFF_S = 10.0
+"""Between attempts to write where a disk is full or a topic refuses."""
+MAX_HELD = 8
+"""Batches that a partition which waits takes in; they were on their way when it began to wait."""
+
+Obstacle = StoreFull | Refused
+"""What is waited for, as it passes or somebody removes it; anything else ends the process."""
 
 log = structlog.get_logger()
 
@@ -44,11 +55,30 @@ class LostRecords(MonitorError):
     """Records that are on the log did not reach this process."""
 
 
+class _Write(NamedTuple):
+    """A checkpoint until it is durable, with the counts and the batches that it covers. is_published: only the local store lacks it."""
+
+    checkpoint: Checkpoint | None
+    counts: dict[tuple[str, ...], int]
+    unacked: list[Any]
+    started_s: float
+    is_published: bool = False
+
+
+@dataclass(slots=True)
+class _Sending:
+    """An outbox until it is sent: what of each part was not acknowledged yet."""
+
+    box: Outbox
+    parts: list[tuple[Message, ...]]
+
+
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """What all drivers of a worker share.
 
     on_durable: told a partition's counts each time they are durable. on_sent: told what the broker acknowledged.
+    on_obstacle: told what a partition waits for, each time that it is still there, and None when it goes on.
     checkpoint_s: at most so long between checkpoints.
     """
 
@@ -59,6 +89,7 @@ class Surroundings:
     is_current: Callable[[PartitionDriver], bool]
     on_durable: Callable[[PartitionDriver, Counts, float | None], None]
     on_sent: Callable[[PartitionDriver, Outbox], None]
+    on_obstacle: Callable[[PartitionDriver, Obstacle | None], None]
     checkpoint_s: float
 
 
@@ -66,6 +97,8 @@ class PartitionDriver:
     """Owns a stage between one assignment and the revocation after it.
 
     start: where a partition without state begins. lag: records that the broker has and the stage has not, when last asked.
+    waits_for: a full disk, or a topic that refuses. Nothing is folded meanwhile: what is read again after a crash does not grow, nor does
+    memory; records stay where they are.
     """
 
     def __init__(
@@ -91,6 +124,12 @@ class PartitionDriver:
         self._asked_at = -1
         self._n_turns = 0
         self._unacked: list[Any] = []
+        self.waits_for: Obstacle | None = None
+        self._held: list[Any] = []
+        self._write: _Write | None = None
+        self._sending: _Sending | None = None
+        self._backoff_s = FIRST_BACKOFF_S
+        self._again_s = 0.0
         self._lock = asyncio.Lock()
         self._is_whole = True
 
@@ -98,6 +137,11 @@ class PartitionDriver:
         """Whether what this driver does still counts; ends the process when nobody has confirmed that for too long."""
         self._around.check_guard()
         return self._around.is_current(self)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether something is under way: a tick would have to wait for it."""
+        return self._lock.locked()
 
     @asynccontextmanager
     async def _turn(self) -> AsyncIterator[bool]:
@@ -119,10 +163,15 @@ class PartitionDriver:
     async def start_offset(self) -> int:
         """Return where reading starts: after the state; without state at the log's start, or at its end if so configured.
 
-        Raises StateMismatch when the log ends before the state does.
+        Raises StateMismatch when the log ends before the state does, or when there is no state though there was.
         """
         low, high = await self._ask(self._around.watch.offsets)
         expected = self.stage.next_offset
+        if expected < 0 and (committed := await self._ask(self._around.watch.committed)):
+            raise StateMismatch(
+                f"{self.topic}/{self.partition} has been read up to offset {committed}, but its state is gone from {self._table.changelog_topic_name}: "
+                "restore that topic; or start with another `app` name, or delete the consumer group, to begin anew"
+            )
         if expected < 0:
             self.stage.skip_to(high if self._start == "latest" else low)
         elif expected > high:
@@ -138,12 +187,18 @@ class PartitionDriver:
     # --- reading
 
     async def feed(self, event: Any) -> None:
-        """Fold one batch; acknowledged after the checkpoint that covers it."""
+        """Fold one batch, or hold it while there is an obstacle; acknowledged after the checkpoint that covers it."""
+        while len(self._held) >= MAX_HELD and self.is_owner():
+            await asyncio.sleep(0.1)
         async with self._turn() as is_open:
-            if not is_open:
-                return
-            await self._fold(event.value)
-            self._unacked.append(event)
+            if is_open and self.waits_for is not None:
+                self._held.append(event)
+            elif is_open:
+                await self._take(event)
+
+    async def _take(self, event: Any) -> None:
+        await self._fold(event.value)
+        self._unacked.append(event)
 
     async def _fold(self, records: list[Record]) -> None:
         """Feed the stage; of offsets that are left out, ask the broker whether they hold records.
@@ -173,14 +228,42 @@ class PartitionDriver:
     async def tick(self) -> None:
         """Let time pass, checkpoint if it is time or something waits for it, and send what is durable."""
         async with self._turn() as is_open:
-            if not is_open:
+            if not is_open or time.monotonic() < self._again_s:
                 return
-            await self._advance()
-            await self._ask_lag()
-            is_due = time.monotonic() - self._checkpointed_s >= self._around.checkpoint_s
-            if is_due or self.stage.wants_checkpoint:
-                await self._checkpoint()
-            await self._send()
+            try:
+                if self._write is None and self._sending is None:
+                    await self._advance()
+                    await self._ask_lag()
+                    is_due = time.monotonic() - self._checkpointed_s >= self._around.checkpoint_s
+                    if is_due or self.stage.wants_checkpoint:
+                        self._snapshot()
+                await self._finish_write()
+                await self._send()
+            except (StoreFull, Refused) as obstacle:
+                self._wait_for(obstacle)
+            else:
+                await self._go_on()
+
+    # --- obstacles
+
+    def _wait_for(self, obstacle: Obstacle) -> None:
+        """Fold nothing more, and try again in a while."""
+        obstacle.__traceback__ = obstacle.__cause__ = obstacle.__context__ = None  # frames that keep a store open
+        self.waits_for = obstacle
+        self._again_s = time.monotonic() + self._backoff_s
+        longest = FIRST_BACKOFF_S if isinstance(obstacle, StoreFull) else LONGEST_BACKOFF_S
+        self._backoff_s = min(2 * self._backoff_s, longest)
+        self._around.on_obstacle(self, obstacle)
+
+    async def _go_on(self) -> None:
+        """Nothing is in the way any more: fold what came meanwhile."""
+        if self.waits_for is None:
+            return
+        for event in self._held:
+            await self._take(event)
+        self._held = []
+        self.waits_for, self._backoff_s = None, FIRST_BACKOFF_S
+        self._around.on_obstacle(self, None)
 
     async def _advance(self) -> None:
         now, at_end = now_ms(), False
@@ -239,31 +322,57 @@ class PartitionDriver:
 
     # --- writing
 
-    async def _checkpoint(self) -> None:
+    def _snapshot(self) -> None:
         unacked, self._unacked = self._unacked, []
-        started = time.monotonic()
-        checkpoint = self.stage.checkpoint()
-        counts = dict(self.stage.counters())
-        if checkpoint is not None:
-            await self._table.write(self.partition, checkpoint, self.is_owner)
-            self.stage.committed(checkpoint)
-            self._around.on_durable(self, counts, time.monotonic() - started)
+        started_s = time.monotonic()
+        self._write = _Write(self.stage.checkpoint(), dict(self.stage.counters()), unacked, started_s)
+
+    async def _finish_write(self) -> None:
+        """Make the snapshot durable. Raises Refused, StoreFull: it is then still to be made so."""
+        write = self._write
+        if write is None:
+            return
+        if write.checkpoint is not None:
+            if write.is_published:
+                self._table.data.write_again(self.partition)
+            else:
+                try:
+                    await self._table.write(self.partition, write.checkpoint, self.is_owner)
+                except StoreFull:
+                    self._write = write._replace(is_published=True)
+                    raise
+            self.stage.committed(write.checkpoint)
+            self._around.on_durable(self, write.counts, time.monotonic() - write.started_s)
+        self._write = None
         self._checkpointed_s = time.monotonic()
-        for event in unacked:
+        for event in write.unacked:
             event.ack()
 
     async def _send(self) -> None:
-        """Send what a durable checkpoint allows: everything of `first` is acknowledged before anything of `then` is sent."""
-        box = self.stage.outbox(now_ms())
-        if not box:
-            return
-        await self._around.app.send_all(box.first, self.is_owner)
-        await self._around.app.send_all(box.then, self.is_owner)
+        """Send what a durable checkpoint allows: everything of `first` is acknowledged before anything of `then` is sent.
+
+        Raises Refused: of what is not acknowledged, the rest is sent next time.
+        """
+        if self._sending is None:
+            box = self.stage.outbox(now_ms())
+            if not box:
+                return
+            self._sending = _Sending(box, [box.first, box.then])
+        parts = self._sending.parts
+        while parts:
+            try:
+                await self._around.app.send_all(parts[0], self.is_owner)
+            except Refused as refused:
+                parts[0] = refused.unsent
+                raise
+            del parts[0]
+        box, self._sending = self._sending.box, None
         self.stage.emitted(box, now_ms())
         self._around.on_sent(self, box)
 
     async def last_checkpoint(self) -> None:
-        """Make durable what there is, before the partition is given away."""
+        """Make durable what there is, before the partition is given away; what waits for something is left to the next owner."""
         async with self._turn() as is_open:
-            if is_open:
-                await self._checkpoint()
+            if is_open and self._write is None:
+                self._snapshot()
+                await self._finish_write()

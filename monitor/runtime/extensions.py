@@ -1,9 +1,9 @@
 """The five places where Faust 0.15.3 is replaced, and why. tests/unit/runtime pins the upstream source of each.
 
-1. Scheduler: one Faust event carries a whole fetched batch of a partition; an event per record costs 95–110 µs.
+1. Scheduler (batches.py): one Faust event carries a whole fetched batch of a partition; an event per record costs 95–110 µs.
 2. Consumer: stock commits advance one batch per interval, revocation forgets what was acknowledged before it commits, and a partition
    without a commit is never sought, so that records dropped at a generation change are lost.
-3. Table: stock tables write the local store before the changelog, and count twice after a crash.
+3. Table, and store (store.py): stock tables write the local store before the changelog, and count twice after a crash.
 4. Recovery: stock recovery resumes sources before it seeks and clears queues after that: records are lost and committed. It reads
    4,800 changelog records a second.
 5. App: the last checkpoint before a stop, while partitions are still owned.
@@ -13,67 +13,32 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NoReturn
 
 import faust
-import rocksdict
 import structlog
-from aiokafka.partitioner import DefaultPartitioner
 from faust.tables.manager import TableManager
-from faust.tables.recovery import Recovery
+from faust.tables.recovery import RebalanceAgain, Recovery
 from faust.transport.drivers import aiokafka as driver
-from faust.transport.utils import DefaultSchedulingStrategy
 from faust.types import TP
 from mode import Service
 
+from monitor.errors import StateMismatch
 from monitor.ports import Checkpoint, Message, Record
-from monitor.runtime.changelog import follows
+from monitor.runtime.changelog import follows, newest_of
 from monitor.runtime.readiness import Readiness
+from monitor.runtime.refusals import Refusals, Refused
+from monitor.runtime.sending import LostOwnership, send_all
+from monitor.runtime.store import LocalStore, StoreFull
 
-WRITTEN = b"__monitor\0written"
-"""Local key: when (epoch seconds) the local store was last known to be as new as the changelog."""
-_choose = DefaultPartitioner()
-LONGEST_ABSENCE_S = 12 * 3_600
-"""A local store that is older is made anew: the changelog may have forgotten its deletions (half of `delete.retention.ms`)."""
 SILENCE_S = 1.0
 """Recovery looks around when no changelog record comes for so long."""
-
+FULL_S = 1.0
+"""A full disk is tried again after so long."""
 
 log = structlog.get_logger()
-
-
-class Batch:
-    """What Faust takes for one record: all records of a partition in one fetch. `offset` is the last one's."""
-
-    __slots__ = (
-        "checksum", "headers", "key", "offset", "partition", "serialized_key_size", "serialized_value_size", "timestamp",
-        "timestamp_type", "topic", "value",
-    )  # fmt: skip
-
-    def __init__(self, records: Sequence[Any]) -> None:
-        last = records[-1]
-        self.topic = last.topic
-        self.partition = last.partition
-        self.offset = last.offset
-        self.timestamp = last.timestamp
-        self.timestamp_type = last.timestamp_type
-        self.headers: tuple[()] = ()
-        self.key = None
-        self.value: Sequence[Record] = records
-        self.checksum = None
-        self.serialized_key_size = 0
-        self.serialized_value_size = 0
-
-
-class BatchScheduler(DefaultSchedulingStrategy):  # type: ignore[misc]
-    """Delivers a fetch as one record per partition. Stock code takes turns between partitions, record by record."""
-
-    def iterate(self, records: Mapping[TP, list[Any]]) -> Iterator[tuple[TP, Any]]:
-        """Yield (partition, batch); the next fetch begins only when all of them are on their way."""
-        for tp, found in records.items():
-            if found:
-                yield tp, Batch(found)
 
 
 class BatchConsumer(driver.Consumer):  # type: ignore[misc]
@@ -139,51 +104,86 @@ class BatchTransport(driver.Transport):  # type: ignore[misc]
     Consumer = BatchConsumer
 
 
-class LostOwnership(Exception):
-    """The partition was given away while a checkpoint or an outbox was under way."""
-
-
 class CheckpointTable(faust.Table):  # type: ignore[misc]
     """A table as storage and changelog: changelog first, then one atomic local batch."""
 
     foreign_writes = 0
 
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self._refused: dict[int, tuple[Checkpoint, list[int]]] = {}
+
     def _should_expire_keys(self) -> bool:
         """Expire nothing: stock code remembers every write on a heap that is never emptied."""
         return False
 
-    def persisted_offset(self, tp: TP) -> int | None:
-        """Return the changelog offset that the local store has; empty a store that is too old to be brought up to date."""
-        database = self.data._db_for_partition(tp.partition)
-        written = database.get(WRITTEN)
-        if written is not None and abs(time.time() - float(written)) > LONGEST_ABSENCE_S:
-            batch = rocksdict.WriteBatch(raw_mode=True)
-            for key in list(database.keys()):
-                batch.delete(key)
-            database.write(batch)
-        return super().persisted_offset(tp)  # type: ignore[no-any-return]
+    def _new_store_by_url(self, url: Any) -> LocalStore:
+        """Return the store that checks what it opens; `options["memory"]` is the budget that it shares."""
+        return LocalStore(url, self.app, self, table_name=self.name, key_type=bytes, value_type=bytes, options=self.options)
 
-    def take_changelog(self, partition: int, records: Sequence[Any]) -> None:
-        """Take rows from the changelog, and the offset that they reach, in at once."""
-        batch = _batch_of((record.key, record.value) for record in records)
-        batch.put(self.data.offset_key, str(records[-1].offset).encode())
-        self.data._db_for_partition(partition).write(batch)
+    def persisted_offset(self, tp: TP) -> int | None:
+        """Return what stock recovery begins with; it is told more by `compare`, which opens the store."""
+        offset: int | None = self.data.persisted_offset(tp) if self.data.is_open(tp.partition) else None
+        return offset
+
+    async def take_changelog(self, partition: int, records: Sequence[Any], is_wanted: Callable[[], bool]) -> None:
+        """Take recovered rows and the changelog offset that they reach in, at once; a full disk is waited for."""
+        rows = [(record.key, record.value) for record in records]
+        try:
+            self.data.write(partition, rows, records[-1].offset, is_current=False)
+        except StoreFull as full:
+            reason = str(full)
+        else:
+            return
+        while is_wanted():
+            self.app.on_full_disk(reason)
+            await asyncio.sleep(FULL_S)
+            with suppress(StoreFull):
+                self.data.write_again(partition)
+                return
 
     def recovered(self, partition: int) -> None:
         """Note that the local store of a partition is as new as the changelog."""
-        self.data._db_for_partition(partition).put(WRITTEN, _now())
+        self.data.touch(partition)
+
+    def compare(self, partition: int, low: int, high: int) -> int | None:
+        """Return the offset that the local store has, after a look at the changelog's first offset and last.
+
+        A store that is ahead of its changelog is made anew. Raises StateMismatch when the changelog lacks what would have to be read;
+        StoreFull when the store cannot be opened.
+        """
+        self.data._db_for_partition(partition)
+        tp = TP(self.changelog_topic_name, partition)
+        offset: int | None = self.data.persisted_offset(tp)
+        if offset is not None and offset > high:
+            self.data.wipe(partition, f"it holds offset {offset} of a changelog that ends at {high}")
+            offset = None
+        if low > (0 if offset is None else offset + 1):
+            raise StateMismatch(
+                f"{tp.topic}/{partition} begins at offset {low}: state before that was deleted from it, though its cleanup.policy must "
+                "be compact; restore it, or start with another `app` name to begin anew"
+            )
+        return offset
 
     async def write(self, partition: int, checkpoint: Checkpoint, is_owner: Callable[[], bool]) -> None:
         """Make a checkpoint durable: dead letters and rows, then meta, each acknowledged, then the local store in one batch.
 
         Meta must never be ahead of its rows: the client can lose one batch and still send the next.
-        Raises LostOwnership, or what a failed send raises; the state is then of no use any more.
+        Raises Refused when the dead-letter topic takes nothing: the same checkpoint may then be written again. Raises StoreFull when it
+        is durable in the changelog and had no room locally: see `write_again`. Raises LostOwnership, or what a failed send raises; the
+        state is then of no use any more.
         """
         app: MonitorApp = self.app
         topic = self.changelog_topic_name
-        rows = [Message(topic, key, value, partition) for key, value in checkpoint.rows]
         letters = checkpoint.dead_letters
-        sent = (await app.send_all([*letters, *rows], is_owner))[len(letters) :]
+        of, sent = self._refused.pop(partition, (checkpoint, []))
+        rows = [] if sent and of is checkpoint else [Message(topic, key, value, partition) for key, value in checkpoint.rows]
+        try:
+            found = (await app.send_all([*letters, *rows], is_owner))[len(letters) :]
+        except Refused as refused:  # the letters, that is: the rows are there
+            self._refused[partition] = checkpoint, refused.offsets[len(letters) :] if rows else sent
+            raise
+        sent = found if rows else sent
         sent += await app.send_all([Message(topic, *checkpoint.meta, partition)], is_owner)
         if not is_owner():
             raise LostOwnership
@@ -195,60 +195,24 @@ class CheckpointTable(faust.Table):  # type: ignore[misc]
         Where somebody else, a paused owner or a message that was long on its way, wrote in between, everything is taken as it
         stands there. If that cannot be read now, the offset stays, and the next checkpoint, or recovery, reads from it.
         """
-        database = self.data._db_for_partition(partition)
-        stored = database.get(self.data.offset_key)
-        local = None if stored is None else int(stored)
-        if follows(local, offsets):
-            batch = _batch_of((*checkpoint.rows, checkpoint.meta))
-            batch.put(self.data.offset_key, str(offsets[-1]).encode())
-            batch.put(WRITTEN, _now())
-            database.write(batch)
-            return
-        self.foreign_writes += 1
-        first = 0 if local is None else local + 1
-        missed = await self.app.read_log(self.changelog_topic_name, partition, first, offsets[-1])
-        if not is_owner():
-            raise LostOwnership
-        if missed and missed[-1].offset == offsets[-1]:
-            self.take_changelog(partition, missed)
-            self.recovered(partition)
-        else:
-            database.write(_batch_of((*checkpoint.rows, checkpoint.meta)))
+        topic, rows = self.changelog_topic_name, [*checkpoint.rows, checkpoint.meta]
+        local: int | None = self.data.persisted_offset(TP(topic, partition))
+        reached: int | None = offsets[-1]
+        if not follows(local, offsets):
+            self.foreign_writes += 1
+            missed = await self.app.read_log(topic, partition, 0 if local is None else local + 1, offsets[-1])
+            if not is_owner():
+                raise LostOwnership
+            if missed and missed[-1].offset == reached:
+                rows = [(record.key, record.value) for record in missed]
+            else:
+                reached = None
+        self.data.write(partition, rows, reached)
 
     def scan(self, partition: int) -> Iterator[tuple[bytes, bytes]]:
         """Yield the local rows of a partition, every epoch."""
-        for key, value in self.data._db_for_partition(partition).items():
-            if key not in (self.data.offset_key, WRITTEN):
-                yield key, value
-
-
-def _batch_of(rows: Iterable[tuple[bytes, bytes | None]]) -> Any:
-    """Return an atomic write of rows; None deletes one."""
-    batch = rocksdict.WriteBatch(raw_mode=True)
-    for key, value in rows:
-        if value is None:
-            batch.delete(key)
-        else:
-            batch.put(key, value)
-    return batch
-
-
-def newest_of(records: Sequence[Any]) -> list[Any]:
-    """Return the last record of each key, in order: rows that were written again and again cost one write, not one each.
-
-    >>> from monitor.ports import StoredRecord
-    >>> [r.offset for r in newest_of([StoredRecord(n, 0, b"", key) for n, key in enumerate((b"a", b"b", b"a", b"c", b"b"))])]
-    [2, 3, 4]
-    """
-    newest: dict[bytes | None, Any] = {}
-    for record in records:
-        newest.pop(record.key, None)
-        newest[record.key] = record
-    return list(newest.values())
-
-
-def _now() -> bytes:
-    return str(int(time.time())).encode()
+        rows: Iterator[tuple[bytes, bytes]] = self.data.rows(partition)
+        return rows
 
 
 class SafeRecovery(Recovery):  # type: ignore[misc]
@@ -284,24 +248,47 @@ class SafeRecovery(Recovery):  # type: ignore[misc]
             else:
                 silences = 0
                 try:
-                    self._take(event)
+                    await self._take(event)
                 except Exception as error:  # noqa: BLE001  (whatever it is, the store lacks rows)
                     self.app.fail("recovery", error)
             if self.in_recovery and not self.need_recovery():
                 self._set_recovery_ended()
                 self.signal_recovery_end.set()
 
-    def _take(self, event: Any) -> None:
+    async def _take(self, event: Any) -> None:
         message = event.message
         tp = message.tp
-        if tp not in self.active_tps or message.generation_id != self.app.owned_generation:
+
+        def is_wanted() -> bool:
+            return tp in self.active_tps and message.generation_id == self.app.owned_generation
+
+        if not is_wanted():
             return
         seen = self.active_offsets.get(tp)
         new = [record for record in message.value if seen is None or record.offset > seen]
         if new:
-            self.tp_to_table[tp].take_changelog(tp.partition, newest_of(new))
-            self.active_offsets[tp] = new[-1].offset
+            await self.tp_to_table[tp].take_changelog(tp.partition, newest_of(new), is_wanted)
+            if is_wanted():
+                self.active_offsets[tp] = new[-1].offset
             self.n_taken += len(new)
+
+    async def _build_offsets(self, consumer: Any, tps: set[TP], destination: Any, title: str) -> None:
+        """Compare every store with its changelog, and wait for a full disk; stock code takes its word for where to read on."""
+        lows, full = await consumer.earliest_offsets(*tps), ""
+        try:
+            for tp in tps:
+                low, high = lows.get(tp) or 0, self.active_highwaters[tp]
+                destination[tp] = self.tp_to_table[tp].compare(tp.partition, low, high)
+        except StoreFull as error:
+            full = str(error)
+        except Exception as error:  # noqa: BLE001  (Faust would end with a trace only)
+            self.app.fail("recovery", error)
+        if full:
+            self.app.on_full_disk(full)
+            await asyncio.sleep(FULL_S)
+            self.signal_recovery_start.set()
+            raise RebalanceAgain  # recovery begins anew
+        await super()._build_offsets(consumer, tps, destination, title)
 
     async def _pass_empty_ends(self) -> None:
         """Count a changelog as read whose last offsets hold no record: nothing more would come, and recovery would wait for ever."""
@@ -378,6 +365,7 @@ class MonitorApp(faust.App):  # type: ignore[misc]
     """
 
     source_topics: frozenset[str] = frozenset()
+    output_topics: frozenset[str] = frozenset()
     owned_generation: int | None = None
     readiness: Readiness
     on_assigned: Callable[[Any], None]
@@ -386,6 +374,7 @@ class MonitorApp(faust.App):  # type: ignore[misc]
     read_log: Callable[[str, int, int, int], Awaitable[Sequence[Record]]]
     fail: Callable[[str, BaseException], NoReturn]
     on_loop: Callable[[], Awaitable[None]]
+    on_full_disk: Callable[[str], None]
     on_resumed: Callable[[], None]
 
     async def on_start(self) -> None:
@@ -402,51 +391,9 @@ class MonitorApp(faust.App):  # type: ignore[misc]
     async def send_all(self, messages: Sequence[Message], is_owner: Callable[[], bool]) -> list[int]:
         """Send messages, packed by partition, and await every acknowledgement; return their offsets in the order given.
 
-        Packed by hand: a future for each message, and the linger of a batch that might still grow, cost more than the message.
-        Raises LostOwnership, or what the client raises for the first batch that is lost; of the others some may be on the topic.
+        Raises as `sending.send_all` does.
         """
         if not messages:
             return []
         producer = (await self.maybe_start_producer())._ensure_producer()
-        places: dict[tuple[str, int], list[int]] = {}
-        for i, message in enumerate(messages):
-            partition = message.partition
-            if partition is None:
-                partition = _partition_of(message.key, await producer.partitions_for(message.topic))
-            places.setdefault((message.topic, partition), []).append(i)
-        packed: list[list[int]] = []
-        futures = []
-        for (topic, partition), indices in places.items():
-            for batch, packed_indices in _pack(producer, messages, indices):
-                if not is_owner():
-                    raise LostOwnership
-                packed.append(packed_indices)
-                futures.append(await producer.send_batch(batch, topic, partition=partition))
-        offsets = [0] * len(messages)
-        for acknowledged, packed_indices in zip(await asyncio.gather(*futures), packed, strict=True):
-            for n, i in enumerate(packed_indices):
-                offsets[i] = acknowledged.offset + n
-        return offsets
-
-
-def _partition_of(key: bytes | None, partitions: set[int]) -> int:
-    """Return the partition that every Kafka client chooses for a key; any for None."""
-    found: int = _choose(key, sorted(partitions), [])
-    return found
-
-
-def _pack(producer: Any, messages: Sequence[Message], indices: Sequence[int]) -> Iterator[tuple[Any, list[int]]]:
-    """Yield closed batches, each with which of the messages it holds, in order."""
-    batch, held = producer.create_batch(), list[int]()
-    for i in indices:
-        message = messages[i]
-        record = {
-            "timestamp": message.timestamp_ms, "key": message.key, "value": message.value, "headers": [*message.headers.items()]
-        }  # fmt: skip
-        if batch.append(**record) is None:  # full, and closed by that
-            yield batch, held
-            batch, held = producer.create_batch(), []
-            batch.append(**record)  # a batch takes its first message, however large
-        held.append(i)
-    batch.close()
-    yield batch, held
+        return await send_all(producer, messages, is_owner, Refusals(self.output_topics))

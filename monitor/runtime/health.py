@@ -8,11 +8,11 @@ from functools import partial
 from typing import Any, NoReturn
 
 from monitor.config import Watchdog as Limits
+from monitor.runtime.compacted import LEAD_S
 from monitor.runtime.exits import EXIT_CRASH, EXIT_LOOP, EXIT_PROGRESS, EXIT_RECOVERY, end_process
 from monitor.runtime.extensions import MonitorApp
 from monitor.runtime.owners import Owners
 from monitor.runtime.readiness import CONDITIONS
-from monitor.runtime.references import LEAD_S
 from monitor.runtime.telemetry import Telemetry
 from monitor.runtime.topic_watch import TopicWatch
 from monitor.runtime.watchdog import Places, Rule, Watchdog

@@ -13,14 +13,17 @@ import structlog
 from faust.types import TP
 
 from monitor.config import Config
-from monitor.errors import ConfigError, StaleOwner, StateMismatch, UnknownCodec
+from monitor.errors import ConfigError, StaleOwner, StateDamaged, StateMismatch, UnknownCodec
 from monitor.ports import Outbox, PartitionStage, Record
 from monitor.runtime.broker import Watch
-from monitor.runtime.driver import PartitionDriver, Start, Surroundings, now_ms
+from monitor.runtime.driver import Obstacle, PartitionDriver, Start, Surroundings, now_ms
 from monitor.runtime.exits import EXIT_CONFIG, EXIT_OWNERSHIP, end_process
-from monitor.runtime.extensions import CheckpointTable, LostOwnership, MonitorApp
+from monitor.runtime.extensions import CheckpointTable, MonitorApp
 from monitor.runtime.guard import Guard
+from monitor.runtime.refusals import Refused
+from monitor.runtime.sending import LostOwnership
 from monitor.runtime.telemetry import Telemetry
+from monitor.stages.rows import UNREADABLE
 
 MAX_MISSED = 20_000
 """Records of a changelog that are read between two checkpoints, while nothing else happens to the partition: some 20 MB."""
@@ -31,7 +34,7 @@ log = structlog.get_logger()
 
 
 class MakeStage(Protocol):
-    """Makes a partition's stage from what the store holds of it. Raises StaleOwner, StateMismatch, UnknownCodec."""
+    """Makes a partition's stage from what the store holds of it. Raises StaleOwner, StateMismatch, UnknownCodec, StateDamaged."""
 
     def __call__(
         self, topic: str, partition: int, *, epoch: int, rows: Iterable[tuple[bytes, bytes]], now_ms: int
@@ -60,12 +63,13 @@ class Owners:
         self.n_loaded = 0
         self._around = Surroundings(
             app=app,
-            watch=Watch(config.kafka),
+            watch=Watch(config.kafka, group=config.app),
             executor=ThreadPoolExecutor(max_workers=2, thread_name_prefix="watch"),
             check_guard=self._guard.check,
             is_current=self._is_current,
             on_durable=self._on_durable,
             on_sent=self._on_sent,
+            on_obstacle=self._on_obstacle,
             checkpoint_s=config.state.checkpoint / 1000,
         )
 
@@ -98,6 +102,24 @@ class Owners:
     def _on_sent(self, driver: PartitionDriver, box: Outbox) -> None:
         if driver.topic == self._partials:
             self._telemetry.windows.take(driver.partition, (m for m in box.first if m.topic == self._results))
+
+    def _on_obstacle(self, driver: PartitionDriver, obstacle: Obstacle | None) -> None:
+        """Say what is in the way, and leave records of the partition where they are until it is not."""
+        tp, who = TP(driver.topic, driver.partition), f"{driver.topic}/{driver.partition}"
+        readiness = self._app.readiness
+        if obstacle is None:
+            readiness.release_all(who)
+            log.warning("partition_goes_on", topic=driver.topic, partition=driver.partition)
+            self._app.consumer.resume_partitions({tp})
+            return
+        log.warning("partition_waits", topic=driver.topic, partition=driver.partition, reason=str(obstacle))
+        condition, other = ("outputs", "disk") if isinstance(obstacle, Refused) else ("disk", "outputs")
+        readiness.hold(condition, str(obstacle), who)
+        readiness.release(other, who)
+        self._app.consumer.pause_partitions({tp})
+        if isinstance(obstacle, Refused):
+            for topic in obstacle.topics:
+                self._telemetry.count("monitor_refusals_total", labels=(topic,))
 
     # --- assignment
 
@@ -174,7 +196,14 @@ class Owners:
             waited_s += 0.1
 
     def _make(self, table: CheckpointTable, topic: str, partition: int, epoch: int) -> PartitionStage:
-        return self._make_stage(topic, partition, epoch=epoch, rows=self._counted(table.scan(partition)), now_ms=now_ms())
+        """Make a stage. Raises StateDamaged for rows whose content is not what their codec says."""
+        try:
+            return self._make_stage(topic, partition, epoch=epoch, rows=self._counted(table.scan(partition)), now_ms=now_ms())
+        except UNREADABLE as error:
+            raise StateDamaged(
+                f"the state of {topic}/{partition} cannot be read, though it is as the changelog has it ({type(error).__name__}): "
+                "`monitor state verify` names the rows; restore the changelog, or start with another `app` name"
+            ) from error
 
     def _counted(self, rows: Iterable[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, bytes]]:
         for row in rows:
@@ -223,6 +252,8 @@ class Owners:
             log.warning("revoked_without_checkpoint", error=repr(error))
         if drivers:
             log.info("partitions_let_go", n=len(drivers), generation=self._app.owned_generation)
+        for driver in drivers:
+            self._app.readiness.release_all(f"{driver.topic}/{driver.partition}")
         self._drivers.clear()
         self._guard.released()
         self._telemetry.forget()
@@ -239,7 +270,7 @@ class Owners:
     @staticmethod
     def fatal(what: str, error: BaseException, driver: PartitionDriver | None = None) -> NoReturn:
         """Say what happened and end the process."""
-        if isinstance(error, StateMismatch | UnknownCodec | ConfigError):
+        if isinstance(error, StateMismatch | StateDamaged | UnknownCodec | ConfigError):
             end_process(str(error), EXIT_CONFIG)
         log.error("unexpected", what=what, exc_info=error)
         where: dict[str, Any] = {"topic": driver.topic, "partition": driver.partition} if driver is not None else {}

@@ -60,6 +60,11 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         "monitor_foreign_writes_total", "counter", (), "Checkpoints with changelog records of another owner between their own"
     ),
+    Metric(
+        "monitor_refusals_total", "counter", ("topic",), "Attempts to send to an output topic that it refused; they are repeated"
+    ),
+    Metric("monitor_stores_rebuilt_total", "counter", (), "Local stores that were damaged and made anew from the changelog"),
+    Metric("monitor_store_memory_bytes", "gauge", (), "Memory of all local stores: block cache and write buffers"),
     Metric("monitor_rebalances_total", "counter", (), "Assignments of partitions"),
     Metric("monitor_rebalance_seconds", "histogram", (), "From giving partitions up, at first from the start, to reading again"),
     Metric(
@@ -125,6 +130,7 @@ class Telemetry:
         self._seen: dict[tuple[str, int], dict[tuple[str, ...], int]] = {}
         self._models: set[str] = set()
         self._foreign_writes = 0
+        self._rebuilt = 0
         for metric in METRICS:
             if metric.kind == "counter":
                 self._counters[metric.name] = Counter(metric.name, metric.help, metric.labels, registry=self.registry)
@@ -166,6 +172,11 @@ class Telemetry:
         """Note how often another owner was seen in a changelog, since the start."""
         self.count("monitor_foreign_writes_total", total - self._foreign_writes)
         self._foreign_writes = total
+
+    def stores_rebuilt(self, total: int) -> None:
+        """Note how many local stores were made anew since the start."""
+        self.count("monitor_stores_rebuilt_total", total - self._rebuilt)
+        self._rebuilt = total
 
     def taken_over(self, topic: str, partition: int, counts: Counts) -> None:
         """Remember a partition's counts at take-over: its former owner has counted them."""

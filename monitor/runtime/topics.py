@@ -59,13 +59,25 @@ def expected_topics(config: Config) -> list[TopicSpec]:
     specs += [
         TopicSpec(f"{app}.partials", q, delete | {"retention.ms": str(7 * DAY_MS), "max.message.bytes": str(MAX_MESSAGE_BYTES)}),
         TopicSpec(changelog(app, MERGE_TABLE), q, compact, like=f"{app}.partials"),
-        TopicSpec(f"{app}.results", q, {"cleanup.policy": "compact,delete", "retention.ms": str(365 * DAY_MS)}),
+        TopicSpec(
+            f"{app}.results",
+            q,
+            {"cleanup.policy": "compact,delete", "retention.ms": str(365 * DAY_MS), "max.message.bytes": str(MAX_MESSAGE_BYTES)},
+        ),
         TopicSpec(f"{app}.alerts", q, delete | {"retention.ms": str(30 * DAY_MS)}),
         TopicSpec(f"{app}.dead-letter", q, delete),
         TopicSpec(f"{app}.acks", 1, {"cleanup.policy": "compact"}),
         TopicSpec(f"{app}.references", 1, {"cleanup.policy": "compact", "max.message.bytes": str(MAX_MESSAGE_BYTES)}),
     ]
+    if config.policies is None:
+        specs.append(TopicSpec(f"{app}.policies", 1, {"cleanup.policy": "compact"}))
     return specs
+
+
+def of_state(config: Config) -> list[str]:
+    """Return the topics that state depends on. What is only written to may go and come: it is waited for (refusals.py)."""
+    written_only = {f"{config.app}.{kind}" for kind in ("results", "alerts", "dead-letter")}
+    return [spec.name for spec in expected_topics(config) if spec.name not in written_only]
 
 
 def create_topics(config: Config) -> tuple[list[str], list[str]]:

@@ -10,8 +10,8 @@ import msgspec
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from monitor.policy import SEVERITIES
 from monitor.ports import Message
+from monitor.rules import SEVERITIES
 from monitor.segments import ALL
 from monitor.windows import duration_text
 

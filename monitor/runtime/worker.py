@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import sys
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import confluent_kafka as ck
 import faust
@@ -21,18 +22,21 @@ from monitor.errors import ConfigError, StateMismatch
 from monitor.pipeline import Pipeline
 from monitor.ports import PartitionStage
 from monitor.runtime import topics
-from monitor.runtime.app import build_app, check_environment, store_options
+from monitor.runtime.app import build_app, check_environment
 from monitor.runtime.broker import BrokerUnreachable, partition_counts, topic_ids
+from monitor.runtime.compacted import LEAD_S, Follower, Listener, Take
 from monitor.runtime.driver import PartitionDriver, Start
 from monitor.runtime.exits import EXIT_SLOW_STOP, EXIT_UNREACHABLE, before_end, end_process, ending
 from monitor.runtime.extensions import CheckpointTable, MonitorApp
-from monitor.runtime.folder import claim
+from monitor.runtime.folder import claim, unwritable
 from monitor.runtime.health import Health
 from monitor.runtime.http import serve
 from monitor.runtime.lives import Lives
 from monitor.runtime.logs import forward_libraries
 from monitor.runtime.owners import MakeStage, Owners
-from monitor.runtime.references import LEAD_S, Listener, ReferenceFollower, read_references, take_reference
+from monitor.runtime.policies import policies_topic, read_policies, take_policy
+from monitor.runtime.references import read_references, references_topic, take_reference
+from monitor.runtime.store import StoreFull, StoreMemory, has_space
 from monitor.runtime.telemetry import Observed, Telemetry
 from monitor.runtime.topic_watch import TopicWatch
 from monitor.runtime.window_gauges import WindowGauges
@@ -42,10 +46,16 @@ __all__ = ["Worker", "check_environment"]
 TICK_S = 0.2
 STOP_S = 20
 """A stop that takes longer is ended by force; the state allows it."""
+FULL_S = 5.0
+"""For so long after it was met last, a full disk counts as full."""
+STORE_SHARE = 4
+"""A quarter of `state.memory` is the local stores'; the rest is for open panes, batches and the program."""
 TOPICS_S = 60.0
 """How often the topics are looked at again: a changed number of partitions, or a topic made anew, must not go unnoticed."""
 
 log = structlog.get_logger()
+
+T = TypeVar("T")
 
 
 class Worker:
@@ -66,34 +76,38 @@ class Worker:
     ) -> None:
         check_environment()
         self.config = config
-        folder = Path(config.state.dir).absolute() / f"worker-{index}"
-        self._lock = claim(folder)
-        self.lives = begin_life(folder)
+        self._folder = folder = Path(config.state.dir).absolute() / f"worker-{index}"
+        try:
+            self._lock = claim(folder)
+            self.lives = begin_life(folder)
+        except StoreFull as full:
+            end_process(str(full), EXIT_UNREACHABLE)
         try:
             self.counts = topics.check_topics(config, embedded=embedded)
         except BrokerUnreachable as error:
             end_process(str(error), EXIT_UNREACHABLE)
         self.topology = topics.topology(config, self.counts)
-        self._topics = [spec.name for spec in topics.expected_topics(config)]
+        self._topics = topics.of_state(config)
+        self._memory = StoreMemory(config.state.memory // STORE_SHARE)
         self._loop: asyncio.AbstractEventLoop
         self.telemetry = Telemetry(WindowGauges(config.metrics.distances, config.metrics.max_series))
         self.pipeline: Pipeline = build_pipeline(config)
         self._partials = f"{config.app}.partials"
         self._ids = topic_ids(config.kafka, [*self.counts]) if not embedded else dict.fromkeys(self.counts)
         self._topic_watch = TopicWatch(config.kafka, {topic: self._ids.get(topic) for topic in self._topics})
-        self._confirmed_s = self._let_go_s = time.monotonic()
+        self._let_go_s = time.monotonic()
+        self._confirmed_s: dict[str, float] = {}
+        self._full_s = -FULL_S
         self._sources = [source.topic for source in config.sources]
         self.app = build_app(config, folder, [*self._sources, self._partials])
         self.owners = Owners(self.app, config, make_stage or self._make_stage, self.telemetry, starts or {})
         self.tables = self._wire(self.app)
-        references = f"{config.app}.references"
-        try:
-            nexts = read_references(config, self.counts[references], self.pipeline.references)
-        except ck.KafkaException as error:
-            end_process(f"{references} could not be read: {error}", EXIT_UNREACHABLE)
-        listener = Listener(self._take_reference, self._references_confirmed, partial(Owners.fatal, "references"))
-        self._follower = ReferenceFollower(config, self.counts[references], nexts, listener)
-        self.health = Health(self.app, self.owners, self._topic_watch, lambda: time.monotonic() - self._confirmed_s)
+        self._references, self._policies = references_topic(config), policies_topic(config)
+        self._followers = [self._follow(self._references, read_references, self.pipeline.references, self._add_reference)]
+        if config.policies is None:
+            self._followers.append(self._follow(self._policies, read_policies, self.pipeline.policies, self._add_policy))
+        self.health = Health(self.app, self.owners, self._topic_watch, lambda: time.monotonic() - min(self._confirmed_s.values()))
+        self.app.readiness.ask("disk", self._disk)
         self.health.tell(self.telemetry, self.lives.restarts)
         self.server = serve(config.http.bind, index, self.telemetry.registry, self.health.livez, self.health.readyz)
 
@@ -107,6 +121,7 @@ class Worker:
         app.start_offset = self.owners.start_offset
         app.fail = self.owners.fatal
         app.on_loop = self._turn_loop
+        app.on_full_disk = self._on_full_disk
         tables = [self._add_stage(app, topics.ingest_table(topic), topic) for topic in self._sources]
         tables.append(self._add_stage(app, topics.MERGE_TABLE, self._partials))
         app.timer(TICK_S)(self._tick)
@@ -115,14 +130,14 @@ class Worker:
         return tables
 
     def _add_stage(self, app: MonitorApp, name: str, topic: str) -> CheckpointTable:
-        n = sum(self.counts[t] for t in [*self._sources, self._partials])
         table: CheckpointTable = app.Table(
             name,
             partitions=self.counts[topic],
             key_type=bytes,
             value_type=bytes,
-            options=store_options(self.config.state.memory, n),
+            options={"memory": self._memory},
         )
+        table.data.topic_id = self._ids.get(table.changelog_topic_name)
         table.on_recover(partial(self._recovered, table, topic))
         stream = app.topic(topic, key_serializer="raw", value_serializer="raw", partitions=self.counts[topic])
         app.agent(stream, name=f"{name}-agent")(self._read)
@@ -131,8 +146,7 @@ class Worker:
     async def _read(self, stream: Any) -> None:
         async for event in stream.noack().events():
             message = event.message
-            if message.topic != self._partials:
-                await self._references_fresh()
+            await self._fresh(self._policies if message.topic == self._partials else self._references)
             driver = self.owners.get(message.topic, message.partition, message.generation_id)
             if driver is None:
                 continue  # of a former assignment: it will be read again, and is not acknowledged
@@ -157,27 +171,41 @@ class Worker:
             return self.pipeline.merge(partition, topology=self.topology, **facts)
         return self.pipeline.ingest(topic, partition, partitions=self.counts[topic], **facts)
 
-    # --- references
+    # --- references and policies
 
-    def _take_reference(self, value: bytes | None) -> None:
-        """Take a record in on the event loop: a stage must not look up a reference while it is being replaced."""
-        self._loop.call_soon_threadsafe(self._add_reference, value)
+    def _follow(self, topic: str, read: Callable[[Config, int, T], dict[int, int]], into: T, add: Take) -> Follower:
+        """Read a compacted topic to its end, and make what follows it from there; `add` is called on the event loop."""
+        try:
+            nexts = read(self.config, self.counts[topic], into)
+        except ck.KafkaException as error:
+            end_process(f"{topic} could not be read: {error}", EXIT_UNREACHABLE)
+        self._confirmed_s[topic] = time.monotonic()
 
-    def _add_reference(self, value: bytes | None) -> None:
+        def take(key: bytes, value: bytes | None) -> None:
+            """Hand a record over: a stage must not look up what is being replaced."""
+            self._loop.call_soon_threadsafe(add, key, value)
+
+        def confirmed(asked_s: float) -> None:
+            self._loop.call_soon_threadsafe(self._confirmed_s.__setitem__, topic, asked_s)
+
+        return Follower(self.config, topic, self.counts[topic], nexts, Listener(take, confirmed, partial(Owners.fatal, topic)))
+
+    def _add_reference(self, _: bytes, value: bytes | None) -> None:
         try:
             take_reference(value, self.pipeline.references, self.config)
         except ConfigError as error:
             Owners.fatal("references", error)
 
-    def _references_confirmed(self, asked_s: float) -> None:
-        self._loop.call_soon_threadsafe(setattr, self, "_confirmed_s", asked_s)
+    def _add_policy(self, key: bytes, value: bytes | None) -> None:
+        take_policy(key, value, self.pipeline.policies)
+        log.info("policy", key=key.decode(errors="replace"), is_removed=value is None)
 
-    async def _references_fresh(self) -> None:
-        """Pause while it is not known whether there is a newer reference: a pane keeps the one that it was opened with."""
+    async def _fresh(self, topic: str) -> None:
+        """Pause while it is not known whether a topic has something newer: what a pane or a window began with, it keeps."""
         is_said = False
-        while time.monotonic() - self._confirmed_s > LEAD_S / 2:
+        while (age_s := time.monotonic() - self._confirmed_s.get(topic, math.inf)) > LEAD_S / 2:
             if not is_said:
-                log.warning("paused_for_references", seconds=round(time.monotonic() - self._confirmed_s, 1))
+                log.warning("paused", topic=topic, seconds=round(age_s, 1))
                 is_said = True
             await asyncio.sleep(0.2)
 
@@ -186,14 +214,18 @@ class Worker:
     async def _turn_loop(self) -> None:
         """Note that the event loop turns, and look at the guard whatever else waits; other threads are heard from here on."""
         self._loop = asyncio.get_running_loop()
-        self._follower.start()
+        for follower in self._followers:
+            follower.start()
         while not self.app.should_stop:
             self.health.n_turns += 1
             self.owners.check_guard()
             await asyncio.sleep(0.5)
 
     async def _tick(self) -> None:
-        await asyncio.gather(*(self._tick_one(driver) for driver in self.owners))
+        """Let every partition's time pass; one that is at work, on a topic that does not answer say, holds up no other."""
+        for driver in self.owners:
+            if not driver.is_busy:
+                self.app.add_future(self._tick_one(driver))
 
     async def _tick_one(self, driver: PartitionDriver) -> None:
         try:
@@ -228,8 +260,23 @@ class Worker:
 
     async def _observe(self) -> None:
         self.telemetry.observe(Observed(d.topic, d.partition, d.stage, d.lag) for d in self.owners)
-        self.telemetry.gauge("monitor_reference_age_seconds", time.monotonic() - self._confirmed_s)
+        self.telemetry.gauge("monitor_reference_age_seconds", time.monotonic() - self._confirmed_s[self._references])
         self.telemetry.foreign_writes(sum(table.foreign_writes for table in self.tables))
+        self.telemetry.stores_rebuilt(sum(table.data.rebuilt for table in self.tables))
+        self.telemetry.gauge("monitor_store_memory_bytes", self._memory.used)
+
+    # --- obstacles
+
+    def _on_full_disk(self, reason: str) -> None:
+        """Recovery has met a full disk, and tries again every second."""
+        log.warning("recovery_waits", reason=reason)
+        self._full_s = time.monotonic()
+
+    def _disk(self) -> str | None:
+        """Return whether there is no room for state, as the probes say it."""
+        if time.monotonic() - self._full_s < FULL_S or not has_space(self._folder):
+            return f"no space left at {self._folder}"
+        return None
 
     # --- running
 
@@ -278,6 +325,6 @@ def begin_life(folder: Path) -> Lives:
     try:
         lives = Lives(folder)
     except OSError as error:
-        raise ConfigError(f"state.dir: {folder} cannot be written to: {error.strerror}") from error
+        raise unwritable(folder, error) from error
     before_end(lives.ended)
     return lives

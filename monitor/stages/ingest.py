@@ -21,7 +21,7 @@ from monitor.stages.cursor import Cursor
 from monitor.stages.ingest_meta import OUTCOME_NAMES, IngestMeta
 from monitor.stages.kept import KeptReferences
 from monitor.stages.partition_panes import PartitionPanes
-from monitor.stages.rows import META, Versions
+from monitor.stages.rows import META, Versions, check_kinds
 from monitor.stages.settings import Settings
 from monitor.windows import FOREVER_MS, NEVER_MS
 
@@ -60,6 +60,7 @@ class IngestPartition:
         self._now_ms = now_ms
         self._versions = Versions(rows, epoch)
         best = self._versions.best
+        check_kinds(best)
         self._kept = KeptReferences(references, best)
         self._meta = IngestMeta(
             topic=topic,

@@ -75,6 +75,11 @@ class IngestMeta(msgspec.Struct, kw_only=True):
         """Return the row's payload."""
         return _encode(self)
 
+    @classmethod
+    def from_bytes(cls, payload: bytes) -> IngestMeta:
+        """Read what `to_bytes` wrote."""
+        return _decode(payload)
+
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(IngestMeta).decode

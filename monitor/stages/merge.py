@@ -24,7 +24,7 @@ from monitor.stages.learning import Learning
 from monitor.stages.merge_meta import Meta
 from monitor.stages.merge_rows import Arrivals, Arrived, Final, ModelRows, Row, newest, partial_key, sealed_key
 from monitor.stages.panes import windows_changed
-from monitor.stages.rows import CLOSED, CODEC_VERSION, EMITTED, META, Stored, Versions, key_parts
+from monitor.stages.rows import CLOSED, CODEC_VERSION, EMITTED, META, Stored, Versions, check_kinds, key_parts
 from monitor.stages.settings import Settings
 from monitor.stages.watermarks import Watermarks
 from monitor.windows import FOREVER_MS, NEVER_MS
@@ -72,6 +72,7 @@ class MergePartition:
     def _load(self) -> None:
         """Take every row as it was at meta's offset: a crash may have left some that are ahead, and reading on makes them again."""
         best = self._versions.best
+        check_kinds(best)
         self._changes.outdate(codec_1.upgrade(best))
         pieces: dict[bytes, dict[int, Stored]] = {}
         for key in list(best):

@@ -41,13 +41,18 @@ class Meta(msgspec.Struct, kw_only=True):
         """
         if META not in best:
             return cls(partition=partition, topic_id=topic_id), -1
-        stored = _decode(best[META].payload)
+        stored = cls.from_bytes(best[META].payload)
         stored.topic_id = same_topic_id(topic, stored.topic_id, topic_id)
         return stored, best[META].hi
 
     def to_bytes(self) -> bytes:
         """Return the payload of the row that `load` reads."""
         return _encode(self)
+
+    @classmethod
+    def from_bytes(cls, payload: bytes) -> Meta:
+        """Read what `to_bytes` wrote."""
+        return _decode(payload)
 
     def count_late(self, partial: Partial, share: Share | None) -> None:
         """Count the rows by which a partial exceeds what its pane was sealed with."""

@@ -195,7 +195,7 @@ class ModelRows:
     def load(self, key: bytes, pieces: Mapping[int, Stored]) -> Row[Any] | None:
         """Take in a row from the store, in any order of final windows; None when its first piece is not there."""
         kind, _, *parts = key_parts(key)
-        row: Row[Any] | None = Row.load(key, pieces, _KINDS[kind])
+        row: Row[Any] | None = Row.load(key, pieces, KINDS[kind])
         if row is None:
             return None
         if kind == "window":
@@ -338,8 +338,8 @@ PIECE_BYTES = (512 << 10) - 64
 """With its header a row takes at most half of what a broker allows by default."""
 _N_PIECES = struct.Struct(">H")
 _encode = msgspec.msgpack.Encoder().encode
-_KINDS: dict[str, type] = {"sealed": Sealed, "window": Final, "found": Found, "learning": Learning, "kept": Kept}
-_DECODE: dict[type, Callable[[bytes], Any]] = {kind: msgspec.msgpack.Decoder(kind).decode for kind in _KINDS.values()}
+KINDS: dict[str, type] = {"sealed": Sealed, "window": Final, "found": Found, "learning": Learning, "kept": Kept}
+_DECODE: dict[type, Callable[[bytes], Any]] = {kind: msgspec.msgpack.Decoder(kind).decode for kind in KINDS.values()}
 
 
 def in_pieces(data: bytes) -> list[bytes]:

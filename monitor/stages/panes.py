@@ -271,6 +271,12 @@ def place_of_row(key: bytes) -> tuple[PanePlace, int, int]:
     return PanePlace(model, version, int(start), int(cut[0]) if cut else None), int(size), int(block)
 
 
+def stored_profile(payload: bytes) -> tuple[str, bytes]:
+    """Return sha256 of the reference that a stored block has its layout from, and its profile: empty once the pane is emitted."""
+    row = _decode(payload)
+    return row.reference, row.profile
+
+
 def load_pane(place: PanePlace, blocks: Mapping[int, Stored], settings: ModelSettings, references: References) -> Pane:
     """Return a pane from the rows of its blocks. Raises StateMismatch when it was made under other settings.
 

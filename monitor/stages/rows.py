@@ -11,7 +11,10 @@ import struct
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from monitor.errors import StaleOwner, StateMismatch, UnknownCodec
+import cramjam
+import msgspec
+
+from monitor.errors import InputError, StaleOwner, StateMismatch, UnknownCodec
 from monitor.ports import Checkpoint, Message
 
 CODEC_VERSION = 2
@@ -19,8 +22,16 @@ _KNOWN_VERSIONS = (1, 2)
 OPEN, CLOSED, EMITTED = 0, 1, 2
 
 META = b"meta"
+ROW_KINDS = frozenset(
+    (b"meta", b"reference", b"pane", b"late", b"ids", b"partial", b"sealed", b"window", b"found", b"learning", b"kept")
+)
+"""What keys begin with. A row of another kind is a later version's: to leave it out would be to lose what it holds."""
 _EPOCH = struct.Struct(">I")
 _HEADER = struct.Struct(">BBq")
+
+
+UNREADABLE = (msgspec.MsgspecError, cramjam.DecompressionError, struct.error, ValueError, IndexError, KeyError, InputError)
+"""What decoders raise for bytes that are not what their codec says."""
 
 
 class Stored(NamedTuple):
@@ -66,6 +77,25 @@ def stored_value(state: int, hi: int, payload: bytes) -> bytes:
     return _HEADER.pack(CODEC_VERSION, state, hi) + payload
 
 
+def parse(stored: bytes, value: bytes) -> tuple[bytes, Stored]:
+    """Return the key without its epoch, and the version. Raises UnknownCodec, or one of UNREADABLE for what is too short."""
+    epoch = _EPOCH.unpack(stored[-_EPOCH.size :])[0]
+    codec, state, hi = _HEADER.unpack_from(value)
+    if codec not in _KNOWN_VERSIONS:
+        raise UnknownCodec("a state row", codec, _KNOWN_VERSIONS)
+    return stored[: -_EPOCH.size], Stored(hi, epoch, state, value[_HEADER.size :], codec)
+
+
+def check_kinds(keys: Iterable[bytes]) -> None:
+    """Raise UnknownCodec for a row of a kind that this program does not know."""
+    for key in keys:
+        kind = key.partition(b"|")[0]
+        if kind not in ROW_KINDS:
+            raise UnknownCodec(
+                f"a state row of the unknown kind {kind.decode(errors='replace')!r}", CODEC_VERSION, _KNOWN_VERSIONS
+            )
+
+
 def rank(version: Stored) -> tuple[int, int]:
     """Order versions of a row: more events first, then the younger owner."""
     return (version.hi, version.epoch)
@@ -85,14 +115,10 @@ class Versions:
         self._superseded: dict[int, set[bytes]] = {}
         self._fenced: set[int] = set()
         for stored, value in items:
-            key, found = stored[: -_EPOCH.size], _EPOCH.unpack(stored[-_EPOCH.size :])[0]
-            codec, state, hi = _HEADER.unpack_from(value)
-            if codec not in _KNOWN_VERSIONS:
-                raise UnknownCodec("a state row", codec, _KNOWN_VERSIONS)
-            if found > epoch:
-                raise StaleOwner(epoch, found)
-            version = Stored(hi, found, state, value[_HEADER.size :], codec)
-            self._epochs.setdefault(key, {})[found] = hi
+            key, version = parse(stored, value)
+            if version.epoch > epoch:
+                raise StaleOwner(epoch, version.epoch)
+            self._epochs.setdefault(key, {})[version.epoch] = version.hi
             if key not in self.best or rank(version) > rank(self.best[key]):
                 self.best[key] = version
 

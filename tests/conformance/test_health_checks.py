@@ -113,7 +113,8 @@ def run(records: list[Logged], vector: Vector, reference: Path, folder: Path) ->
 
 
 def told(alerts: list[dict[str, Any]]) -> set[tuple[str, str]]:
-    return {(alert["data"]["check"], alert["data"]["feature"] or "") for alert in alerts if alert["data"]["status"] == "firing"}
+    fired = [alert["data"] for alert in alerts if alert["data"]["status"] == "firing"]
+    return {(member["check"], member["feature"] or "") for data in fired for member in data["members"]}
 
 
 def found(results: list[dict[str, Any]]) -> set[tuple[str, str]]:

@@ -80,8 +80,10 @@ def send(config: Config, records: Sequence[tuple[int, bytes, int | None]]) -> No
 
 
 def send_to(config: Config, topic: str, records: Iterable[tuple[int, bytes, int | None]]) -> None:
-    """Send (partition, value, record timestamp) and await the acknowledgements."""
-    client = ck.Producer({"bootstrap.servers": config.kafka.bootstrap_servers, "acks": "all", "log_level": 0, "linger.ms": 5})
+    """Send (partition, value, record timestamp), in this order even where a topic's leader is not known yet, and await that they are there."""
+    client = ck.Producer(
+        {"bootstrap.servers": config.kafka.bootstrap_servers, "enable.idempotence": True, "log_level": 0, "linger.ms": 5}
+    )
     for partition, value, stamp in records:
         client.produce(topic, value, partition=partition, **({} if stamp is None else {"timestamp": stamp}))
         client.poll(0)

@@ -51,14 +51,18 @@ def test_every_resolved_alert_names_an_alert_that_fired_before(
     before: dict[str, list[Any]], windows: list[dict[str, list[Any]]]
 ) -> None:
     reference, state = reference_of(before), b""
-    opened: dict[str, str] = {}
+    opened: dict[str, bytes] = {}
     for at, rows in enumerate([*windows, before]):
         judgement = judge_window(closed(reference, rows, at), state, DEFAULT_RULE_SET)
         state = judgement.after
         for key, value in judgement.alerts:
             event = json.loads(value)
-            if event["data"]["status"] == "firing":
-                assert key.decode() not in opened
-                opened[key.decode()] = event["id"]
+            incident, data = event["data"]["incident_id"], event["data"]
+            if data["status"] == "firing" and not data["escalations"]:
+                assert incident == event["id"]
+                assert incident not in opened
+                opened[incident] = key
+            elif data["status"] == "firing":
+                assert opened[incident] == key
             else:
-                assert opened.pop(key.decode()) == event["data"]["incident_id"]
+                assert opened.pop(incident) == key

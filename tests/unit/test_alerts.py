@@ -11,6 +11,7 @@ import orjson
 import pytest
 
 from monitor.alerts import Alert, iso
+from monitor.cli.kafka import line
 from monitor.features import CategoryFeature
 from monitor.findings import Judgement
 from monitor.layout import layout_of
@@ -28,8 +29,12 @@ RULES = RuleSet({**DEFAULT_RULES, "drift.psi": Rule(above=0.2)})
 NEW = {**QUIET, "country": ["DE"] * 250 + ["ES"] * 150 + ["PT"] * 100}
 
 
-def judge(columns: Any, before: bytes = b"", at: int = 0, **changes: Any) -> Judgement:
-    return judge_window(closed(REFERENCE, columns, at, **changes), before, RULES)
+def judge(columns: Any, before: bytes = b"", at: int = 0, rules: RuleSet = DEFAULT_RULE_SET, **changes: Any) -> Judgement:
+    return judge_window(closed(REFERENCE, columns, at, **changes), before, rules)
+
+
+def only(check: str) -> RuleSet:
+    return RuleSet({check: DEFAULT_RULES[check]})
 
 
 def alerts(judgement: Judgement) -> dict[tuple[str, str], dict[str, Any]]:
@@ -54,7 +59,8 @@ def test_it_is_a_cloud_event_about_the_feature_at_the_windows_end() -> None:
 def test_it_holds_every_field_of_the_contract() -> None:
     assert set(FIRING["data"]) == {
         "status", "severity", "model", "version", "segment", "check", "feature", "view", "value", "threshold", "critical_value", "p_value",
-        "n", "n_ref", "window", "reference", "why", "evidence", "decision", "incident_id", "opened_ms", "windows", "supersedes", "policy",
+        "n", "n_ref", "window", "reference", "why", "evidence", "decision", "incident_id", "opened_ms", "windows", "supersedes", "over",
+        "root", "members", "n_members", "n_features", "escalations", "is_flapping", "owner", "routes", "policy", "policy_name", "policies",
         "diagnosis", "source_offsets",
     }  # fmt: skip
     assert FIRING["data"]["window"] == {
@@ -62,7 +68,8 @@ def test_it_holds_every_field_of_the_contract() -> None:
         "revision": 0, "completeness": 1.0, "late_dropped": 0,
     }  # fmt: skip
     assert FIRING["data"]["reference"] == {"id": "credit-7", "sha256": REFERENCE.sha256}
-    assert FIRING["data"]["policy"] == RULES.sha256
+    assert FIRING["data"]["policy"] == DEFAULT_RULE_SET.sha256
+    assert (FIRING["data"]["policy_name"], FIRING["data"]["policies"]) == ("default", {})
 
 
 def test_it_decodes_as_its_type_with_nothing_unknown() -> None:
@@ -89,8 +96,10 @@ def test_whatever_it_is_about_changes_the_id(change: dict[str, Any]) -> None:
 
 
 def test_ids_of_different_alerts_differ() -> None:
-    ids = [event["id"] for event in alerts(judge(SHIFTED)).values()] + [e["id"] for e in alerts(judge(SHIFTED, at=1)).values()]
-    assert len(set(ids)) == len(ids) > 2
+    fired = [judge(SHIFTED), judge(SHIFTED, at=1), judge(NEW), judge({})]
+    fired += [judge(QUIET, one.after, at=1) for one in fired]
+    ids = [event["id"] for one in fired for event in alerts(one).values()]
+    assert len(set(ids)) == len(ids) == 8
 
 
 def test_resolved_names_the_incident_of_its_firing() -> None:
@@ -126,7 +135,7 @@ def test_why_names_the_cells_that_contribute_most() -> None:
 
 
 def test_values_that_the_reference_does_not_have_are_one_reason() -> None:
-    why = alerts(judge(NEW))["firing", "drift.psi"]["data"]["why"]
+    why = alerts(judge(NEW, rules=only("drift.psi")))["firing", "drift.psi"]["data"]["why"]
     assert why[0]["bin"] == "(never seen)"
     assert (why[0]["ref"], why[0]["cur"]) == (0.0, 0.5)
     assert {reason["bin"] for reason in why} <= {"(never seen)", "FR", "IT", "DE"}
@@ -160,7 +169,7 @@ def test_a_finding_about_the_model_has_no_feature() -> None:
 
 
 def test_rows_that_were_not_judged_lower_the_completeness() -> None:
-    data = alerts(judge(SHIFTED, rows_other_layout=300, lost_offsets=200))["firing", "drift.psi"]["data"]
+    data = alerts(judge(SHIFTED, rows_other_layout=300, lost_offsets=200))["firing", "telemetry.gap"]["data"]
     assert data["window"]["completeness"] == 0.5
 
 
@@ -175,10 +184,10 @@ def test_a_hopping_window_is_named_so() -> None:
 
 
 def test_two_breaches_in_a_row_are_counted() -> None:
-    rules = RuleSet({**DEFAULT_RULES, "drift.psi": Rule(above=0.2, windows=2)})
-    first = judge_window(closed(REFERENCE, SHIFTED), b"", rules)
-    second = judge_window(closed(REFERENCE, SHIFTED, 1), first.after, rules)
-    assert ("firing", "drift.psi") not in alerts(first)
+    rules = RuleSet({"drift.psi": Rule(above=0.2, windows=2)})
+    first = judge(SHIFTED, rules=rules)
+    second = judge(SHIFTED, first.after, 1, rules)
+    assert first.alerts == ()
     assert alerts(second)["firing", "drift.psi"]["data"]["windows"] == 2
 
 
@@ -208,3 +217,11 @@ def test_never_seen_values_are_named_where_the_feature_may() -> None:
     alert = alerts(judge_window(window, b"", DEFAULT_RULE_SET))["firing", "health.never_seen"]
     assert [reason["bin"] for reason in alert["data"]["why"]] == ["new 6", "new 5", "new 4", "new 3", "new 2"]
     assert alert["data"]["why"][0]["cur"] == 7 / 118
+
+
+def test_its_line_for_people_counts_the_other_findings() -> None:
+    text = line("alerts", FIRING)
+    assert text.startswith("1970-01-01T01:00:00Z firing   warning  credit 7 drift.psi age: ")
+    assert text.endswith(f"n=500, {FIRING['data']['n_members'] - 1} more findings)")
+    assert FIRING["data"]["n_members"] > 1
+    assert "more findings" not in line("alerts", alerts(judge({}))["firing", "traffic.low"])

@@ -17,11 +17,13 @@ import pytest
 from monitor import incidents
 from monitor.bootstrap import build_pipeline
 from monitor.columns import ColumnBatch
+from monitor.decision_state import DecisionState
+from monitor.errors import UnknownCodec
 from monitor.ports import Message, StoredRecord
 from monitor.profiles import CODEC_VERSION, Profile
 from monitor.reference import Reference
 from monitor.sketches.bounded import key_hash
-from monitor.stages import partials
+from monitor.stages import partials, rows
 from tests.codec_events import CONFIG, CUT, LAYOUT, N_EVENTS, features, records
 from tests.codec_fixture import NOW_MS, plain, tick
 
@@ -94,6 +96,24 @@ def test_a_partition_goes_on_from_stored_rows_to_the_same_windows(written: dict[
         assert same(found, {name: expected[name] for name in ("n", "revision", "reference", "source_offsets", "unexpected")})
 
 
+@pytest.mark.parametrize(
+    ("key", "codec", "message"),
+    [
+        (b"pane|credit|7|0|3600000|0", rows.CODEC_VERSION + 1, "codec version"),
+        (b"forecast|credit", rows.CODEC_VERSION, "the unknown kind 'forecast'"),
+    ],
+)
+def test_a_row_of_a_later_version_is_refused_by_both_stages(
+    written: dict[str, Any], key: bytes, codec: int, message: str
+) -> None:
+    pipeline = build_pipeline(CONFIG)
+    later = (rows.stored_key(key, 1), bytes([codec]) + bytes(20))
+    with pytest.raises(UnknownCodec, match=message):
+        pipeline.ingest("predictions", 0, partitions=1, epoch=2, rows=[*stored(written["ingest_rows"]), later])
+    with pytest.raises(UnknownCodec, match=message):
+        pipeline.merge(0, topology={"predictions": 1}, epoch=2, rows=[*stored(written["merge_rows"]), later])
+
+
 def stored(rows: list[list[str]]) -> list[tuple[bytes, bytes]]:
     return [(b64decode(key), b64decode(value)) for key, value in rows]
 
@@ -107,12 +127,13 @@ def test_partials_decode(written: dict[str, Any]) -> None:
 
 
 def test_open_incidents_are_known(written: dict[str, Any]) -> None:
-    transitions, after = incidents.step(b64decode(written["incidents"]), [], lambda _: "", 0, is_complete=True)
+    state = DecisionState.load(b64decode(written["incidents"]))
+    transitions = incidents.step(state, [], lambda _: "", 0, is_complete=True)
     resolved = {(t.finding.measurement.check, t.incident_id) for t in transitions}
     fired = {(a["data"]["check"], a["id"]) for a in written["alerts"] if a["data"]["status"] == "firing"}
     assert resolved
     assert resolved <= fired
-    assert after == b""
+    assert state.to_bytes() == b""
 
 
 def test_what_version_1_did_not_count_is_unknown_or_within_a_wider_error() -> None:

@@ -153,9 +153,9 @@ def test_a_worker_ends_when_a_reference_of_another_key_is_on_the_topic(monkeypat
     worker.pipeline = build_pipeline(config(hash_key=KEY.secret))
     ended: list[BaseException] = []
     monkeypatch.setattr(Owners, "fatal", lambda _, error: ended.append(error))
-    worker._add_reference(reference(KEY).to_bytes())
+    worker._add_reference(b"", reference(KEY).to_bytes())
     assert ended == []
-    worker._add_reference(reference(OTHER_KEY).to_bytes())
+    worker._add_reference(b"", reference(OTHER_KEY).to_bytes())
     assert [type(error) for error in ended] == [ConfigError]
 
 

@@ -14,6 +14,7 @@ from monitor.columns import ColumnBatch, NoValue, specials_of
 from monitor.distances import DISTANCES
 from monitor.features import CategoryFeature
 from monitor.findings import ClosedWindow
+from monitor.incidents import FLAPPING_WINDOWS
 from monitor.layout import layout_of
 from monitor.pipeline import gather, judge_window
 from monitor.policy import DEFAULT_RULE_SET, DEFAULT_RULES, Rule, RuleSet
@@ -133,8 +134,9 @@ class TestRules:
     def test_an_unexpected_name_and_lost_offsets_are_told(self) -> None:
         closed = quiet()
         closed.profile.unexpected = {"surprise": 1_000}
-        found = alerts(closed._replace(lost_offsets=7))[0]
-        assert {(a["check"], a["severity"]) for a in found} == {
+        [found] = alerts(closed._replace(lost_offsets=7))[0]
+        assert found["root"]["check"] == found["check"] == "telemetry.gap"
+        assert {(a["check"], a["severity"]) for a in found["members"]} == {
             ("schema.unexpected_feature", "notice"),
             ("telemetry.gap", "critical"),
         }
@@ -191,6 +193,8 @@ class TestIncidents:
         firing, state = alerts(window(X_REF[:1_000] + 2, C_REF[:1_000], 0))
         resolved, after = alerts(quiet(1), state)
         assert {a["incident_id"] for a in firing} == {a["incident_id"] for a in resolved}
+        for i in range(2, 2 + FLAPPING_WINDOWS):
+            _, after = alerts(quiet(i), after)
         assert after == b""
 
     def test_a_firing_alert_is_its_own_incident(self) -> None:

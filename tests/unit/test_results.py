@@ -1,6 +1,7 @@
 """The wire form of a final window, against raw rows."""
 
 import json
+import math
 from typing import Any
 
 import msgspec
@@ -8,13 +9,16 @@ import numpy as np
 import orjson
 import pytest
 
+from monitor.checks import CHECKS, WHOLE_CHECKS
 from monitor.distances import DISTANCES
 from monitor.features import CategoryFeature
+from monitor.findings import Measurement
 from monitor.layout import layout_of
-from monitor.pipeline import judge_window
-from monitor.policy import DEFAULT_RULE_SET
+from monitor.pipeline import gather, judge_window
+from monitor.policy import DEFAULT_RULE_SET, RuleSet
 from monitor.reference import Reference
-from monitor.results import MAX_CELLS, Result
+from monitor.results import MAX_CELLS, Measured, Result, measurements_of
+from monitor.rules import Rule
 from monitor.sketches.bounded import key_hash
 from tests.closed_windows import ABSENT, HOUR_MS, MISSING, WRONG_TYPE, closed, profile_of, reference_of
 
@@ -120,8 +124,16 @@ def test_only_breaches_are_findings_and_what_cannot_be_said_is_listed() -> None:
     found = record["findings"][0]
     assert set(found) == {
         "check", "feature", "view", "segment", "verdict", "severity", "value", "direction", "threshold", "critical_value", "p_value", "n",
-        "n_ref", "evidence", "decision",
+        "n_ref", "over", "incident_id", "evidence", "decision",
     }  # fmt: skip
+
+
+def test_a_finding_names_its_incident_and_none_while_it_is_pending() -> None:
+    columns = {"age": [MISSING] * 400, "country": ["DE", "FR"] * 200}
+    rules = RuleSet({"health.missing": Rule(above=0.1), "drift.psi": Rule(above=0.1, windows=2)})
+    judged = judge_window(closed(REFERENCE, columns), b"", rules)
+    found = {f["check"]: f["incident_id"] for f in json.loads(judged.results[0][1])["findings"]}
+    assert found == {"health.missing": json.loads(judged.alerts[0][1])["id"], "drift.psi": None}
 
 
 def test_names_that_nobody_expects_are_listed_with_their_rows() -> None:
@@ -148,3 +160,22 @@ def test_infinite_numbers_are_counted_and_reported_as_nothing_else() -> None:
     reference = reference_of({"x": [1.0, 2.0, 3.0] * 100})
     feature = result({"x": [1e308, -1e308, 2.0]}, reference)["features"]["x"]
     assert (feature["below_min"], feature["above_max"], feature["n"]) == (1, 1, 3)
+
+
+def test_every_measurement_is_there_as_it_was_made() -> None:
+    """Also of checks that nobody has a rule for; without its evidence."""
+    columns = {"age": [40.0, 41.0] * 150 + [MISSING] * 100, "country": ["DE", "FR", "IT", "XX"] * 100}
+    for window in (closed(REFERENCE, columns, inspected=6), closed(REFERENCE, {}), closed(None, {})):
+        evidence = gather(window)
+        made = [one._replace(evidence={}) for check in (*CHECKS, *WHOLE_CHECKS) for one in check(evidence)]
+        [(_, value)] = judge_window(window, b"", RuleSet({})).results
+        record = msgspec.json.decode(value, type=Result)
+        assert sorted(measurements_of(record.measurements, "all"), key=str) == sorted(made, key=str)
+    assert made
+
+
+def test_what_was_not_finite_is_not_a_number() -> None:
+    written = b'{"features":["x","y"],"value":[null,0.5],"n":[7,8],"n_ref":9,"critical_value":null,"p_value":[null,0.1],"min_n":1,"lower_is_worse":true}'
+    first, second = measurements_of({"drift.psi": msgspec.json.decode(written, type=Measured)}, "DE")
+    assert math.isnan(first.value)
+    assert second == Measurement("drift.psi", "y", 0.5, 8, 9, None, 0.1, 1, lower_is_worse=True, segment="DE")

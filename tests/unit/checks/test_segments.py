@@ -93,3 +93,8 @@ def test_without_segments_or_reference_nothing_is_said() -> None:
     plain = reference_of(rows(np.random.default_rng(1), 500))
     assert list(segments(gather(closed(plain, rows(np.random.default_rng(2), 500))))) == []
     assert list(segments(gather(closed(None, {})))) == []
+
+
+def test_an_empty_window_is_not_enough_data() -> None:
+    found = measured({})
+    assert [(m.value, m.n, m.n < m.min_n) for m in found.values()] == [(0.0, 0, True)] * 2

@@ -11,8 +11,10 @@ import pytest
 
 COMMANDS = [
     [], ["init"], ["config"], ["config", "check"], ["config", "show"], ["reference"], ["reference", "infer"], ["reference", "build"], ["reference", "publish"],
-    ["reference", "show"], ["reference", "diff"], ["replay"], ["topics"], ["topics", "create"], ["topics", "check"], ["tail"], ["traffic"], ["run"], ["demo"],
+    ["reference", "show"], ["reference", "diff"], ["replay"], ["policy"], ["policy", "check"], ["policy", "publish"], ["policy", "remove"], ["policy", "show"],
+    ["backtest"], ["topics"], ["topics", "create"], ["topics", "check"], ["tail"], ["traffic"], ["run"], ["demo"],
     ["notify"], ["notify", "status"], ["ack"],
+    ["state"], ["state", "info"], ["state", "verify"],
 ]  # fmt: skip
 
 
@@ -54,12 +56,18 @@ def test_init_writes_a_file_that_is_valid_and_never_overwrites(tmp_path: Path) -
         (["ack", "0123456789"], 78, "no such file"),
         (["notify", "status", "--config", "a.yaml"], 78, "a.yaml: no such file"),
         (["notify", "--config", "b.yaml", "status"], 78, "b.yaml: no such file"),
+        (["state", "info", "--dir", "none"], 78, "state.dir: none: no such directory"),
+        (["state", "verify", "--nonsense"], 2, "No such option"),
         (["reference", "build", "none.csv", "--model", "m", "--model-version", "1"], 2, "none.csv: no such file"),
         (["reference", "show", "none.json"], 2, "none.json: no such file"),
         (["reference", "diff", "none.json", "none.json"], 2, "none.json: no such file"),
         (["reference", "diff", "a", "b", "--fail-on", "pis>1"], 2, "'pis' is no distance; it is one of psi,"),
         (["reference", "diff", "a", "b", "--fail-on", "psi"], 2, "a distance, > and a number are expected, such as psi>0.2"),
         (["reference", "build"], 2, "Missing"),
+        (["policy", "check", "none.yaml"], 78, "none.yaml: no such file or folder"),
+        (["policy", "check"], 2, "Missing"),
+        (["backtest", "none.ndjson"], 2, "Missing"),
+        (["backtest", "none.ndjson", "--policy", "none.yaml"], 78, "none.yaml: no such file or folder"),
         (["reference", "infer", "none.csv"], 2, "none.csv: no such file"),
         (["reference", "infer", "none.csv", "--class-score", "p_yes"], 2, "write class=column, such as --class-score yes=p_yes"),
     ],
@@ -181,3 +189,54 @@ def test_without_a_word_the_models_shortest_tumbling_window_is_taken(tmp_path: P
     for model, hours in (("m", 2), ("n", 1)):
         run("reference", "build", "t.csv", "--model", model, "--model-version", "1", "--time-column", "time", cwd=tmp_path)
         assert json.loads((tmp_path / "reference.json").read_text())["calibration"]["size_ms"] == hours * 3_600_000
+
+
+def test_policies_are_checked_replayed_and_tried_on_results(tmp_path: Path) -> None:
+    """A rule for 5 rows an hour; the last four of ten hours have 3."""
+    start = 1_735_689_600_000
+    times = [start + hour * 3_600_000 + i * 60_000 for hour in range(10) for i in range(10 if hour < 6 else 3)]
+    (tmp_path / "events.ndjson").write_text("".join(json.dumps({"model": "m", "time": t, "features": {}}) + "\n" for t in times))
+    (tmp_path / "monitor.yaml").write_text("models: {m: {windows: [{size: 1h}], grace: 0s}}\npolicies: policies\n")
+    (tmp_path / "policies").mkdir()
+    (tmp_path / "policies" / "few.yaml").write_text(
+        "owner: ops\nroutes: [pager]\nrules:\n  - {when: traffic.low < 5, open_after: 2}\n"
+    )
+    (tmp_path / "new.yaml").write_text("name: few\nrules: [{when: traffic.low < 2}]\n")
+    (tmp_path / "known.yaml").write_text(
+        "incidents: [{model: m, from: 2025-01-01T06:00:00Z, to: 2025-01-01T10:00:00Z, name: half}]\n"
+    )
+    assert run("config", "check", cwd=tmp_path).returncode == 0
+    checked = run("policy", "check", "policies", cwd=tmp_path)
+    assert (checked.returncode, checked.stdout.split("\t")[0]) == (0, "few")
+    shown = json.loads(run("policy", "show", cwd=tmp_path).stdout)
+    assert (shown["name"], shown["sha256"]) == ("few", checked.stdout.split()[2])
+    done = run("replay", "--events", "events.ndjson", "--end-of-input", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    [alert] = [json.loads(line)["data"] for line in (tmp_path / "alerts.ndjson").read_text().splitlines()]
+    assert (alert["policy_name"], alert["policies"]["few"], alert["owner"], alert["routes"]) == (
+        "few",
+        shown["sha256"],
+        "ops",
+        ["pager"],
+    )
+    tried = run("backtest", "--policy", "new.yaml", "--incidents", "known.yaml", "results.ndjson", cwd=tmp_path)
+    assert tried.returncode == 0, tried.stderr
+    assert [(one["change"], one["alert"]["data"]["check"]) for one in map(json.loads, tried.stdout.splitlines())] == [
+        ("removed", "traffic.low")
+    ]
+    assert "before: precision 100% of 1 incidents, recall 100% of 1 known ones" in tried.stderr
+    assert "after: precision - of 0 incidents, recall 0% of 1 known ones; missed: half" in tried.stderr
+    other = run("replay", "--events", "events.ndjson", "--policy", "new.yaml", "--end-of-input", cwd=tmp_path)
+    assert (other.returncode, (tmp_path / "alerts.ndjson").read_text()) == (0, "")
+    (tmp_path / "policies" / "few.yaml").write_text("rules: [psy > 1]\n")
+    for words in (["config", "check"], ["policy", "check", "policies"], ["replay", "--events", "events.ndjson"], ["run"]):
+        wrong = run(*words, cwd=tmp_path)
+        assert (wrong.returncode, "few.yaml:1: rules.0" in wrong.stderr, "Traceback" in wrong.stderr) == (78, True, False)
+    (tmp_path / "policies" / "few.yaml").write_text("rules: [psi > 1]\n")
+    (tmp_path / "known.yaml").write_text(
+        "incidents:\n  - {model: m, from: 2025-01-02, to: 2025-01-01}\n  - {mdel: m, from: 2025-01-02, to: later}\n"
+    )
+    wrong = run("backtest", "--policy", "new.yaml", "--incidents", "known.yaml", "results.ndjson", cwd=tmp_path)
+    assert wrong.returncode == 78
+    assert "known.yaml:2: incidents.0: to 2025-01-01 is not after from 2025-01-02" in wrong.stderr
+    assert "known.yaml:3: incidents.1.mdel: unknown key (did you mean model?)" in wrong.stderr

@@ -10,13 +10,14 @@ from monitor.calibration import SCALES
 from monitor.decision.calibrated import COUNTS_SHARE, SCALE_SHARES, SPENT, Setting, decide
 from monitor.findings import CountTest, Finding, Measurement, ScaleTest
 from monitor.pipeline import judge_window
-from monitor.policy import DEFAULT_RULE_SET, DEFAULT_RULES, Budget, Rule, RuleSet
+from monitor.policy import DEFAULT_RULE_SET, DEFAULT_RULES, RuleSet
+from monitor.rules import DEFAULT_FALSE_ALARMS, FalseAlarms, Rule
 from monitor.windows import WindowSpec
 from tests.unit.decision.observed import closed, reference, rows
 
 DICE = np.random.default_rng(11)
 HOURLY = Setting("m", WindowSpec(3_600_000, 3_600_000), {"x": 1.0})
-PER_WINDOW = SPENT * Budget().of(3_600_000)
+PER_WINDOW = SPENT * DEFAULT_FALSE_ALARMS.of(3_600_000)
 MOVED = (np.full(10, 2_000), np.array([60, 70, 80, 90, 100, 100, 110, 120, 130, 140]))
 """psi about 0.06."""
 
@@ -53,7 +54,7 @@ def test_a_scale_spends_its_share_of_the_budget(scale: int) -> None:
 def test_everything_that_is_spent_is_the_budget_less_the_reserve() -> None:
     assert sum(SCALE_SHARES.values()) == pytest.approx(1)
     assert SPENT == 0.5
-    assert Budget(3, 30 * 86_400_000).of(3_600_000) == pytest.approx(3 / 720)
+    assert FalseAlarms(3, 30 * 86_400_000).of(3_600_000) == pytest.approx(3 / 720)
 
 
 def test_windows_that_overlap_spend_everything_on_themselves() -> None:
@@ -73,7 +74,7 @@ def test_all_features_and_segments_are_looked_at_at_once() -> None:
 
 
 def test_a_wider_budget_lets_more_be_believed() -> None:
-    rules = RuleSet(dict(DEFAULT_RULES), false_alarms=Budget(10, 86_400_000))
+    rules = RuleSet(dict(DEFAULT_RULES), false_alarms=FalseAlarms(10, 86_400_000))
     assert verdicts(shape(1e-2)) == ["ok"]
     assert verdicts(shape(1e-2), rules=rules) == ["breach"]
 

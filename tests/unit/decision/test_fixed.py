@@ -53,4 +53,18 @@ def test_what_no_rule_is_for_is_no_finding(rule: Rule) -> None:
 def test_a_finding_carries_what_its_rule_says() -> None:
     rule = Rule(below=3, severity="critical", windows=4)
     finding = decide("credit", [Measurement("traffic.low", "", 2, 2, 0)], RuleSet({"traffic.low": rule}))[0]
-    assert (finding.threshold, finding.severity, finding.windows, finding.is_below) == (3, "critical", 4, True)
+    assert (finding.threshold, finding.severity, finding.rule, finding.is_below) == (3, "critical", rule, True)
+
+
+def test_a_change_against_the_reference_is_not_judged_before_there_are_labels() -> None:
+    for rule in (Rule(drop=0.05), Rule(rise=0.05)):
+        [finding] = decide("m", [Measurement("performance.auc", "", 0.9, 1000, 5000)], RuleSet({"performance.auc": rule}))
+        assert (finding.verdict, finding.threshold) == ("insufficient", 0.05)
+
+
+def test_a_value_below_the_floor_is_never_bad() -> None:
+    rules = RuleSet({"drift.psi": Rule(above=0.0, floor=0.1)})
+    verdicts = [
+        decide("m", [Measurement("drift.psi", "x", value, 9_000, 9_000, 0.01)], rules)[0].verdict for value in (0.09, 0.11)
+    ]
+    assert verdicts == ["ok", "breach"]

@@ -9,11 +9,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
+from aiokafka.errors import KafkaTimeoutError
+
 from monitor.errors import OffsetGap
 from monitor.ports import Checkpoint, Message, Outbox, Record, StoredRecord
 from monitor.runtime.driver import PartitionDriver, Surroundings
-from monitor.runtime.extensions import LostOwnership
 from monitor.runtime.readiness import Readiness
+from monitor.runtime.refusals import Refused
+from monitor.runtime.sending import LostOwnership
+from monitor.runtime.store import StoreFull
 
 META = b"meta"
 
@@ -107,6 +111,11 @@ class Log:
     low: int = 0
     high: int = 0
     asked: list[str] = field(default_factory=list)
+    group: int | None = None
+
+    def committed(self, topic: str, partition: int) -> int | None:
+        self.asked.append("committed")
+        return self.group
 
     def offsets(self, topic: str, partition: int) -> tuple[int, int]:
         self.asked.append("offsets")
@@ -131,6 +140,11 @@ class Place:
     is_owned: bool = True
     during_write: Callable[[], None] = lambda: None
     readiness: Readiness = field(default_factory=Readiness)
+    obstacles: list[Exception | None] = field(default_factory=list)
+    changelog_topic_name = "t-changelog"
+    has_room: bool = True
+    refuses: set[str] = field(default_factory=set)
+    unwritten: dict[bytes, bytes] = field(default_factory=dict)
 
     async def write(self, partition: int, checkpoint: Checkpoint, is_owner: Callable[[], bool]) -> None:
         await asyncio.sleep(0)
@@ -138,14 +152,28 @@ class Place:
         if not is_owner():
             raise LostOwnership
         self.writes += 1
-        self.rows |= {key: value for key, value in (*checkpoint.rows, checkpoint.meta) if value is not None}
+        self.unwritten = {key: value for key, value in (*checkpoint.rows, checkpoint.meta) if value is not None}
+        self.write_again(partition)
+
+    @property
+    def data(self) -> Place:
+        return self
+
+    def write_again(self, partition: int) -> None:
+        if not self.has_room:
+            raise StoreFull("No space left on device")
+        self.rows |= self.unwritten
 
     async def send_all(self, messages: Sequence[Message], is_owner: Callable[[], bool]) -> list[Any]:
         for message in messages:
             if not is_owner():
                 raise LostOwnership
-            self.sent.append((message.key, message.value))
+            if message.topic not in self.refuses:
+                self.sent.append((message.key, message.value))
         await asyncio.sleep(0)
+        refused = [message for message in messages if message.topic in self.refuses]
+        if refused:
+            raise Refused({message.topic: KafkaTimeoutError() for message in refused}, refused)
         return []
 
 
@@ -174,6 +202,7 @@ def drive(stage: CountingStage, log: Log, place: Place, *, checkpoint_s: float =
         is_current=lambda _: place.is_owned,
         on_durable=lambda *_: None,
         on_sent=lambda *_: None,
+        on_obstacle=lambda _, obstacle: place.obstacles.append(obstacle),
         checkpoint_s=checkpoint_s,
     )
     return PartitionDriver(around, place, "t", 0, stage, generation=1, **settings)  # type: ignore[arg-type]

@@ -7,13 +7,22 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from aiokafka.errors import (
+    KafkaTimeoutError,
+    MessageSizeTooLargeError,
+    NotEnoughReplicasError,
+    TopicAuthorizationFailedError,
+    UnknownTopicOrPartitionError,
+)
 from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.record import MemoryRecords
 
 from monitor.config import Config
 from monitor.ports import Message
 from monitor.runtime.app import build_app
-from monitor.runtime.extensions import LostOwnership, MonitorApp
+from monitor.runtime.extensions import MonitorApp
+from monitor.runtime.refusals import Refused
+from monitor.runtime.sending import LostOwnership
 
 KEYED = (2, 0, 1, 2, 3, 0, 0, 0)
 """Where librdkafka's murmur2 puts the keys model-0 … model-7 among four partitions."""
@@ -140,3 +149,53 @@ class TestSendAll:
         with pytest.raises(LostOwnership):
             self.send(tmp_path, producer, [Message("t", b"k", b"", p) for p in range(4)], lambda: next(answers))
         assert len(producer.sent) == 2
+
+    def test_what_an_output_topic_refuses_is_told_after_everything_else_is_acknowledged(self, tmp_path: Path) -> None:
+        class Gone(Producer):
+            asked = 0
+
+            async def partitions_for(self, topic: str) -> set[int]:
+                if topic == "a.alerts":
+                    self.asked += 1
+                    raise UnknownTopicOrPartitionError
+                return await super().partitions_for(topic)
+
+        producer = Gone()
+        messages = [Message(topic, b"k", b"%d" % i) for i, topic in enumerate(["a.results", "a.alerts", "a.alerts", "a.results"])]
+        with pytest.raises(Refused, match=r"a\.alerts: UnknownTopicOrPartitionError \(3\)") as refused:
+            self.send(tmp_path, producer, messages)
+        assert refused.value.unsent == (messages[1], messages[2])
+        assert refused.value.offsets == [0, -1, -1, 1]
+        assert [(topic, record.value) for topic, _, record in producer.records()] == [("a.results", b"0"), ("a.results", b"3")]
+        assert producer.asked == 1  # each time takes as long as a record may be on its way
+
+    @pytest.mark.parametrize(
+        "error",
+        [MessageSizeTooLargeError(), TopicAuthorizationFailedError("a.alerts"), NotEnoughReplicasError(), KafkaTimeoutError()],
+    )
+    def test_all_of_a_topic_is_sent_again_when_some_was_refused_so_that_order_stays(
+        self, tmp_path: Path, error: Exception
+    ) -> None:
+        class Refusing(Producer):
+            async def send_batch(self, batch: BatchBuilder, topic: str, *, partition: int) -> asyncio.Future[Any]:
+                future = await super().send_batch(batch, topic, partition=partition)
+                if partition == 1:
+                    future = asyncio.get_running_loop().create_future()
+                    future.set_exception(error)
+                return future
+
+        messages = [Message("a.alerts", b"k", b"", partition) for partition in (0, 1, 2)]
+        with pytest.raises(Refused) as refused:
+            self.send(tmp_path, Refusing(), messages)
+        assert refused.value.unsent == tuple(messages)
+
+    @pytest.mark.parametrize("topic", ["a-t-changelog", "a.partials", "a.alerts"])
+    def test_any_other_error_and_any_refusal_of_state_is_raised(self, tmp_path: Path, topic: str) -> None:
+        error: Exception = ConnectionError("lost") if topic == "a.alerts" else KafkaTimeoutError()
+
+        class Failing(Producer):
+            async def send_batch(self, batch: BatchBuilder, topic: str, *, partition: int) -> asyncio.Future[Any]:
+                raise error
+
+        with pytest.raises(type(error)):
+            self.send(tmp_path, Failing(), [Message(topic, b"k", b"")])

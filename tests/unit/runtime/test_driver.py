@@ -1,15 +1,20 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from typing import Any
 
 import confluent_kafka as ck
 import pytest
+from aiokafka.errors import KafkaTimeoutError
 
 from monitor.errors import StateMismatch
+from monitor.ports import Message, Outbox
 from monitor.runtime import driver as module
 from monitor.runtime.driver import LostRecords
-from monitor.runtime.extensions import LostOwnership
+from monitor.runtime.refusals import Refused
+from monitor.runtime.sending import LostOwnership
+from monitor.runtime.store import StoreFull
 from tests.unit.runtime.counting import META, CountingStage, Event, Log, Place, batch, drive
 
 
@@ -43,6 +48,15 @@ class TestStart:
         stage = started((b"k", b"[4, 1]"), hi=4)
         with pytest.raises(StateMismatch, match=r"t/0 ends at offset 4, its state has read up to 5.*another `app` name"):
             asyncio.run(drive(stage, Log(high=4), Place()).start_offset())
+
+    def test_a_state_that_is_gone_though_the_group_has_read_is_refused_with_an_instruction(self) -> None:
+        driver = drive(CountingStage(), Log(high=9, group=7), Place())
+        with pytest.raises(StateMismatch, match=r"read up to offset 7, but its state is gone from t-changelog: restore"):
+            asyncio.run(driver.start_offset())
+
+    def test_what_the_group_has_committed_never_says_where_to_start(self) -> None:
+        stage = started((b"k", b"[4, 1]"), hi=4)
+        assert asyncio.run(drive(stage, Log(high=9, group=7), Place()).start_offset()) == 5
 
 
 class TestGaps:
@@ -254,3 +268,153 @@ class TestSending:
             asyncio.run(drive(stage, Log([4], high=5), place).tick())
         assert place.sent == [(b"part", b"3")]
         assert stage.sent == []
+
+
+@pytest.fixture
+def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "FIRST_BACKOFF_S", 0.0)
+    monkeypatch.setattr(module, "LONGEST_BACKOFF_S", 0.0)
+
+
+@pytest.mark.usefixtures("_at_once")
+class TestFullDisk:
+    def test_nothing_is_folded_until_there_is_room_and_then_everything_that_came(self) -> None:
+        async def run() -> None:
+            stage, place, events = started(), Place(has_room=False), [batch(0), batch(1), batch(2, 3)]
+            driver = drive(stage, Log([0, 1, 2, 3], high=4), place)
+            await driver.feed(events[0])
+            await driver.tick()
+            for event in events[1:]:
+                await driver.feed(event)
+                await driver.tick()
+            assert (stage.next_offset, place.rows, place.writes) == (1, {}, 1)
+            assert isinstance(driver.waits_for, StoreFull)
+            place.has_room = True
+            await driver.tick()
+            assert (driver.waits_for, stage.next_offset, place.writes) == (None, 4, 1)
+            assert [event.is_acked for event in events] == [True, False, False]
+            await driver.tick()
+            assert place.rows[b"k"] == b"[3, 4]"
+            assert all(event.is_acked for event in events)
+            assert [type(obstacle) for obstacle in place.obstacles] == [StoreFull] * 3 + [type(None)]
+
+        asyncio.run(run())
+
+    def test_what_is_in_the_changelog_is_not_sent_there_again(self) -> None:
+        async def run() -> None:
+            place = Place(has_room=False)
+            driver = drive(started(), Log([0], high=1), place)
+            await driver.feed(batch(0))
+            for _ in range(5):
+                await driver.tick()
+            assert place.writes == 1
+
+        asyncio.run(run())
+
+    def test_a_revocation_does_not_wait_for_room_and_acknowledges_nothing(self) -> None:
+        async def run() -> None:
+            place, event = Place(has_room=False), batch(0)
+            driver = drive(started(), Log([0], high=1), place)
+            await driver.feed(event)
+            await driver.tick()
+            await driver.last_checkpoint()
+            assert (place.writes, event.is_acked) == (1, False)
+
+        asyncio.run(run())
+
+    def test_a_partition_that_is_lost_while_it_waits_does_nothing_more(self) -> None:
+        async def run() -> None:
+            place = Place(has_room=False)
+            driver = drive(started(), Log([0], high=1), place)
+            await driver.feed(batch(0))
+            await driver.tick()
+            place.is_owned, place.has_room = False, True
+            await driver.tick()
+            assert place.rows == {}
+
+        asyncio.run(run())
+
+    def test_more_batches_than_were_on_their_way_are_not_taken_in(self) -> None:
+        async def run() -> None:
+            place = Place(has_room=False)
+            driver = drive(started(), Log([0], high=1), place)
+            await driver.feed(batch(0))
+            await driver.tick()
+            for i in range(module.MAX_HELD):
+                await driver.feed(batch(1 + i))
+            one_more = asyncio.create_task(driver.feed(batch(1 + module.MAX_HELD)))
+            await asyncio.sleep(0.3)
+            assert not one_more.done()
+            place.has_room = True
+            await driver.tick()
+            await asyncio.wait_for(one_more, 5)
+            assert driver.stage.next_offset == 2 + module.MAX_HELD
+
+        asyncio.run(run())
+
+
+@pytest.mark.usefixtures("_at_once")
+class TestRefusal:
+    def test_what_a_topic_refuses_is_sent_until_it_is_taken_and_what_others_took_is_not_sent_again(self) -> None:
+        class Totals(CountingStage):
+            def outbox(self, now_ms: int) -> Outbox:
+                found = super().outbox(now_ms)
+                alert = (Message("alerts", b"alert", b"1"), Message("alerts", b"resolved", b"1"))
+                return found and Outbox((*found.first, *alert), found.then, found.token)
+
+        async def run() -> None:
+            stage, place = Totals([(b"k", b"[4, 3]"), (META, b"[4, 0]")]), Place(refuses={"alerts"})
+            stage.is_silent = stage.meta_dirty = True
+            driver = drive(stage, Log([4, 5], high=5), place)
+            for _ in range(3):
+                await driver.tick()
+            await driver.feed(batch(5))
+            assert place.sent == [(b"part", b"3")]
+            assert isinstance(driver.waits_for, Refused)
+            assert (stage.sent, stage.next_offset) == ([], 5)
+            place.refuses = set()
+            await driver.tick()
+            assert place.sent == [(b"part", b"3"), (b"alert", b"1"), (b"resolved", b"1"), (b"mark", b"3")]
+            assert (stage.sent, driver.waits_for, stage.next_offset) == ([3], None, 6)
+
+        asyncio.run(run())
+
+    def test_a_checkpoint_whose_dead_letters_are_refused_is_written_later_as_it_was(self) -> None:
+        async def run() -> None:
+            stage, place, event = started(), Place(), batch(0)
+            driver = drive(stage, Log([0], high=1), place)
+            await driver.feed(event)
+
+            def refuse() -> None:
+                raise Refused({"dead-letter": KafkaTimeoutError()}, [])
+
+            place.during_write = refuse
+            await driver.tick()
+            assert (place.writes, event.is_acked) == (0, False)
+            place.during_write = lambda: None
+            await driver.tick()
+            assert (place.rows[b"k"], event.is_acked) == (b"[0, 1]", True)
+
+        asyncio.run(run())
+
+    def test_attempts_become_rarer_but_not_too_rare(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(module, "FIRST_BACKOFF_S", 1.0)
+        monkeypatch.setattr(module, "LONGEST_BACKOFF_S", 10.0)
+        clock = 100.0
+        monkeypatch.setattr(module.time, "monotonic", lambda: clock)
+        stage, place = started((b"k", b"[4, 3]"), hi=4), Place(refuses={"totals"})
+        stage.is_silent = stage.meta_dirty = True
+        driver = drive(stage, Log([4], high=5), place)
+        attempts: list[float] = []
+
+        async def run() -> None:
+            nonlocal clock
+            for _ in range(200):
+                seen = len(place.obstacles)
+                await driver.tick()
+                if len(place.obstacles) > seen:
+                    attempts.append(clock)
+                clock += 0.25
+
+        asyncio.run(run())
+        assert [round(b - a) for a, b in itertools.pairwise(attempts)] == [1, 2, 4, 8, 10, 10, 10]

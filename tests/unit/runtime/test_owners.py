@@ -1,18 +1,24 @@
 from __future__ import annotations
 
 import asyncio
+import struct
 from collections.abc import Iterable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
+from aiokafka.errors import KafkaTimeoutError
 from faust.types import TP
 
 from monitor.config import Config
-from monitor.errors import ConfigError, StaleOwner, StateMismatch, UnknownCodec
+from monitor.errors import ConfigError, StaleOwner, StateDamaged, StateMismatch, UnknownCodec
 from monitor.runtime import owners as module
-from monitor.runtime.extensions import LostOwnership
 from monitor.runtime.owners import Owners
+from monitor.runtime.readiness import Readiness
+from monitor.runtime.refusals import Refused
+from monitor.runtime.sending import LostOwnership
+from monitor.runtime.store import StoreFull
 from monitor.runtime.telemetry import Telemetry
 from tests.unit.runtime.counting import CountingStage
 
@@ -24,6 +30,7 @@ class App:
 
     def __init__(self, *partitions: int) -> None:
         self.owned_generation: int | None = 3
+        self.readiness = Readiness()
         self.assignor = SimpleNamespace(assigned_actives=lambda: {TP("s", p) for p in partitions} | {TP("other", 9)})
 
 
@@ -164,6 +171,7 @@ class TestFailures:
             (StateMismatch("other topic"), 78),
             (ConfigError("no"), 78),
             (UnknownCodec("row", 9, [1]), 78),
+            (StateDamaged("row"), 78),
             (StaleOwner(1, 2), 70),
             (OSError("disk"), 70),
         ],
@@ -181,3 +189,37 @@ class TestFailures:
         owners.failed("tick", LostOwnership())
         app.owned_generation = None
         owners.failed("tick", OSError("disk"), driver)
+
+
+class TestObstacles:
+    def test_a_partition_that_waits_is_not_fetched_and_is_told_with_its_reason_until_it_goes_on(self) -> None:
+        app, telemetry = App(0, 1), Telemetry()
+        paused: list[tuple[str, set[TP]]] = []
+        app.consumer = SimpleNamespace(  # type: ignore[assignment]
+            pause_partitions=lambda tps: paused.append(("pause", tps)),
+            resume_partitions=lambda tps: paused.append(("resume", tps)),
+        )
+        config = Config.model_validate({"kafka": {"bootstrap_servers": "127.0.0.1:1"}})
+        owners = Owners(app, config, Made(), telemetry, {})  # type: ignore[arg-type]
+        take_over(owners, Table())
+        first, second = owners
+        for driver, obstacle in ((first, StoreFull("full")), (second, Refused({"monitor.alerts": KafkaTimeoutError()}, []))):
+            owners._on_obstacle(driver, obstacle)
+        assert app.readiness.reasons() == {"disk": "full", "outputs": "monitor.alerts: KafkaTimeoutError (?)"}
+        assert telemetry.registry.get_sample_value("monitor_refusals_total", {"topic": "monitor.alerts"}) == 1
+        owners._on_obstacle(first, None)
+        assert app.readiness.reasons().keys() == {"outputs"}
+        assert paused == [("pause", {TP("s", 0)}), ("pause", {TP("s", 1)}), ("resume", {TP("s", 0)})]
+        asyncio.run(owners.let_go())
+        assert app.readiness.reasons() == {}
+
+
+@pytest.mark.parametrize("error", [struct.error("cut"), ValueError("varint"), msgspec.DecodeError("odd")])
+def test_rows_whose_content_cannot_be_read_are_refused_with_an_instruction(error: Exception) -> None:
+    """Their checksum was right: the changelog has them as they are, and a new start would change nothing."""
+
+    def make(*_: Any, **__: Any) -> CountingStage:
+        raise error
+
+    with pytest.raises(StateDamaged, match=r"state of s/0 cannot be read.*`monitor state verify` names the rows"):
+        take_over(owners_of(App(0), make), Table())  # type: ignore[arg-type]

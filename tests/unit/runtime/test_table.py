@@ -10,13 +10,17 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from aiokafka.errors import KafkaTimeoutError
 from faust.types import TP
 
 from monitor.config import Config
 from monitor.ports import Checkpoint, Message, StoredRecord
-from monitor.runtime import extensions
-from monitor.runtime.app import build_app, store_options
-from monitor.runtime.extensions import WRITTEN, CheckpointTable, LostOwnership
+from monitor.runtime import store
+from monitor.runtime.app import build_app
+from monitor.runtime.extensions import CheckpointTable
+from monitor.runtime.refusals import Refused
+from monitor.runtime.sending import LostOwnership
+from monitor.runtime.store import StoreMemory
 
 META = (b"meta", b"m1")
 CHANGELOG = "a-t-changelog"
@@ -48,7 +52,9 @@ def table(tmp_path: Path) -> CheckpointTable:
         return ()
 
     app.read_log = read_log
-    found: CheckpointTable = app.Table("t", partitions=4, key_type=bytes, value_type=bytes, options=store_options(1 << 24, 4))
+    found: CheckpointTable = app.Table(
+        "t", partitions=4, key_type=bytes, value_type=bytes, options={"memory": StoreMemory(1 << 24)}
+    )
     return found
 
 
@@ -58,7 +64,7 @@ def write(table: CheckpointTable, log: Changelog, *rows: tuple[bytes, bytes | No
 
 
 def offset(table: CheckpointTable) -> int | None:
-    return table.persisted_offset(TP(CHANGELOG, 1))
+    return table.data.persisted_offset(TP(CHANGELOG, 1))
 
 
 def test_dead_letters_and_rows_are_acknowledged_before_meta_is_sent(table: CheckpointTable) -> None:
@@ -114,7 +120,7 @@ class TestForeignRecords:
 
         table.app.read_log = read_log
         write(table, Changelog(), (b"r1", b"1"))
-        table.data._db_for_partition(1).put(b"r2", b"2")
+        table.data.write(1, [(b"r2", b"2")], None)
         write(table, Changelog(4), (b"r1", b"2"))
         return table
 
@@ -151,27 +157,70 @@ class TestForeignRecords:
         assert dict(table.scan(1)) == before
 
 
+def test_rows_are_in_the_changelog_once_however_often_the_dead_letters_are_refused(table: CheckpointTable) -> None:
+    """Else the local offset would stand still, as after another owner's writes."""
+
+    class Picky(Changelog):
+        refusals = 2
+
+        async def send_all(self, messages: Sequence[Message], is_owner: Callable[[], bool]) -> list[int]:
+            rows = [message for message in messages if message.topic != "dlq"]
+            sent = await super().send_all(rows, is_owner) if rows else []
+            letters = [message for message in messages if message.topic == "dlq"]
+            if letters and self.refusals:
+                self.refusals -= 1
+                raise Refused({"dlq": KafkaTimeoutError()}, letters, [-1] * len(letters) + sent)
+            return [0] * len(letters) + sent
+
+    log, letter = Picky(), Message("dlq", b"k", b"bad")
+    checkpoint = Checkpoint(((b"r1", b"1"), (b"r2", b"2")), META, 5, (letter,))
+    table.app.send_all = log.send_all
+
+    async def run() -> None:
+        for _ in range(2):
+            with pytest.raises(Refused):
+                await table.write(1, checkpoint, lambda: True)
+        await table.write(1, checkpoint, lambda: True)
+
+    asyncio.run(run())
+    rows = [Message(CHANGELOG, b"r1", b"1", 1), Message(CHANGELOG, b"r2", b"2", 1)]
+    assert log.batches == [rows, [Message(CHANGELOG, *META, 1)]]
+    assert table.foreign_writes == 0
+    assert dict(table.scan(1)) == {b"r1": b"1", b"r2": b"2", b"meta": b"m1"}
+
+
+def reopened(table: CheckpointTable) -> None:
+    table.data._close(1)
+
+
 def test_a_store_that_was_away_for_too_long_is_emptied(table: CheckpointTable, monkeypatch: pytest.MonkeyPatch) -> None:
     write(table, Changelog(), (b"r1", b"1"))
     assert offset(table) == 1
+    reopened(table)
     now = time.time()
-    monkeypatch.setattr(extensions.time, "time", lambda: now + extensions.LONGEST_ABSENCE_S + 2)
+    monkeypatch.setattr(store.time, "time", lambda: now + store.LONGEST_ABSENCE_S + 2)
     assert offset(table) is None
     assert list(table.scan(1)) == []
 
 
 def test_a_store_that_has_just_recovered_is_not_old(table: CheckpointTable, monkeypatch: pytest.MonkeyPatch) -> None:
-    database = table.data._db_for_partition(1)
-    database.put(WRITTEN, b"5")
+    write(table, Changelog(), (b"r1", b"1"))
+    now = time.time() + store.LONGEST_ABSENCE_S
+    monkeypatch.setattr(store.time, "time", lambda: now)
     table.recovered(1)
-    table.data.set_persisted_offset(TP(CHANGELOG, 1), 8)
-    assert offset(table) == 8
+    reopened(table)
+    monkeypatch.setattr(store.time, "time", lambda: now + 2)
+    assert offset(table) == 1
+
+
+def take(table: CheckpointTable, *records: tuple[int, bytes, bytes | None]) -> None:
+    found = [SimpleNamespace(key=k, value=v, offset=o) for o, k, v in records]
+    asyncio.run(table.take_changelog(1, found, lambda: True))
 
 
 def test_recovered_rows_and_the_offset_that_they_reach_are_written_at_once(table: CheckpointTable) -> None:
     write(table, Changelog(), (b"r1", b"1"), (b"r2", b"2"))
-    records = [SimpleNamespace(key=k, value=v, offset=o) for o, k, v in [(3, b"r1", None), (4, b"r3", b"3"), (6, b"r3", b"")]]
-    table.take_changelog(1, records)
+    take(table, (3, b"r1", None), (4, b"r3", b"3"), (6, b"r3", b""))
     assert dict(table.scan(1)) == {b"r2": b"2", b"r3": b"", b"meta": b"m1"}
     assert offset(table) == 6
 

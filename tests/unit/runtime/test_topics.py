@@ -29,6 +29,7 @@ def test_every_topic_is_expected_with_its_partitions_and_cleanup() -> None:
         "a.dead-letter": "delete",
         "a.acks": "compact",
         "a.references": "compact",
+        "a.policies": "compact",
     }
     assert specs["a-p-ingest-changelog"].like == "p"
     assert specs["a-merge-changelog"].like == "a.partials"
@@ -40,7 +41,7 @@ def test_a_source_that_we_make_is_stamped_by_the_broker() -> None:
 
 
 def test_a_changelog_keeps_deletions_for_longer_than_a_local_store_may_be_away() -> None:
-    from monitor.runtime.extensions import LONGEST_ABSENCE_S
+    from monitor.runtime.store import LONGEST_ABSENCE_S
 
     changelogs = [spec for spec in expected_topics(config()) if spec.name.endswith("-changelog")]
     assert changelogs

@@ -33,7 +33,7 @@ def kafka() -> Iterator[Kafka]:
 
 
 def test_records_are_read_from_one_offset_to_another_tombstones_too(kafka: Kafka) -> None:
-    watch = Watch(kafka)
+    watch = Watch(kafka, group="g")
     expected = [StoredRecord(offset, 5, value, key) for offset, (key, value) in enumerate(ROWS)]
     assert watch.records("log", 1, 1, 3) == expected[1:4]
     assert watch.records("log", 1, 0, 99) == expected
