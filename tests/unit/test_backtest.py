@@ -21,8 +21,10 @@ from monitor.policy import DEFAULT_RULE_SET, DEFAULT_RULES, Policies, Policy, Ru
 from monitor.ports import StoredRecord
 from monitor.reference import Reference
 from monitor.replay import Replay
+from monitor.rules import FalseAlarms
 from monitor.segments import Key, Segmentation
 from tests.closed_windows import HOUR_MS, MISSING, closed, reference_of
+from tests.unit.decision import observed
 from tests.unit.test_replay_windows import reference as reference_x
 
 DICE = np.random.default_rng(21)
@@ -60,7 +62,7 @@ def live(kinds: str, policies: Policies, versions: str = "7") -> tuple[list[byte
 
 
 def told(outcome: Backtest) -> list[dict[str, Any]]:
-    return [msgspec.to_builtins(alert) for alert in outcome.alerts]
+    return [json.loads(msgspec.json.encode(alert)) for alert in outcome.alerts]
 
 
 def without_what_results_do_not_keep(alerts: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -102,6 +104,46 @@ def test_the_live_policy_on_the_live_results_gives_exactly_the_live_alerts(given
         )
 
 
+@pytest.mark.parametrize("cluster", [1, 4])
+def test_decisions_over_several_windows_are_made_anew_as_they_were_made_live(cluster: int) -> None:
+    """A calibrated reference, a small drift that only several windows show, then one that opens wider, and another budget."""
+    of, dice = observed.reference(cluster=cluster), np.random.default_rng(4)
+    strict = Policy(name="own", rules=(("drift.distribution", DEFAULT_RULES["drift.distribution"]),), false_alarms=None)
+    loose = msgspec.structs.replace(
+        strict,
+        rules=(
+            (
+                "drift.distribution",
+                Rule(above=0.005, severity="warning", false_alarms=FalseAlarms(3, 24 * HOUR_MS), policy="own"),
+            ),
+        ),
+    )
+    told_by: dict[str, list[dict[str, Any]]] = {}
+    lines: list[bytes] = []
+    for name, given in (("strict", policies(strict)), ("loose", policies(loose))):
+        state, history, lines, told_by[name] = b"", (), [], []
+        dice = np.random.default_rng(4)
+        for at, shift in enumerate([0.0] * 6 + [0.22] * 16 + [0.8] * 2 + [0.0] * 4):
+            window = observed.closed(of, observed.rows(dice, 200, shift, cluster), at)
+            judged = judge_window(window, state, given.at(0), history)
+            state, history = judged.after, (judged.tallies, *history)
+            lines += [value for _, value in judged.results]
+            told_by[name] += [json.loads(value) for _, value in judged.alerts]
+        again = told(backtest(read_results(lines), given))
+        assert without_what_results_do_not_keep(again) == without_what_results_do_not_keep(told_by[name])
+    scales = {alert["data"]["decision"]["scale"] for alert in told_by["strict"] if alert["data"]["decision"]}
+    assert scales - {1}
+    assert len(told_by["loose"]) > len(told_by["strict"]) > 0
+    assert len(backtest(read_results(lines), policies(strict)).alerts) < len(told_by["loose"])
+
+
+def test_checks_that_are_measured_only_for_a_rule_are_named_where_there_was_none() -> None:
+    lines, _ = live("qa", policies(default=RuleSet({"drift.psi": Rule(above=0.2)})))
+    new = Policy(name="new", rules=(("drift.distribution", Rule(above=0.1)),))
+    assert backtest(read_results(lines), policies(new, default=RuleSet({}))).unmeasured == {"all"}
+    assert backtest(read_results(lines), policies(default=RuleSet({"drift.psi": Rule(above=0.2)}))).unmeasured == set()
+
+
 def test_measurements_that_nobody_minds_live_are_there_for_another_policy() -> None:
     lines, alerts = live("qaq", policies(default=RuleSet({})))
     assert alerts == []
@@ -131,12 +173,15 @@ def test_a_line_that_is_no_result_is_told() -> None:
         read_results([live("q", policies())[0][0], b'{"model": 1}'])
 
 
+THRESHOLDS = RuleSet({"drift.psi": Rule(above=0.2), "health.missing": Rule(above=0.05)})
+
+
 def test_what_differs_is_told_by_alert() -> None:
-    lines, _ = live("qanq", policies())
-    old = backtest(read_results(lines), policies())
+    lines, _ = live("qanq", policies(default=THRESHOLDS))
+    old = backtest(read_results(lines), policies(default=THRESHOLDS))
     louder = Policy(name="louder", rules=(("health.missing", Rule(above=0.05, severity="critical")),))
-    deaf = Policy(name="deaf", rules=tuple((check, Rule(enabled=False)) for check in DEFAULT_RULES if check.startswith("drift.")))
-    changes = differences(old, backtest(read_results(lines), policies(louder)))
+    deaf = Policy(name="deaf", rules=(("drift.psi", Rule(enabled=False)),))
+    changes = differences(old, backtest(read_results(lines), policies(louder, default=THRESHOLDS)))
     assert sorted(
         (d.alert.data.window.end_ms // HOUR_MS, d.change, d.alert.data.status, d.alert.data.check) for d in changes
     ) == [
@@ -147,7 +192,9 @@ def test_what_differs_is_told_by_alert() -> None:
         (4, "changed", "resolved", "health.missing"),
     ]
     gone = [
-        d.change for d in differences(old, backtest(read_results(lines), policies(deaf))) if d.alert.data.check == "drift.psi"
+        d.change
+        for d in differences(old, backtest(read_results(lines), policies(deaf, default=THRESHOLDS)))
+        if d.alert.data.check == "drift.psi"
     ]
     assert set(gone) == {"removed"}
     assert {d.change for d in differences(old, old)} == {"kept"}

@@ -9,7 +9,7 @@ from monitor.decision_state import DecisionState
 from monitor.errors import UnknownCodec
 from monitor.findings import Finding, Measurement
 from monitor.incidents import FLAPPING_WINDOWS, Transition, open_severities, step
-from monitor.rules import Mute, Rule
+from monitor.rules import Mute, Rule, Severity
 
 WRITTEN_3 = (
     "039383bc5b2264726966742e707369222c22616c6c222c224073636f7265225d97000100a77761726e696e6700029101b75b2264726966742e707369"
@@ -278,6 +278,24 @@ def test_a_more_severe_finding_of_an_open_incident_fires_again_under_its_id() ->
     assert one(state, [first, later], 3)[0] == []
     [resolved], _ = one(one(state, [first, later], 3)[1], quiet(first, later), 4)
     assert (resolved.severity, resolved.routes) == ("critical", ("page",))
+
+
+def test_a_finding_that_becomes_more_severe_fires_its_incident_again_and_once_only() -> None:
+    def graded(verdict: str, severity: Severity, *mutes: Mute) -> Finding:
+        return finding(verdict)._replace(severity=severity, rule=Rule(mutes=mutes))
+
+    [fired], state = one(b"", [graded("b", "notice")], 0)
+    [worse], state = one(state, [graded("b", "critical")], 1)
+    assert (worse.status, worse.incident_id, worse.severity, worse.escalations) == ("firing", fired.incident_id, "critical", 1)
+    assert worse.cause == graded("b", "critical")
+    assert open_severities(DecisionState.load(state)) == {"critical"}
+    for at, severity in ((2, "warning"), (3, "critical")):
+        told, state = one(state, [graded("b", severity)], at)  # type: ignore[arg-type]
+        assert told == []
+    [resolved], _ = one(state, [graded(".", "notice")], 4)
+    assert (resolved.severity, resolved.members[0].severity, resolved.is_flapping) == ("critical", "critical", False)
+    _, state = one(b"", [graded("b", "notice")], 0)
+    assert one(state, [graded("b", "critical", Mute(from_ms=0, to_ms=10))], 1)[0] == []
 
 
 def test_a_storm_takes_in_further_features_with_the_same_finding() -> None:

@@ -93,7 +93,7 @@ def test_every_word_of_a_whole_file_is_understood(tmp_path: Path) -> None:
         Rule(above=0.2, **told, **of_policy),  # type: ignore[arg-type]
         Rule(above=0.1, over=6, features=("*_amount",), severity="critical", windows=3, of=5, close_after=2, cooldown_ms=6 * HOUR_MS,
              floor=0.05, **told, **of_policy),  # type: ignore[arg-type]
-        Rule(above=0.05, segments=("DE",), specs=((HOUR_MS, 0),), false_alarms=FalseAlarms(2, 7 * 24 * HOUR_MS), owner="team-data",
+        Rule(above=0.01, severity="notice", levels={"warning": 0.05}, segments=("DE",), specs=((HOUR_MS, 0),), false_alarms=FalseAlarms(2, 7 * 24 * HOUR_MS), owner="team-data",
              models=("credit", "fraud_*"), mutes=(*mutes, Mute(dates=((12, 25),))), policy="credit"),
         Rule(drop=0.05, **told, **of_policy),  # type: ignore[arg-type]
         Rule(below=1.0, enabled=False, **told, **of_policy),  # type: ignore[arg-type]
@@ -103,6 +103,20 @@ def test_every_word_of_a_whole_file_is_understood(tmp_path: Path) -> None:
 def test_what_a_rule_leaves_out_is_as_the_default_rule_has_it(tmp_path: Path) -> None:
     [(check, rule)] = policy("rules: [{check: schema.missing_feature}]", tmp_path).rules
     assert (rule.above, rule.severity) == (DEFAULT_RULES[check].above, DEFAULT_RULES[check].severity) == (0.99, "critical")
+
+
+@pytest.mark.parametrize(
+    ("text", "severity", "levels"),
+    [
+        ("drift.distribution > 0.05", "notice", {"warning": 0.1, "critical": 0.25}),
+        ("{when: drift.distribution > 0.05, severity: critical}", "critical", {}),
+        ("{when: psi > 0.1, severity: notice, levels: {critical: 0.3}}", "notice", {"critical": 0.3}),
+        ("{when: missing > 2 %, levels: {}}", "notice", {}),
+    ],
+)
+def test_levels_are_the_rules_own_or_the_default_ones(text: str, severity: str, levels: dict[str, float], tmp_path: Path) -> None:
+    [(_, rule)] = policy(f"rules: [{text}]" if text.startswith("{") else f"rules: ['{text}']", tmp_path).rules
+    assert (rule.severity, rule.levels) == (severity, levels)
 
 
 def test_a_policy_without_a_name_has_its_files(tmp_path: Path) -> None:
@@ -155,7 +169,7 @@ def test_a_record_that_is_no_policy_is_refused(value: bytes) -> None:
 def test_the_schema_takes_what_the_reader_takes(tmp_path: Path) -> None:
     validator = jsonschema.Draft202012Validator(json.loads(SCHEMA.read_text(encoding="utf-8")))
     path = tmp_path / "p.yaml"
-    for text in (WHOLE, "rules: [psi > 0.2]", "rules: [{check: drift.psi, feature: [a, b]}]\nmodel: credit"):
+    for text in (WHOLE, "rules: [psi > 0.2]", "rules: [{check: drift.tails, feature: [a, b]}]\nmodel: credit"):
         path.write_text(text)
         validator.validate(json.loads(to_record(read_policy(path), None)[1]))
     for wrong in ({"rules": []}, {"ruls": ["psi > 0.2"]}, {"rules": [{"severity": "bad"}]}, {"rules": [7]}, {}):

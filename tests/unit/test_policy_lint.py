@@ -16,7 +16,7 @@ from monitor.policy import DEFAULT_RULE_SET, PERFORMANCE_METRICS, Policy, RuleSe
 from monitor.policy_file import read_policies
 from monitor.policy_lint import Lint, lint
 from monitor.reference import Reference
-from monitor.rules import Rule
+from monitor.rules import FalseAlarms, Rule
 from monitor.segments import Key, Segmentation
 from monitor.windows import WindowSpec
 from tests.closed_windows import HOUR_MS, closed, layout_from, profile_of, reference_of
@@ -79,8 +79,8 @@ PROBLEMS = [
         "leave one out, or make one more specific",
     ),
     (
-        "rules:\n  - {check: drift.psi}\n  - {check: drift.psi}",
-        "p0.yaml:3: rules.1: repeats rules.0 (p0.yaml:2): both are for drift.psi; leave one out, or make one more specific",
+        "rules:\n  - {check: drift.distribution}\n  - {check: drift.distribution}",
+        "p0.yaml:3: rules.1: repeats rules.0 (p0.yaml:2): both are for drift.distribution; leave one out, or make one more specific",
     ),
     (
         "effective_from: 2026-01-01\nmute:\n  - {from: 2025-12-24, to: 2025-12-27}\nrules: [psi > 0.2]",
@@ -208,6 +208,22 @@ def test_the_expected_number_is_not_exceeded_on_quiet_windows_and_the_bare_thres
     assert fired <= bound + 3 * bound**0.5
     assert found["drift.psi"].bare_ratio == pytest.approx(beyond / seen, abs=0.12)
     assert found["drift.psi"].bare_ratio > 0.1  # type: ignore[operator]
+
+
+def test_calibrated_checks_are_expected_to_do_what_their_budget_spends() -> None:
+    budget = FalseAlarms(2, 30 * 24 * 3_600_000)
+    rules = RuleSet(
+        {"drift.distribution": Rule(above=0.01), "drift.tails": Rule(above=0.0), "health.missing": Rule(above=0.0)},
+        false_alarms=budget,
+    )
+    found = {one.check: one for one in expected_alarms(measure(REFERENCE, rules), rules, HOUR, 1_000)}
+    assert found["drift.distribution"].per_month == pytest.approx(2 * 0.5 * 0.8)
+    assert found["drift.distribution"].measured == 3
+    assert found["drift.tails"].per_month + found["health.missing"].per_month <= 2 * 0.5 * 0.2 * 1.000001  # type: ignore[operator]
+    twice = msgspec.structs.replace(rules.rules["drift.distribution"], windows=2)
+    again = RuleSet({"drift.distribution": twice}, false_alarms=budget)
+    [of_runs] = expected_alarms(measure(REFERENCE, again), again, HOUR, 1_000)
+    assert of_runs.per_month == pytest.approx(2 * 0.5 * 0.8)  # windows in a row share rows
 
 
 def test_what_no_law_tells_is_said_and_not_taken_for_nothing() -> None:

@@ -8,9 +8,11 @@ import pytest
 
 from monitor.calibration import SCALES
 from monitor.decision.calibrated import COUNTS_SHARE, SCALE_SHARES, SPENT, Setting, decide
+from monitor.decision.rolling import means
+from monitor.decision_state import DecisionState
 from monitor.findings import CountTest, Finding, Measurement, ScaleTest
 from monitor.pipeline import judge_window
-from monitor.policy import DEFAULT_RULE_SET, DEFAULT_RULES, RuleSet
+from monitor.policy import DEFAULT_RULE_SET, DEFAULT_RULES, Policy, RuleSet
 from monitor.rules import DEFAULT_FALSE_ALARMS, FalseAlarms, Rule
 from monitor.windows import WindowSpec
 from tests.unit.decision.observed import closed, reference, rows
@@ -77,6 +79,38 @@ def test_a_wider_budget_lets_more_be_believed() -> None:
     rules = RuleSet(dict(DEFAULT_RULES), false_alarms=FalseAlarms(10, 86_400_000))
     assert verdicts(shape(1e-2)) == ["ok"]
     assert verdicts(shape(1e-2), rules=rules) == ["breach"]
+
+
+def test_a_policys_budget_is_its_own_and_rules_without_one_share_the_other() -> None:
+    daily = FalseAlarms(1, 86_400_000)
+    mine = Policy(
+        name="mine", rules=(("drift.distribution", Rule(above=0.01, features=("y",), false_alarms=daily, policy="mine")),)
+    )
+    rules = RuleSet(dict(DEFAULT_RULES), policies=(mine,))
+    limit = SPENT * daily.of(3_600_000) * (1 - COUNTS_SHARE) * SCALE_SHARES[1]
+    quiet = [shape(0.5, feature=f"x{i}") for i in range(49)]
+    assert verdicts(shape(0.99 * limit, feature="y"), shape(0.99 * limit), *quiet, rules=rules)[:2] == ["breach", "ok"]
+    assert verdicts(shape(1.01 * limit, feature="y"), *quiet, rules=rules)[0] == "ok"
+    decision = only(shape(0.99 * limit, feature="y"), *quiet, rules=rules).decision
+    assert decision is not None
+    assert (decision.false_alarms, decision.hypotheses) == ("1 per 1d", 1)
+
+
+def test_a_floor_is_the_smallest_effect_that_is_bad() -> None:
+    for floor, verdict in ((0.02, "breach"), (0.2, "ok")):
+        rules = RuleSet({"drift.distribution": Rule(above=0.01, floor=floor)})
+        finding = only(shape(1e-30), rules=rules)
+        assert (finding.verdict, finding.threshold) == (verdict, floor)
+
+
+def test_a_mean_is_judged_by_its_threshold_alone() -> None:
+    rules = RuleSet({"drift.distribution": Rule(above=0.05, over=3)})
+    mean = shape(1e-30, value=0.06, over=3, scales=())
+    assert [(f.verdict, f.decision) for f in decide([mean], rules, HOURLY).findings] == [("breach", None)]
+    state = DecisionState({}, {}, {})
+    for _ in range(3):
+        [made] = means("m", [shape(1e-30, value=0.06)], rules, state, is_complete=True)
+    assert (made.n, made.scales, made.value) == (3_000, (), pytest.approx(0.06))
 
 
 def test_a_certain_but_small_effect_is_no_alarm() -> None:
