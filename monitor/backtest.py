@@ -2,6 +2,7 @@
 
 Judged by the policies that were in force, results give the alerts that were published, but for what a result does not keep: `why` and
 `evidence`. They have to begin where the model version's state began; results that start later lack what was open or counted before.
+Tests over several windows are those that were made live, of the windows that the live rules had left in.
 """
 
 from __future__ import annotations

@@ -93,7 +93,8 @@ def test_every_word_of_a_whole_file_is_understood(tmp_path: Path) -> None:
         Rule(above=0.2, **told, **of_policy),  # type: ignore[arg-type]
         Rule(above=0.1, over=6, features=("*_amount",), severity="critical", windows=3, of=5, close_after=2, cooldown_ms=6 * HOUR_MS,
              floor=0.05, **told, **of_policy),  # type: ignore[arg-type]
-        Rule(above=0.01, severity="notice", levels={"warning": 0.05}, segments=("DE",), specs=((HOUR_MS, 0),), false_alarms=FalseAlarms(2, 7 * 24 * HOUR_MS), owner="team-data",
+        Rule(above=0.01, severity="notice", levels={"warning": 0.05}, segments=("DE",), specs=((HOUR_MS, 0),),
+             false_alarms=FalseAlarms(2, 7 * 24 * HOUR_MS), owner="team-data",
              models=("credit", "fraud_*"), mutes=(*mutes, Mute(dates=((12, 25),))), policy="credit"),
         Rule(drop=0.05, **told, **of_policy),  # type: ignore[arg-type]
         Rule(below=1.0, enabled=False, **told, **of_policy),  # type: ignore[arg-type]
