@@ -110,7 +110,7 @@ class AlertData(msgspec.Struct, kw_only=True):
     """Of drift and `health.never_seen`; the largest contributions first."""
     evidence: dict[str, Any]
     """What else the check saw, by name."""
-    decision: Decision | None
+    decision: Decision | None = None
     """Why it was raised, or is over, within the budget of false alarms; null where a rule's threshold alone decides."""
     incident_id: str
     """Id of the alert with which this incident fired; its own when firing."""

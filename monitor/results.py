@@ -156,9 +156,9 @@ class Measured(msgspec.Struct, kw_only=True):
     min_n: int | list[int]
     """Fewer rows than this are not enough to say anything."""
     lower_is_worse: bool
-    counts: CountsResult | None
+    counts: CountsResult | None = None
     """What an exact test counts; null for a check without one."""
-    distributions: list[DistributionResult] | None
+    distributions: list[DistributionResult] | None = None
     """Of `drift.distribution`."""
 
 
@@ -186,7 +186,7 @@ class FindingResult(msgspec.Struct, kw_only=True):
     incident_id: str | None
     """Of the open incident that it is a part of; null while it is pending: its run is not complete, it is muted, or it cools down."""
     evidence: dict[str, Any]
-    decision: Decision | None
+    decision: Decision | None = None
     """Why chance does not explain it, within the budget of false alarms; null where a rule's threshold alone decides."""
 
 
@@ -228,7 +228,7 @@ class Result(msgspec.Struct, kw_only=True):
     measurements: dict[str, Measured]
     """By check, of every check that was asked, whether or not a rule is for it: what `monitor backtest` judges anew. Empty for a segment
     that no rule is for."""
-    design_effects: dict[str, float]
+    design_effects: dict[str, float] = {}
     """Rows that count as one where rows are alike, by feature of which the reference tells; of segment `all`."""
     findings: list[FindingResult]
     insufficient: list[str]

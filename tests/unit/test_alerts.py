@@ -16,7 +16,7 @@ from monitor.features import CategoryFeature
 from monitor.findings import Judgement
 from monitor.layout import layout_of
 from monitor.pipeline import judge_window
-from monitor.policy import DEFAULT_RULE_SET, DEFAULT_RULES, Rule, RuleSet
+from monitor.policy import DEFAULT_RULE_SET, Rule, RuleSet
 from monitor.reference import Reference
 from monitor.sketches.bounded import key_hash
 from tests.closed_windows import HOUR_MS, closed, profile_of, reference_of
@@ -25,7 +25,6 @@ DICE = np.random.default_rng(6)
 REFERENCE = reference_of({"age": DICE.normal(40, 10, 3000).tolist(), "country": ["DE"] * 2000 + ["FR"] * 700 + ["IT"] * 300})
 QUIET = {"age": DICE.normal(40, 10, 500).tolist(), "country": (["DE"] * 20 + ["FR"] * 7 + ["IT"] * 3) * 16 + ["DE"] * 20}
 SHIFTED = {**QUIET, "age": DICE.normal(60, 10, 500).tolist()}
-RULES = RuleSet({**DEFAULT_RULES, "drift.psi": Rule(above=0.2)})
 NEW = {**QUIET, "country": ["DE"] * 250 + ["ES"] * 150 + ["PT"] * 100}
 
 
@@ -33,16 +32,12 @@ def judge(columns: Any, before: bytes = b"", at: int = 0, rules: RuleSet = DEFAU
     return judge_window(closed(REFERENCE, columns, at, **changes), before, rules)
 
 
-def only(check: str) -> RuleSet:
-    return RuleSet({check: DEFAULT_RULES[check]})
-
-
 def alerts(judgement: Judgement) -> dict[tuple[str, str], dict[str, Any]]:
     events = [json.loads(value) for _, value in judgement.alerts]
     return {(event["data"]["status"], event["data"]["check"]): event for event in events}
 
 
-FIRING = alerts(judge(SHIFTED))["firing", "drift.psi"]
+FIRING = alerts(judge(SHIFTED))["firing", "drift.distribution"]
 
 
 def test_it_is_a_cloud_event_about_the_feature_at_the_windows_end() -> None:
@@ -84,14 +79,14 @@ def test_no_clock_is_read() -> None:
 
 
 def test_the_id_is_the_hash_of_what_it_is_about() -> None:
-    about = ["credit", "7", "all", 0, HOUR_MS, HOUR_MS, "drift.psi", "age", 0, "firing"]
+    about = ["credit", "7", "all", 0, HOUR_MS, HOUR_MS, "drift.distribution", "age", 0, "firing"]
     assert FIRING["id"] == hashlib.sha256(orjson.dumps(about)).hexdigest()
     assert FIRING["data"]["incident_id"] == FIRING["id"]
 
 
 @pytest.mark.parametrize("change", [{"version": "8"}, {"revision": 1}, {"model": "fraud"}])
 def test_whatever_it_is_about_changes_the_id(change: dict[str, Any]) -> None:
-    other = alerts(judge(SHIFTED, **change))["firing", "drift.psi"]
+    other = alerts(judge(SHIFTED, **change))["firing", "drift.distribution"]
     assert other["id"] != FIRING["id"]
 
 
@@ -104,7 +99,7 @@ def test_ids_of_different_alerts_differ() -> None:
 
 def test_resolved_names_the_incident_of_its_firing() -> None:
     fired = judge(SHIFTED)
-    resolved = alerts(judge(QUIET, fired.after, at=1))["resolved", "drift.psi"]
+    resolved = alerts(judge(QUIET, fired.after, at=1))["resolved", "drift.distribution"]
     assert resolved["type"] == "ml.monitor.alert.resolved.v1"
     assert resolved["data"]["incident_id"] == FIRING["id"] != resolved["id"]
     assert resolved["data"]["opened_ms"] == HOUR_MS
@@ -113,7 +108,7 @@ def test_resolved_names_the_incident_of_its_firing() -> None:
 def test_firing_and_resolved_share_a_key() -> None:
     fired = judge(SHIFTED)
     keys = {key for key, _ in fired.alerts}
-    assert b"credit|7|all|drift.psi|age" in keys
+    assert b"credit|7|all|drift.distribution|age" in keys
     assert keys == {key for key, _ in judge(QUIET, fired.after, at=1).alerts}
 
 
@@ -135,7 +130,7 @@ def test_why_names_the_cells_that_contribute_most() -> None:
 
 
 def test_values_that_the_reference_does_not_have_are_one_reason() -> None:
-    why = alerts(judge(NEW, rules=only("drift.psi")))["firing", "drift.psi"]["data"]["why"]
+    why = alerts(judge(NEW, rules=RuleSet({"drift.psi": Rule(above=0.2)})))["firing", "drift.psi"]["data"]["why"]
     assert why[0]["bin"] == "(never seen)"
     assert (why[0]["ref"], why[0]["cur"]) == (0.0, 0.5)
     assert {reason["bin"] for reason in why} <= {"(never seen)", "FR", "IT", "DE"}
@@ -180,7 +175,7 @@ def test_without_a_reference_the_alert_says_so() -> None:
 
 def test_a_hopping_window_is_named_so() -> None:
     window = closed(REFERENCE, SHIFTED).window._replace(size_ms=24 * HOUR_MS)
-    assert alerts(judge(SHIFTED, window=window))["firing", "drift.psi"]["data"]["window"]["kind"] == "hopping"
+    assert alerts(judge(SHIFTED, window=window))["firing", "drift.distribution"]["data"]["window"]["kind"] == "hopping"
 
 
 def test_two_breaches_in_a_row_are_counted() -> None:
@@ -221,7 +216,7 @@ def test_never_seen_values_are_named_where_the_feature_may() -> None:
 
 def test_its_line_for_people_counts_the_other_findings() -> None:
     text = line("alerts", FIRING)
-    assert text.startswith("1970-01-01T01:00:00Z firing   warning  credit 7 drift.psi age: ")
+    assert text.startswith("1970-01-01T01:00:00Z firing   critical credit 7 drift.distribution age: ")
     assert text.endswith(f"n=500, {FIRING['data']['n_members'] - 1} more findings)")
     assert FIRING["data"]["n_members"] > 1
     assert "more findings" not in line("alerts", alerts(judge({}))["firing", "traffic.low"])

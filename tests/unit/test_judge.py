@@ -128,8 +128,9 @@ class TestRules:
     def test_each_check_fires_on_its_fault(self, check: str, feature: str, x, c) -> None:
         good_x, good_c = X_REF[:1_000], C_REF[:1_000]
         found, _ = alerts(window(x(good_x) if x else good_x, c(good_c) if c else good_c))
-        assert (check, feature) in {(a["check"], a["feature"]) for a in found}
-        assert {a["feature"] for a in found} == {feature}
+        members = {(member["check"], member["feature"]) for alert in found for member in alert["members"]}
+        assert (check, feature) in members
+        assert {of for _, of in members} == {feature}
 
     def test_an_unexpected_name_and_lost_offsets_are_told(self) -> None:
         closed = quiet()
