@@ -18,14 +18,13 @@ def table() -> str:
         "|---|---|---|---|---|---|---|",
     ]
     for run in json.loads((ROOT / "docs" / "chaos.json").read_text()):
-        faults = ", ".join(f"{n} {fault}" for fault, n in sorted(run["faults"].items())) or "–"
-        repeated = run["repeated_results"] + run["repeated_alerts"]
-        size = ", full" if run["full"] else ""
-        name = f"{run['scenario']}{size}: {run['about']}"
-        found = sum(run["anomalies"].values())
-        lines.append(
-            f"| {name} | {run['events']:,} | {run['windows']:,} | {run['alerts']:,} | {repeated:,} | {faults} | {found} |"
-        )
+        name = f"{run['scenario']}{', full' if run['full'] else ''}: {run['about']}"
+        cells = ["–"] * 5
+        if "events" in run:
+            faults = ", ".join(f"{n} {fault}" for fault, n in sorted(run["faults"].items())) or "–"
+            repeated = run["repeated_results"] + run["repeated_alerts"]
+            cells = [f"{run['events']:,}", f"{run['windows']:,}", f"{run['alerts']:,}", f"{repeated:,}", faults]
+        lines.append(f"| {name} | {' | '.join(cells)} | {sum(run['anomalies'].values())} |")
     return "\n".join(lines) + "\n"
 
 
