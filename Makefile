@@ -28,7 +28,7 @@ check: $(STAMP) ## Lint, types, import contracts
 
 test: check ## Everything; the tests on Apache Kafka too, where Java and Maven are
 	@$(BIN)/python -m pytest --doctest-modules --numprocesses 2 --ignore tests/integration
-	@$(BIN)/python -m pytest tests/integration
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "not chaos" tests/integration
 
 bench: $(STAMP) ## Events per second on Apache Kafka, beside a bare consumer in the same run
 	@$(BIN)/python -m benchmarks

@@ -42,7 +42,7 @@ MIB = 1 << 20
 
 CONFIG = """\
 app: memory
-kafka: {{bootstrap_servers: "{bootstrap}"}}
+kafka: {{bootstrap_servers: "{bootstrap}", session_timeout: 10s, heartbeat_interval: 1s}}
 sources: [{{topic: events, clock: event}}]
 defaults: {{windows: [{{size: 1h}}], grace: 2m}}
 partials_partitions: 4
@@ -154,7 +154,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=5.0)
     parser.add_argument("--models", type=int, default=100)
     parser.add_argument("--features", type=int, default=200)
-    parser.add_argument("--rows", type=int, default=30, help="events of a model in each hour of event time")
+    parser.add_argument("--rows", type=int, default=150, help="events of a model in each hour of event time")
     parser.add_argument("--rate", type=int, default=500, help="events a second")
     parser.add_argument("--limit", type=int, default=512, help="state.memory, MiB")
     options = parser.parse_args()

@@ -6,14 +6,13 @@ if one of them gets through and it still does not, it is a dead letter, and so i
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from monitor.config_notify import RouteConfig
 from monitor.notify.breaker import Breaker
 from monitor.notify.notice import Bury, Mutes, Notice, Send, Step, Verdict
-from monitor.notify.progress import Progress
+from monitor.notify.progress import Partitions, Progress
 
 MAX_QUEUE = 1_000
 TRIES = 6
@@ -49,10 +48,10 @@ class _Firing:
     remind_ms: int | None = None
 
 
-class EachAlert:
+class EachAlert(Partitions):
     """One route's queue. is_wanted: whether an alert is for this route.
 
-    counts: alerts by outcome, since the start. People are spared what a webhook gets: restated numbers of an incident that they know of,
+    People are spared what a webhook gets: restated numbers of an incident that they know of,
     and incidents that somebody looks after.
     """
 
@@ -63,47 +62,25 @@ class EachAlert:
         self._mutes = mutes
         self._is_wanted = is_wanted
         self.breaker = breaker
-        self.counts: Counter[str] = Counter()
-        self._partitions: dict[int, Progress] = {}
+        super().__init__()
         self._queue: dict[tuple[int, int], _Entry] = {}
         self._firing: dict[str, _Firing] = {}
         self._successes = 0
 
     # --- the topic
 
-    def assigned(self, partition: int, progress: Progress) -> None:
-        """A partition will be read from its beginning."""
-        self.revoked(partition)
-        self._partitions[partition] = progress
-
     def revoked(self, partition: int) -> None:
         """A partition is somebody else's."""
-        self._partitions.pop(partition, None)
+        super().revoked(partition)
         self._queue = {place: entry for place, entry in self._queue.items() if place[0] != partition}
         self._firing = {i: firing for i, firing in self._firing.items() if firing.notice.partition != partition}
 
-    def loaded(self, partition: int) -> None:
-        """A partition was read to its end."""
-        if partition in self._partitions:
-            self._partitions[partition].is_loaded = True
-
-    def skip(self, partition: int, offset: int) -> None:
-        """A record was read that is no alert."""
-        progress = self._partitions.get(partition)
-        if progress is not None:
-            progress.skip(offset)
-            self.counts["malformed"] += offset >= progress.known
-
     def take(self, notice: Notice) -> None:
         """Take the next record of a partition in."""
-        progress = self._partitions.get(notice.partition)
-        if progress is None:
+        reached = self._reach(notice)
+        if reached is None:
             return
-        is_known = notice.offset < progress.known
-        progress.skip(notice.offset)
-        if not progress.seen.add(notice.id):
-            self.counts["duplicate"] += not is_known
-            return
+        progress, is_known = reached
         if not (self._is_wanted(notice) or notice.incident_id in self._firing):
             return
         if notice.is_firing:
@@ -298,15 +275,6 @@ class EachAlert:
     def is_full(self) -> bool:
         """Whether no more should be read."""
         return len(self._queue) >= MAX_QUEUE
-
-    @property
-    def is_loaded(self) -> bool:
-        """Whether every partition was read to its end once."""
-        return all(progress.is_loaded for progress in self._partitions.values())
-
-    def positions(self) -> dict[int, tuple[int, str]]:
-        """Return what may be committed, by partition."""
-        return {partition: progress.position for partition, progress in self._partitions.items()}
 
     def gauges(self) -> dict[str, float]:
         """Return the length of the queue, the time of its oldest record (epoch ms, 0 without one), and incidents by state."""

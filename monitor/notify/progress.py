@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
+
+from monitor.notify.notice import Notice
 
 MAX_SEEN = 20_000
 """Ids remembered per route and partition. A repeated record comes soon after its first, long before so many others."""
@@ -76,6 +79,59 @@ class Progress:
             del self._releases[offset]
             self.withheld.pop(offset, None)
         return reached, packed(self.withheld)
+
+
+class Partitions:
+    """Where a route stands on each of its partitions; what it makes of their alerts is for those who extend this.
+
+    counts: alerts by outcome, since the start.
+    """
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self._partitions: dict[int, Progress] = {}
+
+    def assigned(self, partition: int, progress: Progress) -> None:
+        """A partition will be read from its beginning."""
+        self.revoked(partition)
+        self._partitions[partition] = progress
+
+    def revoked(self, partition: int) -> None:
+        """A partition is somebody else's."""
+        self._partitions.pop(partition, None)
+
+    def loaded(self, partition: int) -> None:
+        """A partition was read to its end."""
+        if partition in self._partitions:
+            self._partitions[partition].is_loaded = True
+
+    def skip(self, partition: int, offset: int) -> None:
+        """A record was read that is no alert."""
+        progress = self._partitions.get(partition)
+        if progress is not None:
+            progress.skip(offset)
+            self.counts["malformed"] += offset >= progress.known
+
+    def _reach(self, notice: Notice) -> tuple[Progress, bool] | None:
+        """Note that an alert was read; return its partition and whether an earlier life dealt with it, None if it says nothing new."""
+        progress = self._partitions.get(notice.partition)
+        if progress is None:
+            return None
+        is_known = notice.offset < progress.known
+        progress.skip(notice.offset)
+        if not progress.seen.add(notice.id):
+            self.counts["duplicate"] += not is_known
+            return None
+        return progress, is_known
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether every partition was read to its end once; before that, what fires is not known."""
+        return all(progress.is_loaded for progress in self._partitions.values())
+
+    def positions(self) -> dict[int, tuple[int, str]]:
+        """Return what may be committed, by partition."""
+        return {partition: progress.position for partition, progress in self._partitions.items()}
 
 
 def packed(withheld: Iterable[int]) -> str:

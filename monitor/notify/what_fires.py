@@ -6,13 +6,12 @@ is posted as resolved, however short it was. The wait is without end: a state do
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from monitor.notify.breaker import Breaker
 from monitor.notify.notice import Bury, Mutes, Notice, Posted, Send, Step, Verdict
-from monitor.notify.progress import Progress
+from monitor.notify.progress import Partitions
 
 MAX_POST = 256
 """Alerts per request."""
@@ -46,7 +45,7 @@ class _Incident:
         return found
 
 
-class WhatFires:
+class WhatFires(Partitions):
     """One route's incidents. resend_ms: how often they are sent again. is_wanted: whether an alert is for this route."""
 
     def __init__(self, resend_ms: int, mutes: Mutes, breaker: Breaker, is_wanted: Callable[[Notice], bool]) -> None:
@@ -54,48 +53,26 @@ class WhatFires:
         self._mutes = mutes
         self._is_wanted = is_wanted
         self.breaker = breaker
-        self.counts: Counter[str] = Counter()
-        self._partitions: dict[int, Progress] = {}
+        super().__init__()
         self._incidents: dict[str, _Incident] = {}
         self._unposted: dict[tuple[int, int], Notice] = {}
         self._refused: dict[tuple[int, int], Notice] = {}
 
     # --- the topic
 
-    def assigned(self, partition: int, progress: Progress) -> None:
-        """A partition will be read from its beginning."""
-        self.revoked(partition)
-        self._partitions[partition] = progress
-
     def revoked(self, partition: int) -> None:
         """A partition is somebody else's."""
-        self._partitions.pop(partition, None)
+        super().revoked(partition)
         self._incidents = {i: one for i, one in self._incidents.items() if one.notice.partition != partition}
         self._unposted = {place: notice for place, notice in self._unposted.items() if place[0] != partition}
         self._refused = {place: notice for place, notice in self._refused.items() if place[0] != partition}
 
-    def loaded(self, partition: int) -> None:
-        """A partition was read to its end."""
-        if partition in self._partitions:
-            self._partitions[partition].is_loaded = True
-
-    def skip(self, partition: int, offset: int) -> None:
-        """A record was read that is no alert."""
-        progress = self._partitions.get(partition)
-        if progress is not None:
-            progress.skip(offset)
-            self.counts["malformed"] += offset >= progress.known
-
     def take(self, notice: Notice) -> None:
         """Take the next record of a partition in."""
-        progress = self._partitions.get(notice.partition)
-        if progress is None:
+        reached = self._reach(notice)
+        if reached is None:
             return
-        is_known = notice.offset < progress.known
-        progress.skip(notice.offset)
-        if not progress.seen.add(notice.id):
-            self.counts["duplicate"] += not is_known
-            return
+        progress, is_known = reached
         if not (self._is_wanted(notice) or notice.incident_id in self._incidents):
             return
         incident = self._incidents.setdefault(notice.incident_id, _Incident(notice.labels))
@@ -205,15 +182,6 @@ class WhatFires:
     def is_full(self) -> bool:
         """Whether no more should be read."""
         return self.is_loaded and len(self._unposted) >= MAX_UNPOSTED
-
-    @property
-    def is_loaded(self) -> bool:
-        """Whether every partition was read to its end once; before that, what fires is not known."""
-        return all(progress.is_loaded for progress in self._partitions.values())
-
-    def positions(self) -> dict[int, tuple[int, str]]:
-        """Return what may be committed, by partition."""
-        return {partition: progress.position for partition, progress in self._partitions.items()}
 
     def gauges(self) -> dict[str, float]:
         """Return the number of alerts not posted yet, the time of the oldest (epoch ms, 0 without one), and incidents by state."""

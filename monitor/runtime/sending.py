@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from aiokafka.errors import KafkaTimeoutError
 from aiokafka.partitioner import DefaultPartitioner
 
 from monitor.ports import Message
@@ -35,7 +36,7 @@ async def send_all(producer: Any, messages: Sequence[Message], is_owner: Callabl
             if topic in refusals:
                 continue
             with refusals.of(topic):
-                futures.append(await producer.send_batch(batch, topic, partition=partition))
+                futures.append(await _enqueue(producer, batch, topic, partition, is_owner))
                 packed.append((topic, packed_indices))
     offsets = [-1] * len(messages)
     for found, (topic, packed_indices) in zip(await asyncio.gather(*futures, return_exceptions=True), packed, strict=True):
@@ -58,6 +59,19 @@ async def _places(producer: Any, messages: Sequence[Message], refusals: Refusals
                 partition = _partition_of(message.key, await producer.partitions_for(message.topic))
             places.setdefault((message.topic, partition), []).append(i)
     return places
+
+
+async def _enqueue(producer: Any, batch: Any, topic: str, partition: int, is_owner: Callable[[], bool]) -> Any:
+    """Hand a batch to the client, which takes one of a partition at a time; return the future of its acknowledgement.
+
+    A timeout here means that the client was busy for so long, with what others of this worker send, say: the batch is still ours.
+    """
+    while True:
+        try:
+            return await producer.send_batch(batch, topic, partition=partition)
+        except KafkaTimeoutError:
+            if not is_owner():
+                raise LostOwnership from None
 
 
 def _acknowledged(found: Any) -> int:

@@ -14,10 +14,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from tests.chaos.plan import COLOURS, MISSING, NEVER_SEEN, TRAFFIC, Plan
+from tests.chaos.plan import CHECKS, COLOURS, MISSING, TRAFFIC, Plan
 
 MAX_FUTURE_MS = 300_000
 YEAR_1900_MS, YEAR_10000_MS = -2_208_988_800_000, 253_402_300_800_000
+FLAPPING_OPENINGS, FLAPPING_WINDOWS, FLAPPING_QUIET = 3, 24, 6
+"""What opens so often within so many windows stays open until it was quiet for so many."""
 MIN_ROWS = 30
 """Fewer say nothing of a share."""
 
@@ -96,20 +98,25 @@ class Expected:
         found: dict[AlertKey, AlertFacts] = {}
         for (model, size, step), windows in by_kind.items():
             kind = "tumbling" if size == step else "hopping"
-            for check, needed in ((MISSING, self.plan.in_a_row), (NEVER_SEEN, 1), (TRAFFIC, 1)):
-                breaches = quiet = opened = 0
-                is_open = False
-                for start in range(min(windows), max(windows) + 1, step):
-                    value, n, verdict = self._judge(check, windows.get(start, Rows()))
-                    if verdict is None:
-                        continue
-                    breaches, quiet = (breaches + 1, 0) if verdict else (0, quiet + 1)
-                    status, run = ("resolved", quiet) if is_open else ("firing", breaches)
-                    if run < needed or verdict == is_open:
-                        continue
-                    is_open = not is_open
-                    opened = start + size if is_open else opened
-                    found[AlertKey(model, check, start, start + size, kind, status)] = AlertFacts(value, n, run, opened)
+            check = next(check for check in CHECKS if model in self.plan.models_of(check))
+            breaches = quiet = opened = 0
+            is_open, openings = False, list[int]()
+            for start in range(min(windows), max(windows) + 1, step):
+                openings = [one for one in openings if start - one < FLAPPING_WINDOWS * step]
+                value, n, verdict = self._judge(check, windows.get(start, Rows()))
+                if verdict is None:
+                    continue
+                breaches, quiet = (breaches + 1, 0) if verdict else (0, quiet + 1)
+                status, run = ("resolved", quiet) if is_open else ("firing", breaches)
+                needed = self.plan.in_a_row if check == MISSING else 1
+                if is_open and len(openings) >= FLAPPING_OPENINGS:
+                    needed = max(needed, FLAPPING_QUIET)
+                if run < needed or verdict == is_open:
+                    continue
+                is_open = not is_open
+                if is_open:
+                    opened, openings = start + size, [*openings, start]
+                found[AlertKey(model, check, start, start + size, kind, status)] = AlertFacts(value, n, run, opened)
         return found
 
     def _judge(self, check: str, rows: Rows) -> tuple[float, int, bool | None]:

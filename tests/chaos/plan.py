@@ -20,14 +20,14 @@ from tests.shapes import number_feature_of
 SESSION_S = 6
 COLOURS = ("red", "green", "blue")
 UNKNOWN_COLOUR = "violet"
-MISSING, NEVER_SEEN, TRAFFIC = "health.missing", "health.never_seen", "traffic.high"
+MISSING, NEVER_SEEN, TRAFFIC = CHECKS = "health.missing", "health.never_seen", "traffic.high"
 PARTITIONS = 4
 """Of every topic."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The models of an experiment. Times in milliseconds.
+    """The models of an experiment. Times in milliseconds. Each model has the rule of one check: an incident then has one finding.
 
     windows: (size, step). graces: by model. clock: of the source. idle_after: as configured.
     rows_above: `traffic.high` fires above it. missing_above, never_seen_above: likewise; in_a_row: windows that open and close an incident
@@ -50,6 +50,10 @@ class Plan:
         """Return the grace of a model."""
         return self.graces.get(model, self.grace)
 
+    def models_of(self, check: str) -> list[str]:
+        """Return the models that a check's rule is for."""
+        return [model for i, model in enumerate(self.models) if CHECKS[i % len(CHECKS)] == check]
+
     def config(self, app: str, bootstrap: str, folder: Path, port: int) -> str:
         """Return the configuration file; every default rule but the ones that the oracle can compute is switched off."""
         windows = ", ".join(f"{{size: {size}ms, step: {step}ms}}" for size, step in self.windows)
@@ -59,9 +63,12 @@ class Plan:
 
         rules = {check: "{enabled: false}" for check in DEFAULT_RULES}
         rules |= {
-            MISSING: f"{{above: {self.missing_above}, windows: {self.in_a_row}, features: [x]}}",
-            NEVER_SEEN: f"{{above: {self.never_seen_above}, features: [colour]}}",
-            TRAFFIC: f"{{above: {self.rows_above}, severity: notice}}",
+            check: f"{{{rule}, models: [{', '.join(self.models_of(check))}]}}"
+            for check, rule in (
+                (MISSING, f"above: {self.missing_above}, windows: {self.in_a_row}, features: [x]"),
+                (NEVER_SEEN, f"above: {self.never_seen_above}, features: [colour]"),
+                (TRAFFIC, f"above: {self.rows_above}, severity: notice"),
+            )
         }
         lines = [
             f"app: {app}",

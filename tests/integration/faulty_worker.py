@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from monitor.cli.running import log_json
+from monitor.cli.console import log_json
 from monitor.config_file import load_config
 from monitor.runtime.driver import PartitionDriver
 from monitor.runtime.extensions import CheckpointTable, SafeRecovery

@@ -29,7 +29,7 @@ def test_a_broker_that_is_gone_for_longer_than_a_session_is_waited_for(kafka: Ka
             assert wait_for(lambda: "no heartbeat was answered for" in log.read_text(), 15)
             assert wait_for(lambda: '"code": 75' in log.read_text(), 25)
             broker.start(0)
-            wait_for(broker._is_ready, 30)
+            wait_for(broker.is_ready, 30)
             send(config, [*events(1_000), *ticks()])
             assert wait_for(lambda: counted(config) >= 3_000, 40)
             assert supervisor.poll() is None

@@ -211,6 +211,7 @@ class TestDamage:
         assert counted(config) == 400
 
 
+@pytest.mark.chaos
 class TestVersions:
     """R11."""
 
@@ -326,6 +327,7 @@ def many(n: int, first: int) -> list[tuple[int, bytes, int | None]]:
     return [(i % 4, event(START + (first + i) * 100, model=f"m{i % 40}", x=i), None) for i in range(n)]
 
 
+@pytest.mark.chaos
 class TestFullDisk:
     """R12."""
 
@@ -441,6 +443,7 @@ class Refusing:
             future.result(20)
 
 
+@pytest.mark.chaos
 class TestRefusal:
     """R14."""
 

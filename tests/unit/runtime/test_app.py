@@ -11,6 +11,7 @@ from aiokafka.errors import (
     KafkaTimeoutError,
     MessageSizeTooLargeError,
     NotEnoughReplicasError,
+    RequestTimedOutError,
     TopicAuthorizationFailedError,
     UnknownTopicOrPartitionError,
 )
@@ -189,9 +190,26 @@ class TestSendAll:
             self.send(tmp_path, Refusing(), messages)
         assert refused.value.unsent == tuple(messages)
 
+    def test_a_client_that_is_busy_is_waited_for_as_long_as_the_partition_is_owned(self, tmp_path: Path) -> None:
+        """It takes one batch of a partition at a time: what it has not taken is not lost."""
+
+        class Busy(Producer):
+            times = 2
+
+            async def send_batch(self, batch: BatchBuilder, topic: str, *, partition: int) -> asyncio.Future[Any]:
+                if self.times:
+                    self.times -= 1
+                    raise KafkaTimeoutError
+                return await super().send_batch(batch, topic, partition=partition)
+
+        assert self.send(tmp_path, Busy(), [Message("a.partials", b"k", b"", 1)]) == [0]
+        answers = iter([True, False])
+        with pytest.raises(LostOwnership):
+            self.send(tmp_path, Busy(), [Message("a.partials", b"k", b"", 1)], lambda: next(answers))
+
     @pytest.mark.parametrize("topic", ["a-t-changelog", "a.partials", "a.alerts"])
     def test_any_other_error_and_any_refusal_of_state_is_raised(self, tmp_path: Path, topic: str) -> None:
-        error: Exception = ConnectionError("lost") if topic == "a.alerts" else KafkaTimeoutError()
+        error: Exception = ConnectionError("lost") if topic == "a.alerts" else RequestTimedOutError()
 
         class Failing(Producer):
             async def send_batch(self, batch: BatchBuilder, topic: str, *, partition: int) -> asyncio.Future[Any]:
