@@ -72,12 +72,13 @@ class Watched:
 
 @dataclass
 class Live:
-    """Where a model's windows stand. before: decision state. history: of the windows before, newest first."""
+    """Where a model's windows stand. before: decision state. history: of the windows before, newest first. told: what an incident is open about."""
 
     reference: Reference
     before: bytes = b""
     history: tuple[bytes, ...] = ()
     at: int = 0
+    told: frozenset[tuple[str, str]] = frozenset()
     rules: RuleSet = field(default=DEFAULT_RULE_SET, repr=False)
 
     def copy(self) -> Live:
@@ -94,14 +95,16 @@ class Live:
         judged = judge_window(closed, self.before, self.rules, self.history)
         self.before, self.history = judged.after, (judged.tallies, *self.history[:22])
         result = orjson.loads(judged.results[0][1])
-        fired = [data for _, value in judged.alerts if (data := orjson.loads(value)["data"])["status"] == "firing"]
+        told = {(one["check"], one["feature"]): one for one in result["findings"] if one["incident_id"]}
+        fired = [one for key, one in told.items() if key not in self.told]
+        self.told = frozenset(told)
         psi = [result["features"][name]["distances"].get("psi", 0.0) for name in NAMES]
         return Seen(fired, psi, result["insufficient"])
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What was said of a window: alerts that fired, psi of each feature, checks that had too few rows."""
+    """What was said of a window: findings that an incident opened about or took in, psi of each feature, checks that had too few rows."""
 
     fired: list[dict[str, Any]]
     psi: list[float]
