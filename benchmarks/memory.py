@@ -141,6 +141,7 @@ def run(bootstrap: str, path: Path, port: int, options: argparse.Namespace) -> d
         "limit_mib": options.limit,
         "resident_most_mib": round(most / MIB, 1),
         "resident_last_mib": round(samples[-1].resident / MIB, 1),
+        "resident_mib_every_30_s": [round(s.resident / MIB) for s in samples[::30]],
         "slope_mib_per_hour": round(slope / MIB, 1),
         "stores_mib": round(stores / MIB, 1),
         "files": [later[0].files, samples[-1].files],

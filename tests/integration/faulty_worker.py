@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,15 +31,18 @@ def wedge() -> None:
 
 
 def deaf() -> None:
-    SafeRecovery._take = lambda self, event: None  # type: ignore[method-assign]
+    async def nothing(self: SafeRecovery, *args: Any) -> None:
+        """Neither take a record nor look at how far the consumer is."""
+
+    SafeRecovery._take = SafeRecovery._pass_empty_ends = nothing  # type: ignore[method-assign]
 
 
 def slow() -> None:
     original = CheckpointTable.take_changelog
 
-    def take_changelog(self: CheckpointTable, partition: int, records: Sequence[Any]) -> None:
+    async def take_changelog(self: CheckpointTable, *args: Any) -> None:
         time.sleep(0.5)
-        original(self, partition, records)
+        await original(self, *args)
 
     CheckpointTable.take_changelog = take_changelog  # type: ignore[method-assign]
 

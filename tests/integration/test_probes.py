@@ -185,11 +185,11 @@ def test_a_topic_that_is_deleted_under_a_worker_makes_it_not_ready(kafka: KafkaC
     path = write_config(kafka, app, tmp_path, EVENTS)
     with worker(path) as found:
         admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
-        admin.delete_topics([f"{app}.alerts"])[f"{app}.alerts"].result(20)
+        admin.delete_topics([f"{app}.references"])[f"{app}.references"].result(20)
         assert within_5_s(says(found, "topics"))
-        assert f"{app}.alerts" in found.ask("readyz")[1]
+        assert f"{app}.references" in found.ask("readyz")[1]
         assert found.ask("livez")[0] == 200
-        kafka.create(f"{app}.alerts", 4)
+        kafka.create(f"{app}.references", 1)
         assert within_5_s(lambda: "was deleted and created again" in found.ask("readyz")[1])
 
 
