@@ -88,7 +88,7 @@ class _Judge:
         for i, (measurement, rule) in enumerate(cases):
             for test in measurement.scales:
                 of_scale.setdefault((self._budget(rule), test.scale), []).append(test.p_value)
-            if _can_be_rejected(measurement):
+            if rule.below is None and _can_be_rejected(measurement):
                 if _is_beyond_chance(measurement):
                     self._p_of_count[i] = self._count_p(measurement)
                 of_counts.setdefault(self._budget(rule), []).append(self._p_of_count.get(i, 1.0))

@@ -103,6 +103,13 @@ def test_a_floor_is_the_smallest_effect_that_is_bad() -> None:
         assert (finding.verdict, finding.threshold) == (verdict, floor)
 
 
+def test_what_is_bad_below_a_threshold_is_judged_by_that_alone() -> None:
+    """The exact tests look for too many rows only."""
+    rules = RuleSet({"health.missing": Rule(below=0.1)})
+    finding = only(missing(90, 1_000), rules=rules)
+    assert (finding.verdict, finding.is_below, finding.decision) == ("breach", True, None)
+
+
 def test_a_mean_is_judged_by_its_threshold_alone() -> None:
     rules = RuleSet({"drift.distribution": Rule(above=0.05, over=3)})
     mean = shape(1e-30, value=0.06, over=3, scales=())
