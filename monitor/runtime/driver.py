@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, NoReturn
 
 import confluent_kafka as ck
 import structlog
@@ -163,15 +163,13 @@ class PartitionDriver:
     async def start_offset(self) -> int:
         """Return where reading starts: after the state; without state at the log's start, or at its end if so configured.
 
-        Raises StateMismatch when the log ends before the state does, or when there is no state though there was.
+        Raises StateMismatch when the log ends before the state does, or when there is no state though there was; LostRecords when it was
+        not recovered.
         """
         low, high = await self._ask(self._around.watch.offsets)
         expected = self.stage.next_offset
         if expected < 0 and (committed := await self._ask(self._around.watch.committed)):
-            raise StateMismatch(
-                f"{self.topic}/{self.partition} has been read up to offset {committed}, but its state is gone from {self._table.changelog_topic_name}: "
-                "restore that topic; or start with another `app` name, or delete the consumer group, to begin anew"
-            )
+            await self._refuse_to_begin_anew(committed)
         if expected < 0:
             self.stage.skip_to(high if self._start == "latest" else low)
         elif expected > high:
@@ -183,6 +181,19 @@ class PartitionDriver:
             log.error("records_lost", topic=self.topic, partition=self.partition, start=expected, upto=low)
             self.stage.skip_to(low, lost=True)
         return self.stage.next_offset
+
+    async def _refuse_to_begin_anew(self, committed: int) -> NoReturn:
+        """There is no state, though the group has read: it is gone from the changelog, or this life's recovery has not seen it."""
+        changelog = self._table.changelog_topic_name
+        has_read = f"{self.topic}/{self.partition} has been read up to offset {committed}, but"
+        loop = asyncio.get_running_loop()
+        low, high = await loop.run_in_executor(self._around.executor, self._around.watch.offsets, changelog, self.partition)
+        if high > low:
+            raise LostRecords(f"{has_read} nothing was recovered from {changelog}, which has {high - low} records of it")
+        raise StateMismatch(
+            f"{has_read} its state is gone from {changelog}: restore that topic; or start with another `app` name, "
+            "or delete the consumer group, to begin anew"
+        )
 
     # --- reading
 

@@ -112,6 +112,7 @@ class Log:
     high: int = 0
     asked: list[str] = field(default_factory=list)
     group: int | None = None
+    changelog: tuple[int, int] = (0, 0)
 
     def committed(self, topic: str, partition: int) -> int | None:
         self.asked.append("committed")
@@ -119,7 +120,7 @@ class Log:
 
     def offsets(self, topic: str, partition: int) -> tuple[int, int]:
         self.asked.append("offsets")
-        return self.low, self.high
+        return self.changelog if topic.endswith("-changelog") else (self.low, self.high)
 
     def first_at(self, topic: str, partition: int, offset: int) -> int | None:
         self.asked.append("first_at")

@@ -54,6 +54,11 @@ class TestStart:
         with pytest.raises(StateMismatch, match=r"read up to offset 7, but its state is gone from t-changelog: restore"):
             asyncio.run(driver.start_offset())
 
+    def test_a_state_that_was_not_recovered_ends_the_process_to_be_recovered_again(self) -> None:
+        driver = drive(CountingStage(), Log(high=9, group=7, changelog=(3, 8)), Place())
+        with pytest.raises(LostRecords, match=r"nothing was recovered from t-changelog, which has 5 records"):
+            asyncio.run(driver.start_offset())
+
     def test_what_the_group_has_committed_never_says_where_to_start(self) -> None:
         stage = started((b"k", b"[4, 1]"), hi=4)
         assert asyncio.run(drive(stage, Log(high=9, group=7), Place()).start_offset()) == 5
