@@ -68,11 +68,7 @@ _Case = tuple[Measurement, Rule]
 
 def decide(measurements: Iterable[Measurement], rules: RuleSet, setting: Setting) -> Decided:
     """Return a finding per measurement that a rule is for, in order. What has no test is judged by its rule's threshold alone."""
-    cases = [
-        (measurement, rule)
-        for measurement in measurements
-        if (rule := rules.rule(measurement.check, setting.model, measurement.segment, measurement.feature, measurement.over))
-    ]
+    cases = fixed.matched(setting.model, measurements, rules)
     judge = _Judge(cases, rules, setting)
     return Decided([judge.finding(i) for i in range(len(cases))], judge.alone())
 

@@ -11,10 +11,10 @@ from monitor.policy import RuleSet
 from monitor.rules import Rule
 
 
-def decide(model: str, measurements: Iterable[Measurement], rules: RuleSet) -> list[Finding]:
-    """Return a finding per measurement that a rule is for, in order, each judged by itself."""
+def matched(model: str, measurements: Iterable[Measurement], rules: RuleSet) -> list[tuple[Measurement, Rule]]:
+    """Return the measurements that a rule is for, in order, with their rules."""
     found = ((m, rules.rule(m.check, model, m.segment, m.feature, m.over)) for m in measurements)
-    return [judge(measurement, rule) for measurement, rule in found if rule is not None]
+    return [(measurement, rule) for measurement, rule in found if rule is not None]
 
 
 def judge(measurement: Measurement, rule: Rule) -> Finding:

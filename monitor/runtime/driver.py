@@ -154,9 +154,13 @@ class PartitionDriver:
             self._is_whole = is_open
 
     async def _ask(self, question: Callable[..., Any], *args: Any) -> Any:
-        """Ask the broker in another thread."""
+        """Ask the broker about the partition, in another thread."""
+        return await self._ask_of(self.topic, question, *args)
+
+    async def _ask_of(self, topic: str, question: Callable[..., Any], *args: Any) -> Any:
+        """Ask about the same partition of another topic."""
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._around.executor, question, self.topic, self.partition, *args)
+        return await loop.run_in_executor(self._around.executor, question, topic, self.partition, *args)
 
     # --- where to start
 
@@ -186,8 +190,7 @@ class PartitionDriver:
         """There is no state, though the group has read: it is gone from the changelog, or this life's recovery has not seen it."""
         changelog = self._table.changelog_topic_name
         has_read = f"{self.topic}/{self.partition} has been read up to offset {committed}, but"
-        loop = asyncio.get_running_loop()
-        low, high = await loop.run_in_executor(self._around.executor, self._around.watch.offsets, changelog, self.partition)
+        low, high = await self._ask_of(changelog, self._around.watch.offsets)
         if high > low:
             raise LostRecords(f"{has_read} nothing was recovered from {changelog}, which has {high - low} records of it")
         raise StateMismatch(

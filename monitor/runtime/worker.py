@@ -246,9 +246,9 @@ class Worker:
 
     def _topics_now(self) -> tuple[dict[str, int], dict[str, str | None]]:
         counts = partition_counts(self.config.kafka)
-        return counts, topic_ids(self.config.kafka, [topic for topic in self._topics if topic in counts]) if any(
-            self._ids.values()
-        ) else {}
+        if not any(self._ids.values()):
+            return counts, {}  # a broker that does not tell them
+        return counts, topic_ids(self.config.kafka, [topic for topic in self._topics if topic in counts])
 
     async def _let_go(self) -> None:
         if len(self.owners):

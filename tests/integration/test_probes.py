@@ -17,7 +17,7 @@ from confluent_kafka.admin import AdminClient
 
 from monitor.config_file import load_config
 from monitor.runtime.exits import EXIT_LOOP, EXIT_PROGRESS, EXIT_RECOVERY
-from tests.integration.test_runtime_lives import EVENTS, Worker, events, worker
+from tests.integration.test_runtime_lives import EVENTS, Worker, events, live_once, worker
 from tests.integration.workers import event, send, wait_for, workers, write_config
 from tests.kafka import KafkaCluster, free_port
 
@@ -128,10 +128,7 @@ def test_a_restore_is_live_all_the_time_and_ready_only_at_its_end_and_never_stuc
 
 def test_a_recovery_that_does_not_get_on_ends_the_worker(kafka: KafkaCluster, app: str, tmp_path: Path) -> None:
     path = write_config(kafka, app, tmp_path, SHORT)
-    with worker(path) as first:
-        send(load_config(path), events(400))
-        first.wait_counted(400)
-        first.end(signal.SIGKILL)
+    live_once(path, 400, end=signal.SIGKILL)
     shutil.rmtree(tmp_path / "state")
     with started(path, "deaf") as stuck:
         assert within_5_s(says(stuck, "recovery"))

@@ -94,6 +94,14 @@ def worker(path: Path) -> Iterator[Worker]:
         found.end(signal.SIGKILL)
 
 
+def live_once(path: Path, n: int, first: int = 0, end: int = signal.SIGTERM) -> None:
+    """Send `n` events to a worker that counts them, and end it."""
+    with worker(path) as found:
+        send(load_config(path), events(n, first=first))
+        found.wait_counted(n)
+        found.end(end)
+
+
 def events(n: int, first: int = 0) -> list[tuple[int, bytes, int | None]]:
     return [(i % 4, event(START + (first + i) * 100, x=i), None) for i in range(n)]
 
@@ -141,10 +149,7 @@ def test_a_worker_that_lost_its_disk_counts_on_from_the_changelog(kafka: KafkaCl
     """Also when the changelog's last offset holds no record: here a transaction's marker, elsewhere what compaction took."""
     path = write_config(kafka, app, tmp_path, EVENTS)
     config = load_config(path)
-    with worker(path) as first:
-        send(config, events(2_000))
-        first.wait_counted(2_000)
-        first.end(signal.SIGKILL)
+    live_once(path, 2_000, end=signal.SIGKILL)
     shutil.rmtree(tmp_path / "state")
     writer = ck.Producer({"bootstrap.servers": kafka.bootstrap, "transactional.id": app, "log_level": 0})
     writer.init_transactions(20)
@@ -228,10 +233,7 @@ def test_records_that_retention_took_before_they_were_read_are_counted_as_lost(
 ) -> None:
     path = write_config(kafka, app, tmp_path, EVENTS)
     config = load_config(path)
-    with worker(path) as first:
-        send(config, events(400))
-        first.wait_counted(400)
-        first.end()
+    live_once(path, 400)
     send(config, events(400))
     admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
     cut = ck.TopicPartition(config.sources[0].topic, 1, 150)
@@ -249,10 +251,7 @@ def test_a_source_that_was_made_anew_is_refused_with_an_instruction(kafka: Kafka
     path = write_config(kafka, app, tmp_path, EVENTS)
     config = load_config(path)
     topic = config.sources[0].topic
-    with worker(path) as first:
-        send(config, events(400))
-        first.wait_counted(400)
-        first.end()
+    live_once(path, 400)
     admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
     admin.delete_topics([topic])[topic].result(20)
     wait_for(lambda: topic not in admin.list_topics(timeout=5).topics, 20)

@@ -41,7 +41,7 @@ from monitor.runtime import references, topics
 from monitor.stages.rows import CODEC_VERSION, stored_key
 from tests.codec_events import CUT, records
 from tests.codec_fixture import reference as codec_reference
-from tests.integration.test_runtime_lives import EVENTS, HOUR, START, Worker, counted, ends, events, ticks, worker
+from tests.integration.test_runtime_lives import EVENTS, HOUR, START, Worker, counted, ends, events, live_once, ticks, worker
 from tests.integration.workers import event, read, send, wait_for, write_config
 from tests.kafka import KafkaCluster
 from tests.unit.runtime.test_store import DAMAGE
@@ -138,10 +138,7 @@ class TestDamage:
     ) -> None:
         path = write_config(kafka, app, tmp_path, EVENTS)
         config = load_config(path)
-        with worker(path) as first:
-            send(config, events(1_000))
-            first.wait_counted(1_000)
-            first.end(signal.SIGKILL)
+        live_once(path, 1_000, end=signal.SIGKILL)
         found = {store.name: store for store in stores(tmp_path)}
         names = (f"{app}-events-ingest-0.db", f"{app}-events-ingest-1.db", "merge-2.db", f"{app}-events-ingest-2.db")
         for source, target in itertools.pairwise(names):
@@ -158,20 +155,14 @@ class TestDamage:
     ) -> None:
         path = write_config(kafka, app, tmp_path, EVENTS)
         config = load_config(path)
-        with worker(path) as first:
-            send(config, events(400))
-            first.wait_counted(400)
-            first.end()
+        live_once(path, 400)
         changelog = f"{app}-{app}-events-ingest-changelog"
         alter(kafka, changelog, cleanup_policy="compact,delete")
         cut = ck.TopicPartition(changelog, 1, end_offset(config, changelog, 1))
         admin = admin_of(kafka)
         for future in admin.delete_records([cut]).values():
             future.result(20)
-        with worker(path) as second:  # which has everything
-            send(config, events(400, first=400))
-            second.wait_counted(400)
-            second.end(signal.SIGKILL)
+        live_once(path, 400, first=400, end=signal.SIGKILL)  # which has everything
         shutil.rmtree(tmp_path / "state")
         assert f"{changelog}/1 begins at offset" in refused(path)
 
@@ -181,10 +172,7 @@ class TestDamage:
     ) -> None:
         path = write_config(kafka, app, tmp_path, EVENTS)
         config = load_config(path)
-        with worker(path) as first:
-            send(config, events(400))
-            first.wait_counted(400)
-            first.end()
+        live_once(path, 400)
         changelog = f"{app}-{app}-events-ingest-changelog"
         delete(kafka, changelog)
         topics.create_topics(config)
@@ -198,10 +186,7 @@ class TestDamage:
         path = write_config(kafka, app, tmp_path, EVENTS)
         config = load_config(path)
         with disk(tmp_path / "state") as mounted:
-            with worker(path) as first:
-                send(config, events(400))
-                first.wait_counted(400)
-                first.end(signal.SIGKILL)
+            live_once(path, 400, end=signal.SIGKILL)
             mounted.remount("ro")
             assert "cannot be written to: Read-only file system" in refused(path)
             mounted.remount("rw")
@@ -262,10 +247,7 @@ class TestVersions:
     ) -> None:
         path = write_config(kafka, app, tmp_path, EVENTS)
         config = load_config(path)
-        with worker(path) as first:
-            send(config, events(400))
-            first.wait_counted(400)
-            first.end()
+        live_once(path, 400)
         changelogs = [f"{app}-{app}-events-ingest-changelog", f"{app}-merge-changelog"]
         later = struct.pack(">BBq", CODEC_VERSION + 1, 0, 7) + b"what nobody knows yet"
         send_raw(config, changelogs[0], stored_key(b"pane|m|1|0|3600000|0", 1), later, 2)

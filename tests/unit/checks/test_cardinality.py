@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from monitor.checks.cardinality import cardinality, expected
-from monitor.decision.fixed import decide
 from monitor.findings import ClosedWindow, Finding, Measurement
 from monitor.pipeline import gather, judge_window
 from monitor.policy import DEFAULT_RULE_SET
 from monitor.profiles import Profile
 from monitor.reference import Reference
 from tests.closed_windows import MISSING, closed, reference_of
+from tests.shapes import judged_alone as decide
 
 DICE = np.random.default_rng(5)
 SHAPES: dict[str, np.ndarray] = {

