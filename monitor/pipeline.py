@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from monitor.alerts import facts_of, reasons
 from monitor.checks import CHECKS, WHOLE_CHECKS
 from monitor.decision.distributions import Distributions
-from monitor.distances import DISTANCES, Distance, with_eps
-from monitor.findings import ClosedWindow, Evidence, Judgement, compare, measure, reference_segment
+from monitor.distances import with_eps
+from monitor.findings import ClosedWindow, Judgement, gather
 from monitor.formats import Format
 from monitor.judgement import Before, judge_measurements
 from monitor.policy import Policies, RuleSet
@@ -134,12 +134,3 @@ def judge_window(closed: ClosedWindow, before: bytes, rules: RuleSet, history: S
         is_news=decided.is_news,
         tallies=distributions.kept(decided.alone),
     )
-
-
-def gather(closed: ClosedWindow, segment: int = 0, registry: tuple[Distance, ...] = DISTANCES) -> Evidence:
-    """Put every feature of a segment of a window next to its reference, with all distances."""
-    features = compare(closed, segment)
-    profile, reference = closed.profile, closed.reference
-    name, n = profile.layout.segments[segment], int(profile.rows[segment])
-    n_ref = int(reference.profile.rows[reference_segment(closed, segment)]) if reference else 0
-    return Evidence(closed, name, n, n_ref, features, measure(features, registry), registry)
