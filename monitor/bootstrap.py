@@ -19,7 +19,6 @@ from monitor.reference import Reference, References
 from monitor.rule_text import parse_false_alarms
 from monitor.rules import Rule
 from monitor.stages.settings import LearningSettings, ModelSettings, Revising, Settings, SourceSettings, Trail
-from monitor.windows import pane_size_ms
 
 LABEL_FORMATS = ("native-label",)
 """Formats whose sources have no predictions: no window waits for them."""
@@ -108,6 +107,7 @@ def _model(model: ModelConfig, sources: Sequence[Source]) -> ModelSettings:
         learning=_learning(model) if model.learning.enabled else None,
         trail=Trail(*trail) if trail is not None else None,
         revising=revising,
+        early_above_ms=model.early_above_ms,
         remember_ids_ms=_remember_ids_ms(model, revising, sources) if model.deduplicate else 0,
     )
 
@@ -120,7 +120,7 @@ def _remember_ids_ms(model: ModelConfig, revising: Revising | None, sources: Seq
 
 
 def _revising(model: ModelConfig) -> Revising:
-    every = model.revise_every or pane_size_ms(window.spec for window in model.windows)
+    every = model.revise_every or model.pane_ms
     return Revising(model.revise_for, every)
 
 

@@ -9,18 +9,21 @@ Nothing here reads a clock, a broker or a file.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from monitor.alerts import facts_of, reasons
+from monitor import looks
+from monitor.alerts import facts_of
 from monitor.checks import CHECKS, WHOLE_CHECKS
 from monitor.decision.distributions import Distributions
+from monitor.decision.early import OpenWindow
 from monitor.distances import with_eps
 from monitor.findings import ClosedWindow, Judgement, gather
 from monitor.formats import Format
 from monitor.judgement import Before, judge_measurements
 from monitor.policy import Policies, RuleSet
 from monitor.ports import PartitionStage
+from monitor.reasons import reasons
 from monitor.reference import References
 from monitor.results import result_record
 from monitor.segments import ALL
@@ -88,6 +91,7 @@ class Pipeline:
             topology=topology,
             epoch=epoch,
             judge=self.judge,
+            look=self.look,
             references=self.references,
             rows=rows,
             topic_id=topic_id,
@@ -97,6 +101,10 @@ class Pipeline:
     def judge(self, closed: ClosedWindow, before: bytes, history: Sequence[bytes] = ()) -> Judgement:
         """Say what a final window means, given the decision state before it and what is kept of the windows before it."""
         return judge_window(closed, before, self.policies.at(closed.window.start_ms), history)
+
+    def look(self, window: OpenWindow, newest: Callable[[int], ClosedWindow], before: looks.Before) -> looks.Looked:
+        """Say what there is to tell of a window while it is open. newest: returns its newest rows, at least so many."""
+        return looks.look_window(window, newest, before, self.policies.at(window.closed.window.start_ms))
 
 
 def judge_window(closed: ClosedWindow, before: bytes, rules: RuleSet, history: Sequence[bytes] = ()) -> Judgement:
@@ -118,7 +126,7 @@ def judge_window(closed: ClosedWindow, before: bytes, rules: RuleSet, history: S
     decided = judge_measurements(
         facts_of(evidence[ALL]),
         measured,
-        Before(before, closed.said, closed.latest),
+        Before(before, closed.said, closed.latest, closed.early),
         rules,
         why=lambda finding: reasons(evidence.get(finding.measurement.segment, evidence[ALL]), finding),
     )

@@ -17,6 +17,7 @@ from monitor.formats import Format
 from monitor.hash_key import NO_KEY, HashKey
 from monitor.ports import Message, PartitionStage, StoredRecord
 from monitor.reference import Reference, References
+from monitor.stages.early_looks import Look
 from monitor.stages.final_windows import Judge
 from monitor.stages.ingest import IngestPartition
 from monitor.stages.merge import MergePartition
@@ -55,7 +56,7 @@ class ReplayOutcome:
 class Replay:
     """Feeds records of any number of partitions to the stages, in memory.
 
-    settings: of the application; `topic` is one of its sources. judge: see pipeline.judge_window. hash_key: see reference.References.
+    settings: of the application; `topic` is one of its sources. judge: see pipeline.judge_window. look: see pipeline.look. hash_key: see reference.References.
     future_guard: whether record timestamps mean something; without them event time alone moves the clock.
     """
 
@@ -66,6 +67,7 @@ class Replay:
         *,
         wire: Format,
         judge: Judge,
+        look: Look | None = None,
         references: Sequence[Reference] = (),
         hash_key: HashKey = NO_KEY,
         future_guard: bool = True,
@@ -77,6 +79,7 @@ class Replay:
         self._topic = topic
         self._wire = wire
         self._judge = judge
+        self._look = look
         self._references = References(hash_key)
         for reference in references:
             self._references.add(reference)
@@ -160,7 +163,9 @@ class Replay:
             silent.skip_to(0)
             silent.advance(0, at_end=True)
             self._tick(silent)
-        merge = MergePartition(self._settings, 0, topology=topology, epoch=1, judge=self._judge, references=self._references)
+        merge = MergePartition(
+            self._settings, 0, topology=topology, epoch=1, judge=self._judge, look=self._look, references=self._references
+        )
         for start in range(0, len(self._partials), 100):
             merge.feed(self._partials[start : start + 100], _LATER_MS)
             self._tick(merge)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from monitor.stages.early_rows import Early
 from monitor.stages.merge_rows import AnyRow, Arrived, Final
 from monitor.stages.rows import CLOSED, OPEN
 
@@ -23,8 +24,8 @@ class Changes:
 
     @property
     def has_final(self) -> bool:
-        """Whether a final window that was not sent is among them."""
-        return any(isinstance(row.value, Final) and row.state == CLOSED for row in self._rows.values())
+        """Whether a final window, or a look into an open one, that was not sent is among them."""
+        return any(isinstance(row.value, Final | Early) and row.state == CLOSED for row in self._rows.values())
 
     def put(self, row: AnyRow) -> None:
         """Write a row as it is at the next checkpoint."""
