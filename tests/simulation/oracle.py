@@ -10,7 +10,7 @@ import msgspec
 
 from monitor.windows import WindowSpec
 from tests.simulation.broker import Log
-from tests.simulation.scenario import ALERT_ROWS, MAX_FUTURE_MS, TAGS, Scenario
+from tests.simulation.scenario import ALERT_ROWS, EARLY_ROWS, LONG, MAX_FUTURE_MS, TAGS, Scenario
 
 LONGEST_SILENCE = 24
 """Windows without rows that are still published, and those after which a version is forgotten."""
@@ -42,6 +42,8 @@ class Expected(NamedTuple):
     alerts: dict[bytes, dict[str, int]]
     outcomes: Counter[str]
     refused: list[bytes]
+    early: dict[bytes, dict[str, int]]
+    """Alerts of open windows, likewise."""
 
 
 def expect(scenario: Scenario, logs: Iterable[Log]) -> Expected:
@@ -53,11 +55,38 @@ def expect(scenario: Scenario, logs: Iterable[Log]) -> Expected:
         _count(scenario, place, log, panes, outcomes, refused)
     results: dict[bytes, dict[str, object]] = {}
     alerts: dict[bytes, dict[str, int]] = {}
+    early: dict[bytes, dict[str, int]] = {}
     for model in sorted({model for model, _, _ in panes}):
         mine = {(start, version): counts for (name, version, start), counts in panes.items() if name == model}
         for spec in scenario.settings.model(model).specs:
             _windows(scenario, model, spec, mine, results, alerts)
-    return Expected(results, alerts, outcomes, refused)
+        if model == "long":
+            _looks(scenario, mine, results, early)
+    return Expected(results, alerts, outcomes, refused, early)
+
+
+def _looks(
+    scenario: Scenario,
+    panes: Mapping[tuple[int, str], Counted],
+    results: dict[bytes, dict[str, object]],
+    early: dict[bytes, dict[str, int]],
+) -> None:
+    """Say when a window's rows have passed a multiple, at the end of each pane but its last; and tell the results of it."""
+    size, grace_ms, pane_ms = LONG.specs[0].size_ms, LONG.grace_ms, LONG.pane_ms
+    last_ms = (scenario.end_ms - grace_ms) // pane_ms * pane_ms
+    levels: Counter[tuple[int, str]] = Counter()
+    rows: Counter[tuple[int, str]] = Counter()
+    for (start, version), counts in sorted(panes.items()):
+        window, upto = start // size * size, start + pane_ms
+        rows[window, version] += counts["n"]
+        level = rows[window, version] // EARLY_ROWS
+        if level > levels[window, version] and upto < window + size and upto <= last_ms:
+            levels[window, version] = level
+            early[f"long|{version}|{window}|{size}|early|{upto}".encode()] = {"n": rows[window, version], "level": level}
+    for key, facts in results.items():
+        model, version, start_text, *_ = key.decode().split("|")
+        if model == "long":
+            facts["told"] = levels[int(start_text), version]
 
 
 def _count(

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import msgspec
 import numpy as np
 
 from monitor.columns import ColumnBatch, DecodedBatch, Int
+from monitor.decision.early import OpenWindow
 from monitor.events import Rejection, RejectionReason
 from monitor.findings import ClosedWindow, Judgement
 from monitor.layout import Layout
+from monitor.looks import Before, Looked
 from monitor.ports import LOG_APPEND_TIME, Record
 from monitor.profiles import Profile
 from monitor.reference import Reference
@@ -40,6 +42,10 @@ MODELS = {
     "patient": ModelSettings((WindowSpec(20, 5),), grace_ms=12, sha256="patient"),
     "bound": ModelSettings((WindowSpec(20, 20),), grace_ms=0, sources=("y",), sha256="bound"),
 }
+LONG = ModelSettings((WindowSpec(96, 96),), grace_ms=4, sha256="long", early_above_ms=50)
+"""Looked at while it is open, every 2 ms of event time."""
+EARLY_ROWS = 4
+"""At each multiple of it a look tells something."""
 
 
 class Wire:
@@ -89,8 +95,22 @@ def judge(closed: ClosedWindow, before: bytes, history: Sequence[bytes]) -> Judg
     facts = {"n": n, "segments": profile.rows[1:].tolist(), "window": windows, "lost": closed.lost_offsets} | counts
     facts |= {name: profile.stream.most(name) for name in ("lateness", "ahead")}
     facts |= {"rows": closed.partition_rows, "offsets": closed.source_offsets, "other": closed.rows_other_layout}
+    facts |= {"told": len(msgspec.json.decode(closed.early)) if closed.early else 0} if closed.model == "long" else {}
     sent = ((key, msgspec.json.encode({"n": n, "alert": alerts})),) if is_alert else ()
     return Judgement(((key, msgspec.json.encode(facts)),), sent, msgspec.json.encode([windows, alerts]), ("warning",) * is_alert)
+
+
+def look(window: OpenWindow, newest: Callable[[int], ClosedWindow], before: Before) -> Looked:
+    """Tell the rows so far when they pass a multiple of `EARLY_ROWS`, once; and the windows before, and the newest rows."""
+    closed, told = window.closed, msgspec.json.decode(before.told) if before.told else []
+    level = closed.profile.n // EARLY_ROWS
+    if level <= len(told):
+        return Looked()
+    told += [window.upto_ms] * (level - len(told))
+    windows = msgspec.json.decode(before.state)[0] if before.state else 0
+    key = f"{closed.model}|{closed.version}|{closed.window.start_ms}|{closed.window.size_ms}|early|{window.upto_ms}".encode()
+    facts = {"n": closed.profile.n, "level": level, "windows": windows, "newest": newest(2).profile.n}
+    return Looked(((key, msgspec.json.encode(facts)),), msgspec.json.encode(told), ("warning",))
 
 
 @dataclass(frozen=True)
@@ -135,6 +155,10 @@ class Scenario:
         )  # fmt: skip
         return cls(settings, partitions, is_live, has_segments, end_ms)
 
+    def with_looks(self) -> Scenario:
+        """Return it with one more model, whose windows are looked at while they are open."""
+        return replace(self, settings=replace(self.settings, models={**self.settings.models, "long": LONG}))
+
     def references(self) -> list[Reference]:
         names = (*self.settings.models, "plain") if self.has_segments else ()
         return [_segmented(name, version) for name in names for version in ("1", "2")]
@@ -160,6 +184,7 @@ class Producer:
         self.log = log
         self._dice = dice
         self._models = scenario.models(topic)
+        self._settings = scenario.settings
         self._is_live = scenario.is_live
         self._tags = TAGS if scenario.has_segments else (None,)
         self._left = n_events
@@ -210,7 +235,7 @@ class Producer:
         model, version = dice.choice(self._models), "1"
         if not self._is_live and dice.random() < 0.2:
             version = "2"
-        grace_ms = MODELS[model].grace_ms if model in MODELS else PLAIN.grace_ms
+        grace_ms = self._settings.model(model).grace_ms
         if self._is_live and time <= self._base_ms:
             time = self._base_ms - dice.randrange(grace_ms + 1)  # on time even for a clock that silence has moved
         return msgspec.json.encode([model, version, time, dice.choice(self._tags)])

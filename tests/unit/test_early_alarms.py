@@ -30,9 +30,9 @@ ROWS = 4_800
 """A day."""
 
 
-def config(**model: object) -> Config:
+def config(rules: Mapping[str, object] | None = None, **model: object) -> Config:
     content = {"windows": [{"size": "24h"}], "grace": "10m", "learning": {"enabled": False}} | model
-    return Config.model_validate({"models": {"m": content}})
+    return Config.model_validate({"models": {"m": content}, "rules": rules or {}})
 
 
 @cache
@@ -105,8 +105,7 @@ def test_the_close_confirms_it_without_another_page_and_the_next_quiet_days_reso
 
 def test_what_the_close_does_not_find_is_taken_back() -> None:
     rules = {check: {"above": 0.5} for check in ("drift.tails", "health.out_of_range", "drift.distribution")}
-    settings = Config.model_validate({"rules": rules} | config().model_dump(exclude={"rules"}, exclude_unset=True))
-    outcome = replay(broken(DAY + 5 * HOUR, DAY + 7 * HOUR), settings)
+    outcome = replay(broken(DAY + 5 * HOUR, DAY + 7 * HOUR), config(rules))
     assert told(outcome) == [("firing", True, 1), ("resolved", False, 1)]
     early, close = data(outcome)
     assert close["incident_id"] == early["incident_id"]
