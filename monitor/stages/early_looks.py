@@ -7,21 +7,35 @@ bytes, is a function of the sources' logs, and a replay tells the same. A look t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
 
 from monitor.decision.early import OpenWindow
 from monitor.findings import ClosedWindow
 from monitor.looks import Before, Looked
 from monitor.stages.changes import Changes
-from monitor.stages.closing import Closer
+from monitor.stages.closing import Closer, Merged
 from monitor.stages.early_rows import Early
 from monitor.stages.merge_meta import Meta
-from monitor.stages.merge_rows import ModelRows, Row, history_of
+from monitor.stages.merge_rows import ModelRows, Row, Sealed, history_of
 from monitor.stages.rows import CLOSED, row_key
 from monitor.stages.settings import Settings
 from monitor.windows import NEVER_MS, Window, WindowSpec, next_look_ms
 
 Look = Callable[[OpenWindow, Callable[[int], ClosedWindow], Before], Looked]
 """(open window, its newest rows, what is known before) → what to tell; see pipeline.look."""
+
+
+MAX_RUNNING = 64
+"""Open windows of which the rows so far are kept merged, about 100 kB each with 50 features; of others they are merged at each look."""
+
+
+@dataclass(slots=True)
+class _Running:
+    """The panes of an open window so far, merged. rows: whose."""
+
+    merged: Merged
+    rows: list[Row[Sealed]]
 
 
 class EarlyLooks:
@@ -34,6 +48,7 @@ class EarlyLooks:
         self._changes = changes
         self._meta = meta
         self._done: dict[str, int] = {}
+        self._running: dict[tuple[str, str, WindowSpec], _Running] = {}
 
     def begin(self, name: str, upto_ms: int | None) -> None:
         """Note that a model's windows were looked at up to a time: that of the watermark at which its state stands."""
@@ -71,8 +86,12 @@ class EarlyLooks:
         finals = model.final.get(spec, [])
         after = finals[-1][1].value.after if finals else {}
         state = Early(upto_ms=at_ms, told=told)
-        for version in _fresh(model, so_far):
-            closed = self._closer.window(name, version, so_far, model)._replace(window=window)
+        versions = _fresh(model, so_far)
+        for key in [key for key in self._running if key[0] == name and key[1] not in versions]:
+            del self._running[key]
+        for version in versions:
+            merged = self._so_far((name, version, spec), so_far, model)
+            closed = self._closer.closed(name, version, so_far, model, merged)._replace(window=window)
             before = Before(after.get(version, b""), history_of(finals, version), told.get(version, b""))
             looked = self._look(OpenWindow(closed, at_ms), self._newest((name, version), so_far, model), before)
             if looked.alerts:
@@ -86,6 +105,23 @@ class EarlyLooks:
             row = Row(early_key(name, window, at_ms), CLOSED, offset, state)
             model.early.setdefault(window, []).append(row)
             self._changes.put(row)
+
+    def _so_far(self, of: tuple[str, str, WindowSpec], so_far: Window, model: ModelRows) -> Merged:
+        """Return the panes of a window so far: what the look before had, if its rows are still the same, and the new ones."""
+        version = of[1]
+        rows = [pane[version] for pane in model.panes(so_far) if version in pane]
+        running = self._running.get(of)
+        if running is None or any(known is not row for known, row in zip_longest(running.rows, rows[: len(running.rows)])):
+            running = _Running(Merged(), [])
+        for row in rows[len(running.rows) :]:
+            self._closer.add(running.merged, row.value)
+        running.rows = rows
+        is_whole = len(running.merged.by_reference) == 1
+        if is_whole and (of in self._running or len(self._running) < MAX_RUNNING):
+            self._running[of] = running
+        else:
+            self._running.pop(of, None)
+        return running.merged
 
     def _newest(self, of: tuple[str, str], so_far: Window, model: ModelRows) -> Callable[[int], ClosedWindow]:
         """Return what returns the newest panes of a version that have a number of rows, or all of them."""
