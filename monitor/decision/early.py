@@ -48,6 +48,8 @@ SPECIAL_CHECKS: Mapping[str, tuple[Special, Special]] = {
     "health.never_seen": (Special.NEVER_SEEN, Special.NEVER_SEEN),
 }
 """First and last special cell of what they count."""
+LOOKED = (*SPECIAL_CHECKS, "health.out_of_range", TAILS, CHECK)
+"""Checks that looks into an open window make."""
 _OF_NUMBERS = ("health.nan", "health.infinite")
 _OF_PRIMARY_VIEWS = ("health.missing", "schema.missing_feature", "schema.wrong_type")
 
