@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from monitor.stages.seen_ids import BUCKETS
 from monitor.windows import WindowSpec
 from tests.simulation.broker import Log
 from tests.simulation.scenario import ALERT_ROWS, MAX_FUTURE_MS, TAGS, Scenario
@@ -36,12 +37,16 @@ class Counted(Counter[str]):
 
 
 class Expected(NamedTuple):
-    """results, alerts: key → facts. outcomes: how many records became what. malformed: refused records, as (offset, value) by log."""
+    """results, alerts: key → facts. outcomes: how many records became what. refused: the values of those that were.
+
+    restated: of windows with rows that late rows restate, key without the revision → facts of the last one, but for what other windows say.
+    """
 
     results: dict[bytes, dict[str, object]]
     alerts: dict[bytes, dict[str, int]]
     outcomes: Counter[str]
     refused: list[bytes]
+    restated: dict[str, dict[str, object]]
 
 
 def expect(scenario: Scenario, logs: Iterable[Log]) -> Expected:
@@ -53,11 +58,14 @@ def expect(scenario: Scenario, logs: Iterable[Log]) -> Expected:
         _count(scenario, place, log, panes, outcomes, refused)
     results: dict[bytes, dict[str, object]] = {}
     alerts: dict[bytes, dict[str, int]] = {}
+    last: dict[bytes, dict[str, object]] = {}
     for model in sorted({model for model, _, _ in panes}):
         mine = {(start, version): counts for (name, version, start), counts in panes.items() if name == model}
+        is_restated = scenario.settings.model(model).revising is not None
         for spec in scenario.settings.model(model).specs:
-            _windows(scenario, model, spec, mine, results, alerts)
-    return Expected(results, alerts, outcomes, refused)
+            _windows(scenario, model, spec, mine, last if is_restated else results, {} if is_restated else alerts)
+    restated = {key.decode().rpartition("|")[0]: facts for key, facts in last.items() if facts["n"]}
+    return Expected(results, alerts, outcomes, refused, restated)
 
 
 def _count(
@@ -66,6 +74,7 @@ def _count(
     """Put every record of a log where it belongs."""
     clock: int | None = None
     known: set[tuple[str, str]] = set()
+    ids: dict[tuple[str, str], int] = {}
     for offset, record in enumerate(log.records):
         if record is None:
             continue
@@ -73,7 +82,7 @@ def _count(
             body = msgspec.json.decode(record.value or b"")
         except msgspec.DecodeError:
             body = None
-        if not isinstance(body, list) or len(body) not in (2, 4):
+        if not isinstance(body, list) or len(body) not in (2, 4, 5):
             outcomes["malformed_json"] += 1
             refused.append(record.value or b"")
             continue
@@ -81,7 +90,7 @@ def _count(
             outcomes["ticks"] += 1
             clock = body[1] if clock is None else max(clock, body[1])
             continue
-        model, version, time, tag = body
+        model, version, time, tag, *name = body
         own = scenario.settings.model(model)
         if time > record.timestamp + MAX_FUTURE_MS:
             outcomes["future_timestamp"] += 1
@@ -93,7 +102,20 @@ def _count(
         moved = min(time, record.timestamp)
         clock = moved if clock is None else max(clock, moved)
         start = time // own.pane_ms * own.pane_ms
-        if start + own.pane_ms <= clock - own.grace_ms:
+        overdue = clock - own.grace_ms - (start + own.pane_ms)
+        is_revised = own.revising is not None and 0 <= overdue < own.revising.for_ms
+        if own.remember_ids_ms and name:
+            bucket = clock // (own.remember_ids_ms // BUCKETS)
+            if ids.get((model, *name), bucket - BUCKETS - 1) >= bucket - BUCKETS:
+                outcomes["duplicate"] += 1
+                continue
+            if overdue < 0:
+                ids[model, *name] = bucket
+        if is_revised:
+            outcomes["revised"] += 1
+            panes[model, version, start].take(place, offset, "n")
+            panes[model, version, start][f"tag {tag}"] += 1
+        elif overdue >= 0:
             outcomes["late"] += 1
             panes[model, version, clock // own.pane_ms * own.pane_ms].take(place, offset, "late", clock - time)
         else:
