@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
 from monitor.stages.seen_ids import BUCKETS
+from monitor.stages.settings import ModelSettings
 from monitor.windows import WindowSpec
 from tests.simulation.broker import Log
 from tests.simulation.scenario import ALERT_ROWS, MAX_FUTURE_MS, TAGS, Scenario
@@ -68,21 +69,43 @@ def expect(scenario: Scenario, logs: Iterable[Log]) -> Expected:
     return Expected(results, alerts, outcomes, refused, restated)
 
 
+class _Ids:
+    """The ids that were counted on one partition, each with the bucket of the clock that it came in."""
+
+    def __init__(self) -> None:
+        self._buckets: dict[tuple[str, ...], int] = {}
+
+    def is_repeat(self, own: ModelSettings, name: tuple[str, ...], clock: int, *, is_on_time: bool) -> bool:
+        """Whether an id came before and is not forgotten; one that comes in time for the first time is remembered."""
+        bucket = clock // (own.remember_ids_ms // BUCKETS)
+        if name in self._buckets and self._buckets[name] >= bucket - BUCKETS:
+            return True
+        if is_on_time:
+            self._buckets[name] = bucket
+        return False
+
+
+def _body(value: bytes | None) -> list[Any] | None:
+    """Return a tick or an event, None for anything else."""
+    try:
+        body = msgspec.json.decode(value or b"")
+    except msgspec.DecodeError:
+        return None
+    return body if isinstance(body, list) and len(body) in (2, 4, 5) else None
+
+
 def _count(
     scenario: Scenario, place: str, log: Log, panes: dict[Pane, Counted], outcomes: Counter[str], refused: list[bytes]
 ) -> None:
     """Put every record of a log where it belongs."""
     clock: int | None = None
     known: set[tuple[str, str]] = set()
-    ids: dict[tuple[str, str], int] = {}
+    ids = _Ids()
     for offset, record in enumerate(log.records):
         if record is None:
             continue
-        try:
-            body = msgspec.json.decode(record.value or b"")
-        except msgspec.DecodeError:
-            body = None
-        if not isinstance(body, list) or len(body) not in (2, 4, 5):
+        body = _body(record.value)
+        if body is None:
             outcomes["malformed_json"] += 1
             refused.append(record.value or b"")
             continue
@@ -101,27 +124,24 @@ def _count(
         known.add((model, version))
         moved = min(time, record.timestamp)
         clock = moved if clock is None else max(clock, moved)
-        start = time // own.pane_ms * own.pane_ms
-        overdue = clock - own.grace_ms - (start + own.pane_ms)
-        is_revised = own.revising is not None and 0 <= overdue < own.revising.for_ms
-        if own.remember_ids_ms and name:
-            bucket = clock // (own.remember_ids_ms // BUCKETS)
-            if ids.get((model, *name), bucket - BUCKETS - 1) >= bucket - BUCKETS:
-                outcomes["duplicate"] += 1
-                continue
-            if overdue < 0:
-                ids[model, *name] = bucket
-        if is_revised:
-            outcomes["revised"] += 1
-            panes[model, version, start].take(place, offset, "n")
-            panes[model, version, start][f"tag {tag}"] += 1
-        elif overdue >= 0:
-            outcomes["late"] += 1
+        outcome = _outcome(own, time, clock, ids, (model, *name))
+        outcomes[outcome] += 1
+        if outcome == "late":
             panes[model, version, clock // own.pane_ms * own.pane_ms].take(place, offset, "late", clock - time)
-        else:
-            outcomes["counted"] += 1
-            panes[model, version, start].take(place, offset, "n")
-            panes[model, version, start][f"tag {tag}"] += 1
+        elif outcome != "duplicate":
+            pane = panes[model, version, time // own.pane_ms * own.pane_ms]
+            pane.take(place, offset, "n")
+            pane[f"tag {tag}"] += 1
+
+
+def _outcome(own: ModelSettings, time: int, clock: int, ids: _Ids, name: tuple[str, ...]) -> str:
+    """Return what becomes of an event that is not ahead of its record."""
+    overdue = clock - own.grace_ms - (time // own.pane_ms * own.pane_ms + own.pane_ms)
+    if own.remember_ids_ms and ids.is_repeat(own, name, clock, is_on_time=overdue < 0):
+        return "duplicate"
+    if overdue < 0:
+        return "counted"
+    return "revised" if own.revising is not None and overdue < own.revising.for_ms else "late"
 
 
 def _windows(
