@@ -61,18 +61,17 @@ class SafeRecovery(Recovery):  # type: ignore[misc]
         """
         silences = 0
         while not self.should_stop:
-            try:
+            event = None
+            with suppress(TimeoutError):
                 event = await asyncio.wait_for(self.tables.changelog_queue.get(), SILENCE_S)
-            except TimeoutError:
-                silences = silences + 1 if self._reads is not None else 0
-                if silences > 1:
-                    await self._look_for_the_rest()
-            else:
-                silences = 0
-                try:
+            silences = silences + 1 if event is None and self._reads is not None else 0
+            try:
+                if event is not None:
                     await self._take(event)
-                except Exception as error:  # noqa: BLE001  (whatever it is, the store lacks rows)
-                    self.app.fail("recovery", error)
+                elif silences > 1:
+                    await self._look_for_the_rest()
+            except Exception as error:  # noqa: BLE001  (whatever it is, the store lacks rows)
+                self.app.fail("recovery", error)
             if self._reads is not None and not self.need_recovery():
                 self._set_recovery_ended()
                 self.signal_recovery_end.set()
