@@ -90,20 +90,23 @@ class SafeRecovery(Recovery):  # type: ignore[misc]
         new = [record for record in found if record.offset > seen]
         if not new:
             return
-        if found[0].offset > seen + 1:
-            try:
-                first = await self.app.first_at(tp.topic, tp.partition, seen + 1)
-            except ck.KafkaException as error:
-                log.warning("log_unread", topic=tp.topic, partition=tp.partition, error=str(error))
-                first = None
-            if first != found[0].offset:
-                if is_wanted():
-                    await self._read_again(tp)
-                return
+        if found[0].offset > seen + 1 and not await self._is_empty(tp, seen + 1, found[0].offset):
+            if is_wanted():
+                await self._read_again(tp)
+            return
         await self.tp_to_table[tp].take_changelog(tp.partition, newest_of(new), is_wanted)
         if is_wanted():
             self.active_offsets[tp] = new[-1].offset
         self.n_taken += len(new)
+
+    async def _is_empty(self, tp: TP, first: int, end: int) -> bool:
+        """Whether the log has no record from `first` on and below `end`; not knowing is no."""
+        try:
+            found = await self.app.first_at(tp.topic, tp.partition, first)
+        except ck.KafkaException as error:
+            log.warning("log_unread", topic=tp.topic, partition=tp.partition, error=str(error))
+            return False
+        return found is None or found >= end
 
     async def _look_for_the_rest(self) -> None:
         """Ask the log what there is of changelogs that have gone silent before their ends.
