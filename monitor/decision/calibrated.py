@@ -1,8 +1,9 @@
 """Which measurements are alarms: those that a budget of false alarms lets one believe, and whose effect is worth telling.
 
-A budget is the configuration's, or that of the policies whose rules name one; rules with equal budgets share it. Of what it gives a
-window half is kept as a reserve: tails are known to a factor of four, and φ is an estimate. The rest is shared by
-families of hypotheses, within each of which Benjamini and Hochberg's procedure looks at all features and segments at once.
+A budget is the configuration's, or that of the policies whose rules name one; rules with equal budgets share it. What it gives a window
+is shared by families of hypotheses, within each of which Benjamini and Hochberg's procedure looks at all features and segments at once.
+Tests of distributions spend half of their share: their tails are known to a factor of four. Exact tests of counts spend all of it: they
+hold their level whatever the law, and stay below it, as counts are whole.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ from monitor.policy import RuleSet
 from monitor.rules import FalseAlarms, Rule
 from monitor.windows import WindowSpec
 
-SPENT = 0.5
-"""Of the budget."""
 COUNTS_SHARE = 0.2
-"""Of what is spent, for exact tests of counted rows: missing, never seen, out of range, in the tails …"""
+"""Of the budget, for exact tests of counted rows: missing, never seen, out of range, in the tails …"""
+SPENT = 0.5
+"""Of what is left, by tests of distributions; the other half is a reserve."""
 SCALE_SHARES: Mapping[int, float] = dict(zip(SCALES, (0.5, 0.2, 0.15, 0.15), strict=True))
-"""Of what is left, for the tests of distributions by scale."""
+"""Of what these spend, by scale."""
 
 
 class Setting(NamedTuple):
@@ -46,7 +47,7 @@ def distribution_alpha(budget: FalseAlarms, spec: WindowSpec, scale: int) -> flo
 
 def counts_alpha(budget: FalseAlarms, spec: WindowSpec) -> float:
     """Return what a window may spend on exact tests of counts."""
-    return SPENT * budget.of(spec.step_ms) * COUNTS_SHARE
+    return budget.of(spec.step_ms) * COUNTS_SHARE
 
 
 class Decided(NamedTuple):
