@@ -11,6 +11,7 @@ PEERS = ("PSI > 0.2", "Evidently 0.7.23", "NannyML 0.13.1")
 
 GOALS: dict[str, Goal] = {
     "iid": ("≤ 2 % of days, upper bound ≤ 3 %", lambda f: f["share"] <= 0.02 and f["interval"][1] <= 0.03),
+    "missing": ("≤ 2 % of days", lambda f: f["share"] <= 0.02),
     "clustered": ("≤ 10 % of days", lambda f: f["share"] <= 0.1),
     "daily": ("≤ 10 % of days", lambda f: f["share"] <= 0.1),
     "small": ("no drift alarm of one window; `insufficient`", lambda f: not f["alarms_of_one_window"] and f["insufficient"] == 1),
@@ -51,7 +52,8 @@ def _quiet(name: str, f: dict[str, Any]) -> list[str]:
     low, high = f["interval"]
     share = f"{f['days_with_alarm']}: {f['share']:.2%} ({low:.1%}–{high:.1%})"
     others = [_pair(f["rules"].get(rule)) for rule in PEERS]
-    return [f["mode"], str(f["n"]), str(f["days"]), share, f"{f['feature_windows']:.1e}", _goal(name)[0], _met(name, f), *others]
+    rows = f["mode"] + (f", {f['missing']:.0%} missing" if f["missing"] else "")
+    return [rows, str(f["n"]), str(f["days"]), share, f"{f['feature_windows']:.1e}", _goal(name)[0], _met(name, f), *others]
 
 
 def _pair(found: dict[str, float] | None) -> str:
