@@ -67,6 +67,21 @@ def test_exact_tests_spend_all_of_their_share() -> None:
     assert [verdicts(missing(bad, 1_680, m=168_000), *quiet)[0] for bad in (28, 29)] == ["ok", "breach"]
 
 
+def test_a_threshold_that_chance_never_reaches_is_no_hypothesis() -> None:
+    """That a field is absent from 99 of 100 rows says enough; the tests beside it need not prove more because of it."""
+    from monitor.ratios import ratio, with_excess
+
+    def absent(bad: int, i: int) -> Measurement:
+        return with_excess(ratio("schema.missing_feature", f"y{i}", bad, 1_000, 168_000), bad, 1_680)
+
+    measured = [missing(29, 1_680, m=168_000), *(missing(10, 1_680, f"y{i}", m=168_000) for i in range(49))]
+    decided = decide([*measured, *(absent(10, i) for i in range(49)), absent(1_000, 49)], DEFAULT_RULE_SET, HOURLY).findings
+    assert [finding.verdict for finding in (decided[0], decided[50], decided[-1])] == ["breach", "ok", "breach"]
+    assert decided[0].decision is not None
+    assert decided[0].decision.hypotheses == 50
+    assert verdicts(absent(1_000, 0)) == ["breach"]
+
+
 def test_windows_that_overlap_spend_everything_on_themselves() -> None:
     hopping = Setting("m", WindowSpec(86_400_000, 3_600_000), {"x": 1.0})
     limit = PER_WINDOW * (1 - COUNTS_SHARE)
