@@ -278,10 +278,11 @@ def main() -> None:
     """Measure, write the figures, print the tables."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.flights", description=__doc__)
     parser.add_argument("--alone", action="store_true", help="no other tools")
-    parser.add_argument("--out", type=Path, default=Path("docs/flights.json"), help="where the figures are kept")
+    parser.add_argument("--out", type=Path, default=Path(".cache/flights.json"), help="where the figures are kept")
     options = parser.parse_args()
     archive = data.download(Path(".cache") / "demo")
     figures = measure({} if options.alone else peers.install(), archive)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(figures, indent=1) + "\n")
     sys.stdout.write(table(figures))
 

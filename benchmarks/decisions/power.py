@@ -22,7 +22,7 @@ POOL = 4
 """References that the trials take in turns."""
 
 
-MOST = "most that any test can"
+MOST = "the most that any test can find"
 """A bar, not a rule: see `ceiling`."""
 
 
