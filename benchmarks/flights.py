@@ -146,7 +146,7 @@ def measure(pythons: dict[str, Path], archive: Path) -> dict[str, Any]:
     return {
         "reference": {"flights": int((flights.time_ms < REFERENCE_END_MS).sum()), "days": 90},
         "year": {"flights": sum(one["n"] for one in results), "days": len(results)},
-        "psi_of_dep_delay": {"median": statistics.median(psi), "largest": sorted(psi)[-5:]},
+        "psi_of_dep_delay": {"median": round(statistics.median(psi), 4), "largest": [round(one, 4) for one in sorted(psi)[-5:]]},
         "bad_weather_days": sum(happened[day_of(start)].disrupted >= DISRUPTED for start in starts if day_of(start) in happened),
         "alarms": [_alarm(one, happened) for one in fired if one["severity"] != "notice"],
         "notices": [_notice(one, alerts) for one in fired if one["severity"] == "notice"],
@@ -155,7 +155,7 @@ def measure(pythons: dict[str, Path], archive: Path) -> dict[str, Any]:
             rule: {
                 "days": len({day for _, day in hits}),
                 "feature_days": len(hits),
-                "stable": sorted([day, name] for name, day in hits if name in STABLE),
+                "stable": {name: n for name in STABLE if (n := sum(of == name for of, _ in hits))},
             }
             for rule, hits in flags.items()
         },
@@ -234,7 +234,7 @@ def table(figures: dict[str, Any]) -> str:
         "| rule | days with an alarm | column-days | of stable features |",
         "| --- | --- | --- | --- |",
     ]
-    lines += [f"| {rule} | {f['days']} | {f['feature_days']} | {len(f['stable'])} |" for rule, f in figures["rules"].items()]
+    lines += [f"| {rule} | {f['days']} | {f['feature_days']} | {_stable(f['stable'])} |" for rule, f in figures["rules"].items()]
     lines += ["", "| alarm above notice | severity | what moved: effect | what happened |", "| --- | --- | --- | --- |"]
     lines += [_alarm_row(one) for one in figures["alarms"]]
     psi, largest = figures["psi_of_dep_delay"], ", ".join(f"{one:.2f}" for one in figures["psi_of_dep_delay"]["largest"])
@@ -253,6 +253,10 @@ def table(figures: dict[str, Any]) -> str:
     ]
     lines += ["", f"Notices ({len(notices)}), psi and from when to when: {', '.join(notices)}."]
     return "\n".join(lines) + "\n"
+
+
+def _stable(found: dict[str, int]) -> str:
+    return f"{sum(found.values())}: {', '.join(f'{name} {n}' for name, n in found.items())}" if found else "0"
 
 
 def _alarm_row(one: Said) -> str:
