@@ -26,9 +26,9 @@ QUIET = (N, 0.0, 0.0)
 HOURS: Sequence[tuple[int, float, float]] = (
     QUIET, QUIET, (N, 0.35, 0.0), (N, 3.0, 0.0), QUIET, QUIET, (N, 0.8, 0.0), QUIET, QUIET, (N, 0.0, 0.5), QUIET, (20, 0.0, 0.0), QUIET, QUIET,
 )  # fmt: skip
-"""Rows, shift in standard deviations, share of nulls: a drift that grows, one of few rows, nulls, an hour that is nearly empty."""
+"""Rows, shift in standard deviations, share of nulls: a drift that grows, one that late rows undo, nulls, an hour that is nearly empty."""
 LATE_OF, LATE_AT, N_LATE = 6, 7, 2_000
-"""The rows of the short drift are few because the others are late: they come two hours later."""
+"""Of which hour rows are late, behind those of which they come, how many."""
 
 
 class Told(NamedTuple):
@@ -68,7 +68,7 @@ def references() -> References:
 
 
 @cache
-def events(hours: Sequence[tuple[int, float, float]] = HOURS, late_of: int | None = LATE_OF) -> tuple[StoredRecord, ...]:
+def events() -> tuple[StoredRecord, ...]:
     """Events by hour, in order but for those that are late; and a tick behind the last."""
     dice = np.random.default_rng(5)
     found: list[StoredRecord] = []
@@ -82,11 +82,11 @@ def events(hours: Sequence[tuple[int, float, float]] = HOURS, late_of: int | Non
             body = {"model": "m", "version": "1", "id": f"{len(found)}", "time": time_ms, "features": features}
             found.append(StoredRecord(len(found), time_ms, msgspec.json.encode(body), timestamp_type=LOG_APPEND_TIME))
 
-    for hour, (n, shift, nulls) in enumerate(hours):
+    for hour, (n, shift, nulls) in enumerate(HOURS):
         put(hour, n, shift, nulls)
-        if late_of is not None and hour == LATE_AT:
-            put(late_of, N_LATE, 0.0, 0.0)
-    tick = msgspec.json.encode({"tick": (len(hours) + 8) * HOUR_MS})
+        if hour == LATE_AT:
+            put(LATE_OF, N_LATE, 0.0, 0.0)
+    tick = msgspec.json.encode({"tick": (len(HOURS) + 8) * HOUR_MS})
     return (*found, StoredRecord(len(found), 0, tick, timestamp_type=LOG_APPEND_TIME))
 
 
