@@ -165,7 +165,7 @@ class MergePartition:
             item = partials.decode(record.value)
             if isinstance(item, partials.Partial):
                 self._take(item, record.value, record.offset)
-            else:
+            elif isinstance(item, partials.Watermark):
                 self._pass(item, record.offset)
 
     def _take(self, partial: partials.Partial, data: bytes, offset: int) -> None:
