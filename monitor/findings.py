@@ -65,6 +65,8 @@ class Judgement(NamedTuple):
     """Whether they are others than those of the revision before."""
     tallies: bytes = b""
     """What is kept of the window for those after it, see `decision.scales`; b"" where it has no rows."""
+    operation: bytes = b""
+    """How the service did, for the reports of the window's performance; see `operation`."""
 
 
 class Compared(NamedTuple):
