@@ -48,7 +48,10 @@ class Incident(msgspec.Struct, array_like=True):
 
 
 class DecisionState(msgspec.Struct, array_like=True):
-    """Tracks by key, incidents by number, and the last values of what means are judged of: (value, critical value, rows) by key."""
+    """Tracks by key, incidents by number, and the last values of what means are judged of.
+
+    values: by key, (value, critical value or half of its interval, rows).
+    """
 
     tracks: dict[str, Track] = {}
     incidents: dict[int, Incident] = {}

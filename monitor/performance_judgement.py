@@ -173,13 +173,17 @@ def _measure(sums: WindowCells, rules: RuleSet) -> _Figures:
         figures.segments.append(_facts(sums, name, found, expected))
         if name == ALL or rules.minds(name):
             measured = measurements(found, expected, reference, name)
-            figures.measured += [
-                _Measured(one.check, one.value, one.n, one.n_ref, one.min_n, one.lower_is_worse, dict(one.evidence), one.segment)
-                for one in measured
-            ]
+            figures.measured += [_kept(one, reference.values) for one in measured]
             if name == ALL:
                 figures.changes = _changes(measured, reference.values)
     return figures
+
+
+def _kept(one: Measurement, reference: dict[str, float]) -> _Measured:
+    """Return what is kept of a measurement; `drop` and `rise` of a rule are from the reference's value."""
+    name = one.check.partition(".")[2]
+    evidence = {**one.evidence, **({"reference": reference[name]} if name in reference else {})}
+    return _Measured(one.check, one.value, one.n, one.n_ref, one.min_n, one.lower_is_worse, evidence, one.segment)
 
 
 def _changes(measured: list[Measurement], reference: dict[str, float]) -> dict[str, Direction]:

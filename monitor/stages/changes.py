@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from monitor.stages.merge_rows import AnyRow, Arrived, Final
-from monitor.stages.outcome_rows import ArrivedOutcome, Reported
+from monitor.stages.performance_rows import ArrivedOutcome, Reported
 from monitor.stages.rows import CLOSED, OPEN
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from monitor.stages.learning import is_forgotten
 from monitor.stages.merge_rows import Final, ModelRows, Row, n_unneeded
-from monitor.stages.outcome_rows import Reported
+from monitor.stages.performance_rows import Reported
 from monitor.stages.rows import EMITTED
 from monitor.stages.settings import Settings
 from monitor.windows import FOREVER_MS, NEVER_MS, Window

@@ -23,9 +23,9 @@ from monitor.stages.kept import KeptReferences
 from monitor.stages.learning import Learning
 from monitor.stages.merge_meta import Meta
 from monitor.stages.merge_rows import Arrivals, Arrived, Final, ModelRows, Row, newest, partial_key, sealed_key
-from monitor.stages.outcome_cells import OutcomeSums
-from monitor.stages.outcome_windows import JudgePerformance, OutcomeWindows
 from monitor.stages.panes import windows_changed
+from monitor.stages.performance_cells import OutcomeSums
+from monitor.stages.performance_windows import JudgePerformance, OutcomeWindows
 from monitor.stages.rows import CLOSED, CODEC_VERSION, EMITTED, META, Stored, Versions, check_kinds, key_parts
 from monitor.stages.settings import Settings
 from monitor.stages.watermarks import Watermarks

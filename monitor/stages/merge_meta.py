@@ -8,8 +8,8 @@ import msgspec
 
 from monitor.stages.cursor import Position
 from monitor.stages.merge_rows import Share, place_of
-from monitor.stages.outcome_rows import OutcomeMeta
 from monitor.stages.partials import Partial, Watermark
+from monitor.stages.performance_rows import OutcomeMeta
 from monitor.stages.rows import META, Stored, same_topic_id
 
 

@@ -13,7 +13,7 @@ import msgspec
 from monitor.decision.scales import MAX_EARLIER
 from monitor.stages import partials
 from monitor.stages.learning import Found, Learning
-from monitor.stages.outcome_rows import Known, Reported
+from monitor.stages.performance_rows import Known, Reported
 from monitor.stages.rows import Stored, key_parts, row_key
 from monitor.stages.settings import Revising
 from monitor.stages.trail import Kept

@@ -18,8 +18,9 @@ from monitor.stages.changes import Changes
 from monitor.stages.collection import Settled
 from monitor.stages.merge_meta import Meta
 from monitor.stages.merge_rows import MAX_EMPTY_WINDOWS, Row
-from monitor.stages.outcome_cells import OutcomeSums
-from monitor.stages.outcome_rows import (
+from monitor.stages.partials import OutcomePartial
+from monitor.stages.performance_cells import OutcomeSums
+from monitor.stages.performance_rows import (
     ArrivedOutcome,
     Chain,
     Known,
@@ -34,7 +35,6 @@ from monitor.stages.outcome_rows import (
     reported_key,
     whole,
 )
-from monitor.stages.partials import OutcomePartial
 from monitor.stages.rows import CLOSED, EMITTED, Stored, key_parts
 from monitor.stages.settings import Labelling, Settings
 from monitor.stages.watermarks import Watermarks
