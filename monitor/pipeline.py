@@ -140,7 +140,7 @@ def judge_window(closed: ClosedWindow, before: bytes, rules: RuleSet, history: S
         said=decided.said,
         is_news=decided.is_news,
         tallies=distributions.kept(decided.alone),
-        operation=operation_of(closed),
+        operation=operation_of(closed) if closed.profile.n else b"",
     )
 
 
