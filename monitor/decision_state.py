@@ -48,10 +48,7 @@ class Incident(msgspec.Struct, array_like=True):
 
 
 class DecisionState(msgspec.Struct, array_like=True):
-    """Tracks by key, incidents by number, and the last values of what means are judged of.
-
-    values: by key, (value, critical value or half of its interval, rows).
-    """
+    """Tracks by key, incidents by number, and the last values of what means are judged of: (value, critical value, rows) by key."""
 
     tracks: dict[str, Track] = {}
     incidents: dict[int, Incident] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import msgspec
@@ -11,6 +12,7 @@ from monitor.findings import Measurement
 from monitor.judgement import Before, judge_measurements
 from monitor.operation import Direction, conflict_of, load_operation
 from monitor.performance import Estimate, Estimated, OutcomeCells, Realised, estimated, measurements, realised
+from monitor.performance.measure import reference_values
 from monitor.performance_result import (
     About,
     ConfusionResult,
@@ -81,6 +83,9 @@ class _Measured(msgspec.Struct, array_like=True):
     lower_is_worse: bool
     evidence: dict[str, Any]
     segment: str
+    critical_value: float | None
+    interval: tuple[float, float] | None
+    reference_value: float | None
 
 
 class _Figures(msgspec.Struct, array_like=True):
@@ -116,20 +121,7 @@ def judge_performance(closed: ClosedOutcomes, before: bytes, rules: RuleSet) -> 
         is_complete=whole.labelled > 0,
         design_effects={},
     )
-    measured = [
-        Measurement(
-            one.check,
-            "",
-            one.value,
-            one.n,
-            one.n_ref,
-            min_n=one.min_n,
-            lower_is_worse=one.lower_is_worse,
-            evidence=one.evidence,
-            segment=one.segment,
-        )
-        for one in figures.measured
-    ]
+    measured = [Measurement(feature="", **msgspec.structs.asdict(one)) for one in figures.measured]
     decided = judge_measurements(facts, measured, Before(before, closed.said, closed.latest), rules, why=lambda _: [])
     operation = load_operation(closed.operation)
     about = About(
@@ -173,31 +165,23 @@ def _measure(sums: WindowCells, rules: RuleSet) -> _Figures:
         figures.segments.append(_facts(sums, name, found, expected))
         if name == ALL or rules.minds(name):
             measured = measurements(found, expected, reference, name)
-            figures.measured += [_kept(one, reference.values) for one in measured]
+            figures.measured += [_Measured(*(getattr(one, name) for name in _Measured.__struct_fields__)) for one in measured]
             if name == ALL:
-                figures.changes = _changes(measured, reference.values)
+                figures.changes = _changes(measured)
     return figures
 
 
-def _kept(one: Measurement, reference: dict[str, float]) -> _Measured:
-    """Return what is kept of a measurement; `drop` and `rise` of a rule are from the reference's value."""
-    name = one.check.partition(".")[2]
-    evidence = {**one.evidence, **({"reference": reference[name]} if name in reference else {})}
-    return _Measured(one.check, one.value, one.n, one.n_ref, one.min_n, one.lower_is_worse, evidence, one.segment)
-
-
-def _changes(measured: list[Measurement], reference: dict[str, float]) -> dict[str, Direction]:
+def _changes(measured: list[Measurement]) -> dict[str, Direction]:
     """Return metric → whether it is better or worse than the reference's own: where its interval leaves that out."""
     found: dict[str, Direction] = {}
     for one in measured:
-        name = one.check.partition(".")[2]
-        low, high = one.evidence.get("interval") or (None, None)
-        if name not in reference or low is None or high is None or one.n < one.min_n:
+        name, own = one.check.partition(".")[2], one.reference_value
+        if own is None or one.interval is None or not math.isfinite(one.interval[1] - one.interval[0]) or one.n < one.min_n:
             found[name] = "unknown"
-        elif low <= reference[name] <= high:
+        elif one.interval[0] <= own <= one.interval[1]:
             found[name] = "same"
         else:
-            found[name] = "better" if (low > reference[name]) == one.lower_is_worse else "worse"
+            found[name] = "better" if (one.interval[0] > own) == one.lower_is_worse else "worse"
     return found
 
 
@@ -215,7 +199,7 @@ def _facts(sums: WindowCells, segment: str, found: Realised, expected: Estimated
         estimated=EstimatedResult(
             method=expected.method, n=expected.n, values=_estimates(expected.values), unknown=expected.unknown
         ),
-        reference_values=dict(sums.reference.performance.values),
+        reference_values=dict(reference_values(sums.reference.performance, segment)),
         confusion=ConfusionResult(classes=list(found.classes), counts=[list(row) for row in found.confusion])
         if found.classes
         else None,
