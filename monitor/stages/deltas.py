@@ -100,9 +100,9 @@ class Delta:
         return self.key, self.state, self.hi, _encode(_Stored(self.place.reference, self.settings.sha256, cells))
 
     def partials(self, partition: int, epoch: int) -> Iterator[OutcomePartial]:
-        """Yield what merge is told."""
+        """Yield what merge is told; nothing where what was counted was taken back."""
         assert self.cells is not None
-        chunks = self.cells.chunks(CHUNK_BYTES)
+        chunks = [] if self.cells.is_zero else self.cells.chunks(CHUNK_BYTES)
         model, version, start_ms, reference, cut_ms = self.place
         for i, chunk in enumerate(chunks):
             yield OutcomePartial(

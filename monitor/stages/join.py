@@ -166,6 +166,8 @@ class JoinPartition:
             self._end_again()
         if offset > self._cursor.next_offset:
             self._cursor.skip_to(offset, lost=lost)
+            if lost:
+                self._meta.clock.tear()
             self._meta_dirty = True
 
     def feed(self, records: Sequence[Record], now_ms: int) -> None:
