@@ -73,7 +73,7 @@ class Replay:
         if not future_guard:
             source = replace(settings.sources[topic], max_future_ms=None)
             settings = replace(settings, sources={**settings.sources, topic: source})
-        self._settings = replace(settings, partials_partitions=1, retire_after_ms=0)
+        self._settings = replace(settings, partials_partitions=1, outcomes_partitions=0, retire_after_ms=0)
         self._topic = topic
         self._wire = wire
         self._judge = judge

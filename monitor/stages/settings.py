@@ -130,7 +130,8 @@ class Settings:
     """Everything that the stages of one application share.
 
     defaults: for a model that `models` does not name. unknown_model: what happens to such a model's events.
-    partials_partitions: Q. outcomes_partitions: R. retire_after_ms: how long an emitted row stays, real time; at least ten sessions.
+    partials_partitions: Q. outcomes_partitions: R, 0 where there is no source of labels. retire_after_ms: how long an emitted row stays,
+    real time; at least ten sessions.
     """
 
     app: str
@@ -140,7 +141,7 @@ class Settings:
     unknown_model: Literal["observe", "dlq", "drop"] = "observe"
     max_models: int = 200
     partials_partitions: int = 8
-    outcomes_partitions: int = 8
+    outcomes_partitions: int = 0
     retire_after_ms: int = 5 * MINUTE_MS
     watermark_every_ms: int = 5_000
     reference_lead_ms: int = REFERENCE_LEAD_MS
