@@ -36,7 +36,7 @@ def measurements(
     no interval is known. What the labels do not tell of (coverage, selection bias, the estimate) is evidence.
     """
     enough = max(needed.min_labelled, math.ceil(needed.min_coverage * realised.n_made))
-    own = reference_values(reference, segment)
+    n_ref, own = reference.of_segment(segment)
     shared = _shared(realised, estimated)
     return [
         Measurement(
@@ -44,7 +44,7 @@ def measurements(
             "",
             value.value,
             realised.n_labelled,
-            reference.n,
+            n_ref,
             critical_value=realised.ece_by_chance if name == "ece" else None,
             min_n=enough,
             lower_is_worse=name in LOWER_IS_WORSE,
@@ -55,11 +55,6 @@ def measurements(
         )
         for name, value in sorted(realised.values.items())
     ]
-
-
-def reference_values(reference: ReferencePerformance, segment: str) -> dict[str, float]:
-    """Return how good the model was on the reference's rows."""
-    return reference.values
 
 
 def _ends(value: Estimate) -> tuple[float, float]:
