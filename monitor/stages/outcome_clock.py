@@ -54,7 +54,7 @@ class OutcomeClock(msgspec.Struct):
         known = self.marks.get(told.place)
         if told.closed is None or told.to_offset > self.vector.get(told.place, told.to_offset):
             return
-        if (known is not None and known.epoch == told.epoch and told.to_offset < known.hi):
+        if known is not None and known.epoch == told.epoch and told.to_offset < known.hi:
             return  # sent again
         mark = Watermark(told.source, told.partition, told.epoch, told.to_offset, told.closed, told.idle, told.partitions)
         watermarks = Watermarks(topology, self.marks)
