@@ -3,7 +3,8 @@
     records ─ decode ─▶ columns ─ profile per pane ─▶ partial ─▶ sealed pane ─▶ final window ─ judge ─▶ result, alerts
     `formats`            `stages.ingest`, per source partition     `stages.merge`, per model    here
 
-Both stages are pure state machines over one partition's log; the runtime (Faust), the replay and the tests drive the same objects.
+Labels meet their predictions by id: ingest tells `outcomes` of both, `stages.join` tells merge what became known of each pane.
+All stages are pure state machines over one partition's log; the runtime (Faust), the replay and the tests drive the same objects.
 Nothing here reads a clock, a broker or a file.
 """
 
@@ -22,11 +23,12 @@ from monitor.judgement import Before, judge_measurements
 from monitor.operation import operation_of
 from monitor.performance_judgement import ClosedOutcomes, PerformanceJudgement, judge_performance
 from monitor.policy import Policies, RuleSet
-from monitor.ports import PartitionStage
+from monitor.ports import PartitionStage, Pending
 from monitor.reference import References
 from monitor.results import result_record
 from monitor.segments import ALL
 from monitor.stages.ingest import IngestPartition
+from monitor.stages.join import JoinPartition
 from monitor.stages.merge import MergePartition
 from monitor.stages.settings import Settings
 
@@ -92,6 +94,33 @@ class Pipeline:
             judge=self.judge,
             judge_performance=self.judge_performance,
             references=self.references,
+            rows=rows,
+            topic_id=topic_id,
+            now_ms=now_ms,
+        )
+
+    def join(
+        self,
+        partition: int,
+        *,
+        topology: Mapping[str, int],
+        pending: Pending,
+        epoch: int = 1,
+        rows: Rows = (),
+        topic_id: str | None = None,
+        now_ms: int = 0,
+    ) -> JoinPartition:
+        """The join of one partition of `outcomes`: predictions and labels → what became known of each pane.
+
+        topology: partitions of every source, of labels too. pending: where entries of ids are kept.
+        """
+        return JoinPartition(
+            self.settings,
+            partition,
+            topology=topology,
+            epoch=epoch,
+            references=self.references,
+            pending=pending,
             rows=rows,
             topic_id=topic_id,
             now_ms=now_ms,

@@ -1,7 +1,6 @@
 """Predictions and labels of a few partitions, ingest and join with owners that die, wake up and lose their disks, and what must come of it.
 
-The oracle reads the source logs with plain loops: which predictions are on time, which one is THE prediction of an id, which label was
-known at each cut. It shares with the monitor only what a cell is.
+It is held against tests/outcomes_oracle.py.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ import random
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import numpy as np
 
@@ -19,16 +17,17 @@ from monitor.features import CategoryFeature
 from monitor.formats.native import NativeFormat
 from monitor.formats.native_label import NativeLabelFormat
 from monitor.layout import Layout
-from monitor.performance import OutcomeCells, PerformanceSpec, Rows
+from monitor.performance import PerformanceSpec
 from monitor.ports import Message, PartitionStage, StoredRecord
 from monitor.profiles import Profile
 from monitor.reference import PREDICTION, SCORE, Reference, References
 from monitor.segments import Key, Segmentation
-from monitor.stages import outcomes, partials
+from monitor.stages import outcomes
 from monitor.stages.ingest import IngestPartition
 from monitor.stages.join import JoinPartition
 from monitor.stages.settings import Labelling, ModelSettings, Settings, SourceSettings
 from monitor.windows import WindowSpec
+from tests.outcomes_oracle import Oracle, published
 from tests.shapes import number_feature_of
 from tests.simulation import ZOMBIE_MS, Place, Topic, finish, run
 
@@ -184,133 +183,35 @@ class World:
             self.partials.append(message)
 
 
-class Event(NamedTuple):
-    """rank: time, source, partition, offset."""
-
-    rank: tuple[int, str, int, int]
-    body: dict[str, object]
-
-
-Tables = dict[tuple[str, int, int], OutcomeCells]
-"""By version, pane and when they are known."""
-
-
-def pane_end(time_ms: int) -> int:
-    return time_ms - time_ms % PANE_MS + PANE_MS
-
-
-def events(logs: Logs) -> tuple[dict[str, list[Event]], dict[str, list[Event]]]:
-    """Return predictions that are in a pane, and labels, by id."""
-    made: dict[str, list[Event]] = defaultdict(list)
-    known: dict[str, list[Event]] = defaultdict(list)
-    for (topic, partition), log in logs.items():
-        clock = -(1 << 50)
-        for record in log.records:
-            body = json.loads(record.value or b"")
-            if "tick" in body:
-                continue
-            event = Event((body["time"], topic, partition, record.offset), body)
-            if topic == "l":
-                known[body["id"]].append(event)
-                continue
-            clock = max(clock, min(body["time"], record.timestamp))
-            if pane_end(body["time"]) > clock - GRACE_MS and "id" in body:
-                made[body["id"]].append(event)
-    return made, known
-
-
-def expect(logs: Logs, cuts: Sequence[int]) -> Tables:
-    """Return what is known of each pane at each cut within its retention."""
-    made, known = events(logs)
-    rows: dict[tuple[str, int, int], list[tuple[dict[str, object], tuple[object, int] | None]]] = defaultdict(list)
-    for cut in cuts:
-        for key, predictions in made.items():
-            first = min(predictions)
-            if pane_end(first.rank[0]) > cut or pane_end(first.rank[0]) + RETENTION_MS < cut:
-                continue
-            labels = sorted(event for event in known[key] if pane_end(event.rank[0]) <= cut)
-            said: tuple[object, int] | None = None
-            for event in labels:
-                if said is None or said[0] != event.body["label"]:
-                    said = event.body["label"], event.rank[0] - first.rank[0]
-            start = pane_end(first.rank[0]) - PANE_MS
-            rows[str(first.body["version"]), start, cut].append((first.body, said))
-    return {place: _cells(place[0], mine) for place, mine in rows.items()}
-
-
-def _cells(version: str, rows: Sequence[tuple[dict[str, object], tuple[object, int] | None]]) -> OutcomeCells:
-    spec = spec_of(version)
-    cells = OutcomeCells(spec)
-    cells.add_made(_rows(spec, [body for body, _ in rows]))
-    labelled = [(body, said) for body, said in rows if said is not None]
-    if labelled:
-        values = [said[0] for _, said in labelled]
-        lags = np.array([said[1] for _, said in labelled])
-        cells.add_labelled(_rows(spec, [body for body, _ in labelled]), spec.outcomes(values), lags)
-    return cells
-
-
-def _rows(spec: PerformanceSpec, bodies: Sequence[dict[str, object]]) -> Rows:
-    names = {f"tags.t={tag}": i for i, tag in enumerate(TAGS)}
-    assert spec.segments == ("all", "tags.t=u", "tags.t=v", "tags.t=(other)") and len(names) == 3
-    at = [1 + min(2, TAGS.index(body["tags"]["t"])) for body in bodies]  # type: ignore[index]
-    n = len(bodies)
-    pairs = np.concatenate((np.arange(n), np.arange(n))), np.concatenate((np.zeros(n, np.int64), np.array(at, np.int64)))
-    scores = np.array([[np.nan if body["score"] is None else body["score"]] for body in bodies], np.float64)
-    return Rows(spec.outcomes([body["prediction"] for body in bodies]), scores, pairs)
-
-
 def spec_of(version: str) -> PerformanceSpec:
     found = references().at(MODEL, version, 0)
     assert found is not None
     return PerformanceSpec.of(found)
 
 
+def oracle_of(logs: Logs) -> Oracle:
+    of = {version: spec_of(version) for version in ("1", "2")}
+    plain = {place: log.records for place, log in logs.items()}
+    return Oracle(plain, of, pane_ms=PANE_MS, grace_ms=GRACE_MS, retention_ms=RETENTION_MS)
+
+
 def anomalies(world: World) -> list[str]:
     """Return everything that is not as it must be."""
-    found, deltas = _published(world)
-    cuts = sorted({cut for *_, cut, _ in deltas})
-    expected = expect(world.logs, cuts)
-    for (version, start, cut), wanted in sorted(expected.items()):
-        total = OutcomeCells(spec_of(version))
-        for (_, v, s, c, _), cells in deltas.items():
-            if (v, s) == (version, start) and c <= cut:
-                total.add(OutcomeCells.from_bytes(total.spec, cells))
-        if total.to_bytes() != wanted.to_bytes():
-            told = [(cells.n_made(), cells.n_labelled()) for cells in (total, wanted)]
-            found.append(f"WRONG version {version} pane {start} known at {cut}: made, labelled {told[0]} for {told[1]}")
-    panes = {(version, start) for version, start, _ in expected}
-    found += [f"UNEXPECTED pane {v} {s}" for _, v, s, _, _ in deltas if (v, s) not in panes]
-    found += [f"LOST {n}" for stage in world.stages.values() if (n := stage.counters()["outcomes_lost",])]
-    return found + _miscounted(world)
-
-
-def _published(world: World) -> tuple[list[str], dict[tuple[int, str, int, int, int], bytes]]:
-    """Return what is wrong of the deltas that were sent, and these by partition, version, pane, cut and chunk."""
-    found: list[str] = []
-    deltas: dict[tuple[int, str, int, int, int], bytes] = {}
-    closed = dict.fromkeys(range(R), -(1 << 50))
-    for record in world.partials.records:
-        item = partials.decode(record.value or b"")
-        if isinstance(item, partials.Watermark) and item.source == "a.outcomes":
-            closed[item.partition] = max(closed[item.partition], item.closed[GRACE_MS])
-        elif isinstance(item, partials.OutcomePartial):
-            place = (item.partition, item.version, item.start_ms, item.cut_ms, item.chunk)
-            if place not in deltas and item.cut_ms <= closed[item.partition]:
-                found.append(f"EARLY_CLOSE {place}")
-            if deltas.setdefault(place, item.cells) != item.cells:
-                found.append(f"CHANGED {place}")
-    if len(set(closed.values())) != 1 or min(closed.values()) < 0:
+    found, deltas, closed = published((record.value for record in world.partials.records), "a.outcomes")
+    if len(closed) != R or len(set(closed.values())) != 1 or min(closed.values()) < 0:
         found.append(f"NEVER_CLOSED {closed}")
-    return found, deltas
+    oracle = oracle_of(world.logs)
+    found += oracle.wrong(deltas)
+    found += [f"LOST {n}" for stage in world.stages.values() if (n := stage.counters()["outcomes_lost",])]
+    return found + _miscounted(world, oracle)
 
 
-def _miscounted(world: World) -> list[str]:
-    made, known = events(world.logs)
+def _miscounted(world: World, oracle: Oracle) -> list[str]:
+    made, known = oracle.made, oracle.known
     wanted = {
         "predictions": len(made),
         "labels": len(known),
-        "joined": len(made.keys() & known.keys()),
+        "joined": len(oracle.joined()),
         "duplicate_predictions": sum(len(of) - 1 for of in made.values()),
     }
     wanted["duplicate_labels + conflicting_labels"] = sum(len(of) for of in known.values()) - len(known)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from monitor.hash_key import NO_KEY
+from monitor.performance import OutcomeCells
 from monitor.ports import StoredRecord
 from monitor.stages import deltas, join, joining, outcome_clock, outcome_rows, outcomes, partials, partition_panes
 from monitor.stages.join import JoinPartition
@@ -101,7 +102,7 @@ def told(world: World) -> dict[tuple[int, int], tuple[int, int]]:
     for record in world.partials.records:
         item = partials.decode(record.value or b"")
         if isinstance(item, partials.OutcomePartial):
-            cells = joins.OutcomeCells.from_bytes(joins.spec_of(item.version), item.cells)
+            cells = OutcomeCells.from_bytes(joins.spec_of(item.version), item.cells)
             made, labelled = found.get((item.start_ms, item.cut_ms), (0, 0))
             found[item.start_ms, item.cut_ms] = made + cells.n_made(), labelled + cells.n_labelled()
     return found
