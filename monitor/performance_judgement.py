@@ -12,7 +12,6 @@ from monitor.findings import Measurement
 from monitor.judgement import Before, judge_measurements
 from monitor.operation import Direction, conflict_of, load_operation
 from monitor.performance import Estimate, Estimated, OutcomeCells, Realised, estimated, measurements, realised
-from monitor.performance.measure import reference_values
 from monitor.performance_result import (
     About,
     ConfusionResult,
@@ -199,7 +198,7 @@ def _facts(sums: WindowCells, segment: str, found: Realised, expected: Estimated
         estimated=EstimatedResult(
             method=expected.method, n=expected.n, values=_estimates(expected.values), unknown=expected.unknown
         ),
-        reference_values=dict(reference_values(sums.reference.performance, segment)),
+        reference_values=dict(sums.reference.performance.of_segment(segment)[1]),
         confusion=ConfusionResult(classes=list(found.classes), counts=[list(row) for row in found.confusion])
         if found.classes
         else None,
