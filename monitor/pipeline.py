@@ -20,6 +20,8 @@ from monitor.distances import DISTANCES, Distance, with_eps
 from monitor.findings import ClosedWindow, Evidence, Judgement, compare, measure, reference_segment
 from monitor.formats import Format
 from monitor.judgement import Before, judge_measurements
+from monitor.operation import operation_of
+from monitor.performance_judgement import ClosedOutcomes, PerformanceJudgement, judge_performance
 from monitor.policy import Policies, RuleSet
 from monitor.ports import PartitionStage, Pending
 from monitor.reference import References
@@ -90,6 +92,7 @@ class Pipeline:
             topology=topology,
             epoch=epoch,
             judge=self.judge,
+            judge_performance=self.judge_performance,
             references=self.references,
             rows=rows,
             topic_id=topic_id,
@@ -127,6 +130,10 @@ class Pipeline:
         """Say what a final window means, given the decision state before it and what is kept of the windows before it."""
         return judge_window(closed, before, self.policies.at(closed.window.start_ms), history)
 
+    def judge_performance(self, closed: ClosedOutcomes, before: bytes) -> PerformanceJudgement:
+        """Say how the model did in a window as far as its labels are known, given the decision state before it."""
+        return judge_performance(closed, before, self.policies.at(closed.window.start_ms))
+
 
 def judge_window(closed: ClosedWindow, before: bytes, rules: RuleSet, history: Sequence[bytes] = ()) -> Judgement:
     """Measure a window, decide which measurements are bad, and follow the incidents that they open and close.
@@ -162,6 +169,7 @@ def judge_window(closed: ClosedWindow, before: bytes, rules: RuleSet, history: S
         said=decided.said,
         is_news=decided.is_news,
         tallies=distributions.kept(decided.alone),
+        operation=operation_of(closed) if closed.profile.n else b"",
     )
 
 

@@ -79,6 +79,14 @@ class PerformanceEstimator(msgspec.Struct, frozen=True, kw_only=True):
     """Of numbers: mean of its square, likewise."""
 
 
+class SegmentPerformance(msgspec.Struct, frozen=True, kw_only=True):
+    """How good the model was on the rows of a segment."""
+
+    n: int
+    """Rows with a label."""
+    values: dict[str, float]
+
+
 class ReferencePerformance(msgspec.Struct, frozen=True, kw_only=True):
     """How good the model was on the reference's rows."""
 
@@ -98,6 +106,13 @@ class ReferencePerformance(msgspec.Struct, frozen=True, kw_only=True):
     """Why nothing, or not everything, is known."""
     estimator: PerformanceEstimator | msgspec.UnsetType = msgspec.UNSET
     """For estimates before labels come; references of earlier programs have none."""
+    segments: dict[str, SegmentPerformance] | msgspec.UnsetType = msgspec.UNSET
+    """By name, of segments with enough labels; likewise."""
+
+    def of_segment(self, segment: str) -> tuple[int, dict[str, float]]:
+        """Return rows and values of a segment: its own where they are known, else those of all rows."""
+        own = {} if isinstance(self.segments, msgspec.UnsetType) else self.segments
+        return (own[segment].n, own[segment].values) if segment in own else (self.n, self.values)
 
 
 class ReferenceRecord(msgspec.Struct, kw_only=True, omit_defaults=False):
@@ -216,6 +231,12 @@ class Reference:
     def effective_from(self, time_ms: int | None) -> Reference:
         """Return the same reference, valid from an event time (None: from always)."""
         return Reference(msgspec.structs.replace(self.record, effective_from_ms=time_ms), self.layout.hash_key)
+
+    def with_performance(self, performance: ReferencePerformance) -> Reference:
+        """Return the same reference with another performance, sealed anew."""
+        record = msgspec.structs.replace(self.record, performance=performance)
+        record.sha256 = record_sha256(record)
+        return Reference(record, self.layout.hash_key)
 
     def with_key(self, hash_key: HashKey) -> Reference:
         """Return the same reference, ready to count with a key. Raises ConfigError when it was built with another one."""

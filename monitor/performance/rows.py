@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from monitor.columns import Float, Int
+from monitor.columns import Bool, Float, Int
 from monitor.performance.calibrated import calibrated
 from monitor.performance.lags import lag_cells
 from monitor.performance.logarithm import log
@@ -53,9 +53,14 @@ def place_made(spec: PerformanceSpec, rows: Rows) -> Placed:
         return found.placed()
     predicted = _predicted_codes(spec, rows.predicted)
     found.count(spec.blocks["made"].start + predicted)
-    for column, cells in enumerate(_score_cells(spec, rows.scores)):
+    score_cells = _score_cells(spec, rows.scores)
+    for column, cells in enumerate(score_cells):
         found.count(spec.blocks[f"made_scores{column}"].start + cells)
-    _add_expected(spec, "expected", rows, predicted, found)
+    shares = _calibrated(spec, rows.scores)
+    if shares:
+        _add_expected(spec.blocks["expected"], rows, shares, predicted, found, np.zeros(rows.n, bool))
+    for column, share in enumerate(shares if len(shares) > 1 else []):
+        found.add(spec.blocks[f"expected_scores{column}"].start + score_cells[column], share)
     return found.placed()
 
 
@@ -104,17 +109,29 @@ def _place_scores(spec: PerformanceSpec, rows: Rows, codes: Int, predicted: Int,
     found.count(np.where(is_scored, spec.blocks["scored"].start, -1))
     for i, value in enumerate((loss, loss * loss, square, square * square)):
         found.add(np.where(is_scored, sums + i, -1), value)
-    _add_expected(spec, "expected_labelled", rows, np.where(codes >= 0, predicted, -1), found)
+    shares = _calibrated(spec, rows.scores)
+    if shares:
+        counted = np.where(codes >= 0, predicted, -1)
+        _add_expected(spec.blocks["expected_labelled"], rows, shares, counted, found, codes == predicted)
 
 
-def _add_expected(spec: PerformanceSpec, block: str, rows: Rows, predicted: Int, found: _Places) -> None:
-    """Add each row's calibrated probabilities by what was predicted; predicted: −1 where the row does not count."""
-    if block not in spec.blocks or spec.estimator is None or not spec.estimator.calibrations:
-        return
-    is_scored = np.isfinite(rows.scores).all(axis=1) & (predicted >= 0)
-    k = len(spec.score_names)
-    for column, shares in enumerate(calibrated(spec.estimator.calibrations, np.nan_to_num(rows.scores))):
-        found.add(np.where(is_scored, spec.blocks[block].start + predicted * k + column, -1), shares)
+def _add_expected(  # noqa: PLR0913 - one row of a table
+    block: slice, rows: Rows, shares: list[Float], predicted: Int, found: _Places, is_hit: Bool
+) -> None:
+    """Add by what was predicted: each row's calibrated probabilities, the row, and whether it is a hit; predicted: −1 does not count."""
+    k = rows.scores.shape[1]
+    start = np.where(np.isfinite(rows.scores).all(axis=1) & (predicted >= 0), block.start + predicted * (k + 2), -1)
+    for column, share in enumerate(shares):
+        found.add(np.where(start >= 0, start + column, -1), share)
+    found.count(np.where(start >= 0, start + k, -1))
+    found.count(np.where((start >= 0) & is_hit, start + k + 1, -1))
+
+
+def _calibrated(spec: PerformanceSpec, scores: Float) -> list[Float]:
+    """Return the calibrated probabilities of scores, by column; none where the reference has no calibration."""
+    if "expected" not in spec.blocks or spec.estimator is None or not spec.estimator.calibrations:
+        return []
+    return calibrated(spec.estimator.calibrations, np.nan_to_num(scores))
 
 
 def _classes_of_scores(spec: PerformanceSpec) -> Int:

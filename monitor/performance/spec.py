@@ -163,7 +163,8 @@ class PerformanceSpec:
                 sizes |= {f"{side}{column}": len(edges) + 2 for side in ("made_scores", "positives", "negatives")}
             if scores and self.are_probabilities:
                 sizes |= {"scored": 1, "sums": 4, "bins": scores * ECE_BINS}
-                sizes |= {"expected": (k + 2) * scores, "expected_labelled": (k + 2) * scores}
+                sizes |= {"expected": (k + 2) * (scores + 2), "expected_labelled": (k + 2) * (scores + 2)}
+                sizes |= {f"expected_scores{column}": len(edges) + 2 for column, edges in enumerate(self.edges) if scores > 1}
         elif self.task == "regression":
             sizes = {"made": numbers, "labelled": numbers, "far": 1, "nonzero": 1}
         sizes |= {"lag": N_LAG_CELLS, "unusable": 1}

@@ -56,7 +56,8 @@ class OutcomePartial(msgspec.Struct, array_like=True, tag="o", frozen=True):
 
     partition: of the outcomes topic. hi: its last offset folded in. start_ms, size_ms: the pane in which the predictions were made.
     cut_ms: what is added was known when the join's clock passed this time, and not at the cut before it. reference: sha256 of the
-    reference that fixes the cells. chunk, chunks: which stretch of their bytes this is. cells: performance.OutcomeCells.to_bytes.
+    reference that fixes the cells. chunk, chunks: which part of the cells this is; they
+    add up. cells: bytes of performance.OutcomeCells.
     """
 
     partition: int
