@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from monitor.columns import Codes, Float, Int
+from monitor.events import Outcome
 from monitor.hash_key import DIGEST_BYTES
 from monitor.performance import Rows
 from monitor.stages.deltas import Delta, Deltas, Place, memberships, rows_of
@@ -110,31 +111,52 @@ class Joining:
     # --- labels
 
     def _take_labels(self, labels: Labels, place: int, after: int, offset: int, touched: dict[Place, Delta]) -> None:
+        """Take labels in; most are the first ones of their predictions, and those are counted together."""
         settings = self.settings.model(labels.model)
-        reached = self.reached(settings)
+        reached, every = self.reached(settings), settings.pane_ms
         offsets, times = (np.frombuffer(column, "<i8").tolist() for column in (labels.offsets, labels.times))
+        get, put = self.entries.get, self.entries.put
+        first: dict[tuple[int, int, int], list[tuple[Entry, Outcome, int]]] = {}
+        n_first = 0
         for i, (at, time_ms, value) in enumerate(zip(offsets, times, labels.values, strict=True)):
             if at <= after:
                 continue
             key = labels.ids[i * DIGEST_BYTES : (i + 1) * DIGEST_BYTES]
-            old = self.living(key)
-            if old is None and _is_over(time_ms, settings, reached):
+            old, label = get(key), Label(time_ms, place, at, value)
+            if old is not None and (old.labels or old.time_ms is None or _is_over(old.time_ms, settings, reached)):
+                old = self.living(key)
+            if old is not None and not old.labels and old.time_ms is not None:
+                put(key, _labelled(old, (label,)))
+                which = old.kind, old.time_ms // every, max(old.time_ms, time_ms) // every
+                first.setdefault(which, []).append((old, value, time_ms - old.time_ms))
+                n_first += 1
+            elif old is None and _is_over(time_ms, settings, reached):
                 self.count(labels.model, EXPIRED_LABELS)
-                continue
-            label = Label(time_ms, place, at, value)
-            kind = self.entries.kind(Kind(labels.model, "", "")) if old is None else old.kind
-            new = Entry(kind, None) if old is None else old
-            self._count_label(labels.model, new, label)
-            new = _labelled(new, self.entries.with_label(new.labels, label))
-            self.entries.put(key, new)
-            if new.time_ms is not None:
-                self.tell(old, new, offset, touched)
+            else:
+                self._take_label(labels.model, key, label, offset, touched)
+        self.count(labels.model, LABELS, n_first)
+        self.count(labels.model, JOINED, n_first)
+        if self.deltas is not None:
+            for (kind, pane, known), pairs in first.items():
+                delta = self.delta(self.entries.state.kinds[kind], pane * every, (known + 1) * every, offset, touched)
+                if delta is not None:
+                    delta.labelled[1] += pairs
+                    self.deltas.changed(delta, len(pairs))
+
+    def _take_label(self, model: str, key: bytes, label: Label, offset: int, touched: dict[Place, Delta]) -> None:
+        """Take a label in of an id that has no prediction, or another label."""
+        old = self.living(key)
+        entry = Entry(self.entries.kind(Kind(model, "", "")), None) if old is None else old
+        self._count_label(model, entry, label)
+        new = _labelled(entry, self.entries.with_label(entry.labels, label))
+        self.entries.put(key, new)
+        if new.time_ms is not None:
+            self.tell(old, new, offset, touched)
 
     def _count_label(self, model: str, entry: Entry, new: Label) -> None:
         """Count a label; entry: without it."""
         if not entry.labels:
             self.count(model, LABELS)
-            self.count(model, JOINED, entry.time_ms is not None)
         elif new.text == entry.labels[-1].text:
             self.count(model, DUPLICATE_LABELS)
         else:
