@@ -20,6 +20,7 @@ from monitor.profiles import Profile
 from monitor.reference import Reference, ReferencePerformance, References
 from monitor.segments import Key, Segmentation
 from monitor.stages import partials
+from monitor.stages.inspection import inspect
 from monitor.stages.merge import MergePartition
 from monitor.stages.settings import Labelling, Settings
 from monitor.windows import Window, WindowSpec
@@ -394,3 +395,33 @@ def test_windows_of_reports_are_windows_of_their_panes() -> None:
     finish(world.place, world.dice)
     known = {Window(start + size, size, 10) for _, start, size in world.reports()}
     assert known <= {w for o in world.outcomes for spec in SPECS for w in spec.windows_of(o.time_ms, o.time_ms + 1)}
+
+
+def test_its_rows_can_be_inspected_and_what_is_damaged_is_told() -> None:
+    world = World(4)
+    stage, store = world.place.owner(), dict[bytes, bytes]()
+    assert isinstance(stage, MergePartition)
+    stage.feed(world.log.records[: len(world.log.records) * 2 // 3], 0)
+    commit(stage, store)
+    found = inspect(store.items())
+    assert {"outcome", "known", "reported"} <= {row.kind for row in found.rows}
+    assert list(found.all_problems()) == []
+    for kind in ("outcome", "known", "reported"):
+        key = next(key for key in store if key.startswith(kind.encode()))
+        damaged = inspect((store | {key: store[key][:-3]}).items())
+        assert [row.kind for row in damaged.rows if row.problem] == [kind]
+
+
+def test_what_a_model_had_is_kept_when_labels_are_joined_no_more() -> None:
+    world = World(6)
+    stage, store = world.place.owner(), dict[bytes, bytes]()
+    assert isinstance(stage, MergePartition)
+    half = len(world.log.records) // 2
+    stage.feed(world.log.records[:half], 0)
+    commit(stage, store)
+    world.settings = replace(world.settings, defaults=replace(world.settings.defaults, labelling=None))
+    without = world.made().make(2, [*store.items()], 0)
+    without.feed(world.log.records[half:], 0)
+    without.checkpoint()
+    assert {m.topic for m in without.outbox(0).first} <= {"m.results", "m.alerts"}
+    assert without.counters().get(("performance_windows", "m")) == stage.counters()["performance_windows", "m"]
