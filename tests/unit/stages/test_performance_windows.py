@@ -19,7 +19,7 @@ from monitor.ports import Message, StoredRecord
 from monitor.profiles import Profile
 from monitor.reference import Reference, ReferencePerformance, References
 from monitor.segments import Key, Segmentation
-from monitor.stages import partials
+from monitor.stages import partials, performance_windows
 from monitor.stages.inspection import inspect
 from monitor.stages.merge import MergePartition
 from monitor.stages.settings import Labelling, Settings
@@ -425,3 +425,53 @@ def test_what_a_model_had_is_kept_when_labels_are_joined_no_more() -> None:
     without.checkpoint()
     assert {m.topic for m in without.outbox(0).first} <= {"m.results", "m.alerts"}
     assert without.counters().get(("performance_windows", "m")) == stage.counters()["performance_windows", "m"]
+
+
+def wrong(seed: int) -> bool:
+    """Whether owners that die and wake up publish anything else than what the outcomes say."""
+    world = World(seed)
+    try:
+        run([world.place], world.dice, 500)
+    except (AssertionError, KeyError, ValueError):
+        return True
+    reports = world.reports()
+    if any(len(values) > 1 for values in world.content().values()):
+        return True
+    for key, expected in world.expected().items():
+        made = [own(reports[key][revision]) for revision in sorted(reports[key])]
+        if [one for i, one in enumerate(made) if not i or one != made[i - 1]] != expected:
+            return True
+    return False
+
+
+def add_everything_first(self: Any, name: str, upto_ms: int, offset: int) -> None:
+    model = self._model(name)
+    for cut in sorted(cut for cut in model.arriving if cut <= upto_ms):
+        self._add(name, model, cut, offset)
+    FINISH(self, name, upto_ms, offset)
+
+
+def take_repeats(self: Any, partial: partials.OutcomePartial, data: bytes, offset: int) -> None:
+    finished, self._meta.finished = self._meta.finished, {}
+    TAKE(self, partial, data, offset)
+    self._meta.finished = finished
+
+
+FINISH, TAKE = performance_windows.PerformanceWindows.finish, performance_windows.PerformanceWindows.take
+KNOWN, REPORTED = performance_windows.known_key, performance_windows.reported_key
+DEFECTS: tuple[tuple[Any, str, Any], ...] = (
+    (performance_windows.PerformanceWindows, "finish", add_everything_first),
+    (performance_windows.PerformanceWindows, "take", take_repeats),
+    (performance_windows, "known_key", lambda *of: KNOWN(*of[:4], 0)),
+    (performance_windows, "reported_key", lambda *of: REPORTED(*of[:3], 0)),
+)
+
+
+def test_without_a_defect_nothing_is_wrong() -> None:
+    assert not any(wrong(seed) for seed in range(100, 106))
+
+
+@pytest.mark.parametrize(("place", "name", "defect"), DEFECTS, ids=lambda value: value if isinstance(value, str) else "")
+def test_a_planted_defect_is_found(place: Any, name: str, defect: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(place, name, defect)
+    assert any(wrong(seed) for seed in range(100, 112))
