@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypedDict, Unpack
 
 from monitor.alerts import facts_of, reasons
 from monitor.checks import CHECKS, WHOLE_CHECKS
@@ -32,7 +33,14 @@ from monitor.stages.join import JoinPartition
 from monitor.stages.merge import MergePartition
 from monitor.stages.settings import Settings
 
-Rows = Iterable[tuple[bytes, bytes]]
+
+class Owner(TypedDict, total=False):
+    """Who owns a partition: generation of the group, 1 if left out; what the changelog holds; the topic's id; the time."""
+
+    epoch: int
+    rows: Iterable[tuple[bytes, bytes]]
+    topic_id: str | None
+    now_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,84 +55,35 @@ class Pipeline:
     policies: Policies = field(default_factory=Policies)
     references: References = field(default_factory=References)
 
-    def ingest(
-        self,
-        topic: str,
-        partition: int,
-        *,
-        partitions: int,
-        epoch: int = 1,
-        rows: Rows = (),
-        topic_id: str | None = None,
-        now_ms: int = 0,
-    ) -> PartitionStage:
-        """Stage 1 of one source partition: events → partial profiles and a watermark."""
-        return IngestPartition(
-            self.settings,
-            topic,
-            partition,
-            partitions=partitions,
-            epoch=epoch,
-            wire=self.formats[topic],
-            references=self.references,
-            rows=rows,
-            topic_id=topic_id,
-            now_ms=now_ms,
-        )
+    def ingest(self, topic: str, partition: int, *, partitions: int, **owner: Unpack[Owner]) -> PartitionStage:
+        """Stage 1 of one source partition: events → partial profiles and a watermark; what the join is to know of them."""
+        owner.setdefault("epoch", 1)
+        wire, known = self.formats[topic], self.references
+        return IngestPartition(self.settings, topic, partition, partitions=partitions, wire=wire, references=known, **owner)
 
-    def merge(
-        self,
-        partition: int,
-        *,
-        topology: Mapping[str, int],
-        epoch: int = 1,
-        rows: Rows = (),
-        topic_id: str | None = None,
-        now_ms: int = 0,
-    ) -> MergePartition:
-        """Stage 2 of one partition of `partials`: partial profiles → final windows, results, alerts.
+    def merge(self, partition: int, *, topology: Mapping[str, int], **owner: Unpack[Owner]) -> MergePartition:
+        """Stage 2 of one partition of `partials`: partial profiles and outcomes → final windows, results, alerts.
 
         topology: partitions of every source of predictions.
         """
+        owner.setdefault("epoch", 1)
         return MergePartition(
             self.settings,
             partition,
             topology=topology,
-            epoch=epoch,
             judge=self.judge,
             judge_performance=self.judge_performance,
             references=self.references,
-            rows=rows,
-            topic_id=topic_id,
-            now_ms=now_ms,
+            **owner,
         )
 
-    def join(
-        self,
-        partition: int,
-        *,
-        topology: Mapping[str, int],
-        pending: Pending,
-        epoch: int = 1,
-        rows: Rows = (),
-        topic_id: str | None = None,
-        now_ms: int = 0,
-    ) -> JoinPartition:
+    def join(self, partition: int, *, topology: Mapping[str, int], pending: Pending, **owner: Unpack[Owner]) -> JoinPartition:
         """The join of one partition of `outcomes`: predictions and labels → what became known of each pane.
 
         topology: partitions of every source, of labels too. pending: where entries of ids are kept.
         """
-        return JoinPartition(
-            self.settings,
-            partition,
-            topology=topology,
-            epoch=epoch,
-            references=self.references,
-            pending=pending,
-            rows=rows,
-            topic_id=topic_id,
-            now_ms=now_ms,
-        )
+        owner.setdefault("epoch", 1)
+        return JoinPartition(self.settings, partition, topology=topology, references=self.references, pending=pending, **owner)
 
     def judge(self, closed: ClosedWindow, before: bytes, history: Sequence[bytes] = ()) -> Judgement:
         """Say what a final window means, given the decision state before it and what is kept of the windows before it."""
