@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import random
+import sys
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -243,3 +244,19 @@ def unfaulted(logs: Logs, own: Settings | None = None) -> World:
 
 def ranges(world: World) -> list[outcomes.Range]:
     return [outcomes.decode(record.value or b"") for log in world.outcomes for record in log.records]
+
+
+def main() -> None:
+    """`python -m tests.simulation.joins [first] [seeds]` tells the seeds that have anomalies, and ends with 1 if any has."""
+    first, n = (int(argument) for argument in (sys.argv[1:] or ["0", "100"]))
+    failing = 0
+    for seed in range(first, first + n):
+        if found := anomalies(simulate(seed)):
+            failing += 1
+            print(f"seed {seed}: {found[0]}" + (f" and {len(found) - 1} more" if len(found) > 1 else ""), flush=True)
+    print(f"join: {n} seeds from {first}, {failing} failing")
+    sys.exit(bool(failing))
+
+
+if __name__ == "__main__":
+    main()

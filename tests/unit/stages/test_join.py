@@ -11,9 +11,13 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 import pytest
 
+from monitor.features import NumberFeature
 from monitor.hash_key import NO_KEY
-from monitor.performance import OutcomeCells
+from monitor.layout import Layout
+from monitor.performance import OutcomeCells, Rows
 from monitor.ports import StoredRecord
+from monitor.profiles import Profile
+from monitor.reference import PREDICTION, Reference, ReferencePerformance, References
 from monitor.stages import deltas, join, joining, outcome_clock, outcome_rows, outcomes, partials, partition_panes
 from monitor.stages.join import JoinPartition
 from monitor.stages.joining import due, known_from
@@ -233,6 +237,29 @@ class TestWhich:
         unjoined = {key[1:]: n for stage in stages for key, n in stage.counters().items() if key[0] == "unjoined"}
         assert unjoined == {("m", "no_id"): 1, ("n", "no_reference"): 1}
         assert stages[2].counters()["unjoined", "m", "no_id"] == 1
+
+
+def test_numbers_are_joined_as_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    feature = NumberFeature(
+        name=PREDICTION, edges=(1.0, 2.0), reported=(1.0, 2.0), minimum=0.0, maximum=3.0, centre=1.5, exponent=-20
+    )
+    known = References()
+    known.add(Reference.build(MODEL, "1", Profile(Layout((feature,))), performance=ReferencePerformance(task="regression", n=1)))
+    monkeypatch.setattr(joins, "references", lambda: known)
+    own = logs(
+        [prediction(3, "a", 1.5), prediction(4, "b", 2.25), prediction(5, "c", None)],
+        [label(6, "a", 1), label(7, "b", 2.5), label(8, "c", "x")],
+    )
+    spec = joins.spec_of("1")
+    total, expected = OutcomeCells(spec), OutcomeCells(spec)
+    for record in unfaulted(own).partials.records:
+        item = partials.decode(record.value or b"")
+        if isinstance(item, partials.OutcomePartial):
+            total.add(OutcomeCells.from_bytes(spec, item.cells))
+    rows = Rows(np.array([1.5, 2.25, np.nan]), np.zeros((3, 0)), (np.arange(3), np.zeros(3, np.int64)))
+    expected.add_made(rows)
+    expected.add_labelled(rows, spec.outcomes([1, 2.5, "x"]), np.array([3, 3, 3]))
+    assert total.to_bytes() == expected.to_bytes()
 
 
 def test_more_labels_than_are_kept_leave_the_latest() -> None:
