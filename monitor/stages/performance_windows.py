@@ -284,7 +284,7 @@ class PerformanceWindows:
             rows = model.known[start].values()
             if ages.last_ms(start) > self._finished(name) or any(row.hi > settled.durable_hi for row in rows):
                 break
-            self._meta.gc_panes[name] = start + ages.pane_ms
+            self._meta.gc_panes[name] = max(start + ages.pane_ms, self._meta.gc_panes.get(name, NEVER_MS))
             collected += [key for row in model.known.pop(start).values() for key in row.keys]
         return collected
 
@@ -297,10 +297,12 @@ class PerformanceWindows:
                 rows = [chain[window] for chain in chains if window in chain]
                 if not all(settled.is_ripe(row) for row in rows):
                     break
-                self._meta.gc_windows[f"{name}|{spec.size_ms}|{spec.step_ms}"] = window.end_ms
+                mark = f"{name}|{spec.size_ms}|{spec.step_ms}"
+                self._meta.gc_windows[mark] = max(window.end_ms, self._meta.gc_windows.get(mark, NEVER_MS))
                 for chain in chains:
                     chain.pop(window, None)
                 collected += [key for row in rows for key in row.keys]
+        model.reported = {of: chain for of, chain in model.reported.items() if chain}
         return collected
 
     def ready(self) -> Iterator[tuple[UnsentReport, Row[Reported]]]:
