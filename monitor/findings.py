@@ -65,6 +65,8 @@ class Judgement(NamedTuple):
     """Whether they are others than those of the revision before."""
     tallies: bytes = b""
     """What is kept of the window for those after it, see `decision.scales`; b"" where it has no rows."""
+    operation: bytes = b""
+    """How the service did, for the reports of the window's performance; see `operation`."""
 
 
 class Compared(NamedTuple):
@@ -181,6 +183,10 @@ class Measurement(NamedTuple):
     """Of `drift.distribution`: those with enough rows."""
     is_provisional: bool = False
     """φ is not known."""
+    interval: tuple[float, float] | None = None
+    """Ends of the 95 % confidence interval of a value that is judged by it (performance): all of it must be bad; infinite if not known."""
+    reference_value: float | None = None
+    """The reference's own value, of which a rule's `drop` or `rise` is a share."""
 
 
 class CheckInfo(NamedTuple):

@@ -13,6 +13,7 @@ import msgspec
 from monitor.decision.scales import MAX_EARLIER
 from monitor.stages import partials
 from monitor.stages.learning import Found, Learning
+from monitor.stages.performance_rows import Known, Reported
 from monitor.stages.rows import Stored, key_parts, row_key
 from monitor.stages.settings import Revising
 from monitor.stages.trail import Kept
@@ -130,7 +131,7 @@ class Arrived:
 Arrivals = dict[int, dict[int, Arrived]]
 """hi → chunk → block: what has come of one place."""
 
-T = TypeVar("T", Sealed, Final, Found, Learning, Kept)
+T = TypeVar("T", Sealed, Final, Found, Learning, Kept, Known, Reported)
 
 
 @dataclass(slots=True)
@@ -179,7 +180,7 @@ class Row(Generic[T]):
         return cls(key, head.state, head.hi, value, durable=(head.state, head.hi), n_pieces=len(pieces))
 
 
-AnyRow = Row[Sealed] | Row[Final] | Row[Found] | Row[Learning] | Row[Kept]
+AnyRow = Row[Sealed] | Row[Final] | Row[Found] | Row[Learning] | Row[Kept] | Row[Known] | Row[Reported]
 
 
 @dataclass(slots=True)
@@ -350,7 +351,15 @@ PIECE_BYTES = (512 << 10) - 64
 """With its header a row takes at most half of what a broker allows by default."""
 _N_PIECES = struct.Struct(">H")
 _encode = msgspec.msgpack.Encoder().encode
-KINDS: dict[str, type] = {"sealed": Sealed, "window": Final, "found": Found, "learning": Learning, "kept": Kept}
+KINDS: dict[str, type] = {
+    "sealed": Sealed,
+    "window": Final,
+    "found": Found,
+    "learning": Learning,
+    "kept": Kept,
+    "known": Known,
+    "reported": Reported,
+}
 _DECODE: dict[type, Callable[[bytes], Any]] = {kind: msgspec.msgpack.Decoder(kind).decode for kind in KINDS.values()}
 
 
