@@ -124,7 +124,8 @@ def _remember_ids_ms(model: ModelConfig, revising: Revising | None, sources: Seq
 def _labelling(model: ModelConfig) -> Labelling:
     """Return how labels are waited for: a report after the retention would have nothing new, the last one is at its end."""
     labels = model.labels
-    return Labelling(labels.retention, tuple(dict.fromkeys(min(at, labels.retention) for at in labels.report_at)))
+    ages = tuple(dict.fromkeys(min(at, labels.retention) for at in labels.report_at))
+    return Labelling(labels.retention, ages, labels.min_labels, labels.min_coverage)
 
 
 def _revising(model: ModelConfig) -> Revising:

@@ -235,6 +235,8 @@ class LabelsConfig(Node):
         min_length=1,
         description="when a window's performance is published, after its end: always at the first, later where labels have come since",
     )
+    min_labels: int = Field(30, ge=1, description="rules judge a report that has at least so many labels")
+    min_coverage: float = Field(0.0, ge=0, le=1, description="and labels of at least this share of its predictions")
 
     @model_validator(mode="after")
     def _valid(self) -> LabelsConfig:

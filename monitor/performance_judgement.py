@@ -11,7 +11,8 @@ from monitor.alerts import WindowFacts
 from monitor.findings import Measurement
 from monitor.judgement import Before, judge_measurements
 from monitor.operation import Direction, conflict_of, load_operation
-from monitor.performance import Estimate, Estimated, OutcomeCells, Realised, estimated, measurements, realised
+from monitor.performance import Estimate, Estimated, Needed, OutcomeCells, Realised, estimated, measurements, realised
+from monitor.performance.measure import ANY
 from monitor.performance_result import (
     About,
     ConfusionResult,
@@ -100,12 +101,12 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(_Figures).decode
 
 
-def judge_performance(closed: ClosedOutcomes, before: bytes, rules: RuleSet) -> PerformanceJudgement:
+def judge_performance(closed: ClosedOutcomes, before: bytes, rules: RuleSet, needed: Needed = ANY) -> PerformanceJudgement:
     """Measure a window's performance, decide what of it is bad, and follow the incidents that this opens and closes.
 
-    before: decision state after the window before it. A function of its arguments: two owners publish the same bytes.
+    before: decision state after the window before it. needed: labels that a rule takes. A function of its arguments: two owners publish the same bytes.
     """
-    figures = _decode(closed.figures) if closed.sums is None else _measure(closed.sums, rules)
+    figures = _decode(closed.figures) if closed.sums is None else _measure(closed.sums, rules, needed)
     whole = next(facts for facts in figures.segments if facts.segment == ALL)
     facts = WindowFacts(
         closed.model,
@@ -154,7 +155,7 @@ def judge_performance(closed: ClosedOutcomes, before: bytes, rules: RuleSet) -> 
     )
 
 
-def _measure(sums: WindowCells, rules: RuleSet) -> _Figures:
+def _measure(sums: WindowCells, rules: RuleSet, needed: Needed) -> _Figures:
     """Say what the cells hold, of all rows and of each segment that has any."""
     reference, cells = sums.reference.performance, sums.cells
     figures = _Figures(sums.reference.sha256, [], [], {})
@@ -163,7 +164,7 @@ def _measure(sums: WindowCells, rules: RuleSet) -> _Figures:
         found, expected = realised(cells, segment), estimated(cells, segment)
         figures.segments.append(_facts(sums, name, found, expected))
         if name == ALL or rules.minds(name):
-            measured = measurements(found, expected, reference, name)
+            measured = measurements(found, expected, reference, name, needed)
             figures.measured += [_Measured(*(getattr(one, name) for name in _Measured.__struct_fields__)) for one in measured]
             if name == ALL:
                 figures.changes = _changes(measured)

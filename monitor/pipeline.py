@@ -22,6 +22,7 @@ from monitor.findings import ClosedWindow, Evidence, Judgement, compare, measure
 from monitor.formats import Format
 from monitor.judgement import Before, judge_measurements
 from monitor.operation import operation_of
+from monitor.performance import Needed
 from monitor.performance_judgement import ClosedOutcomes, PerformanceJudgement, judge_performance
 from monitor.policy import Policies, RuleSet
 from monitor.ports import PartitionStage, Pending
@@ -31,7 +32,7 @@ from monitor.segments import ALL
 from monitor.stages.ingest import IngestPartition
 from monitor.stages.join import JoinPartition
 from monitor.stages.merge import MergePartition
-from monitor.stages.settings import Settings
+from monitor.stages.settings import Labelling, Settings
 
 
 class Owner(TypedDict, total=False):
@@ -91,7 +92,9 @@ class Pipeline:
 
     def judge_performance(self, closed: ClosedOutcomes, before: bytes) -> PerformanceJudgement:
         """Say how the model did in a window as far as its labels are known, given the decision state before it."""
-        return judge_performance(closed, before, self.policies.at(closed.window.start_ms))
+        labelling = self.settings.model(closed.model).labelling or Labelling()
+        needed = Needed(labelling.min_labels, labelling.min_coverage)
+        return judge_performance(closed, before, self.policies.at(closed.window.start_ms), needed)
 
 
 def judge_window(closed: ClosedWindow, before: bytes, rules: RuleSet, history: Sequence[bytes] = ()) -> Judgement:

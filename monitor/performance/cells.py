@@ -136,7 +136,10 @@ class OutcomeCells:
         """Read what `to_bytes` wrote for the same specification. Raises UnknownCodec, ValueError."""
         if not data or data[0] != CODEC_VERSION:
             raise UnknownCodec("outcome cells", data[0] if data else 0, (CODEC_VERSION,))
-        body = data[2:] if data[1] == _PLAIN else bytes(cramjam.zstd.decompress(data[2:]))
+        try:
+            body = data[2:] if data[1] == _PLAIN else bytes(cramjam.zstd.decompress(data[2:]))
+        except cramjam.DecompressionError as error:
+            raise ValueError(f"outcome cells: {error}") from error
         found = cls(spec)
         reader = _Reader(body)
         n, n_sums = reader.varints(2).tolist()

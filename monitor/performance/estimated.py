@@ -157,7 +157,7 @@ def _drift_of_numbers(cells: OutcomeCells, segment: int, counts: Counts, estimat
     if n < MIN_LABELLED:
         return None
     absolute, square = np.array(estimator.absolute_error), np.array(estimator.squared_error)
-    found, expected = number_sums(cells.spec, cells.sums(segment)).absolute, float((rows * absolute).sum())
+    found, expected = number_sums(cells.spec, cells.sums(segment), int(n)).absolute, float((rows * absolute).sum())
     variance = float((rows * np.maximum(square - absolute * absolute, 0.0)).sum()) * (1 + n / max(estimator.n, 1))
     if not variance or abs(found - expected) < FLOOR * expected:
         return None

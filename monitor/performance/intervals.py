@@ -51,13 +51,15 @@ def f1(hits: float, misses: float) -> Estimate:
 
 
 def mean(first: float, second: float, n: float, low: float = -math.inf, high: float = math.inf) -> Estimate:
-    """Return a mean and Student's interval, cut to [low, high]; from Σx and Σx² of n > 0 rows, no interval for one row.
+    """Return a mean and Student's interval, cut to [low, high], from Σx and Σx² of n > 0 rows.
+
+    No interval of one row, nor where squares leave a double.
 
     >>> tuple(round(x, 3) for x in mean(10.0, 30.0, 4))
     (2.5, 0.446, 4.554)
     """
     value = first / n
-    if n < 2:
+    if n < 2 or not math.isfinite(second) or not math.isfinite(value * value):
         return Estimate(value)
     variance = max(0.0, second / n - value * value) / (n - 1)
     return around(value, math.sqrt(variance), n, low, high)

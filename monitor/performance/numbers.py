@@ -13,7 +13,7 @@ import numpy as np
 
 from monitor.columns import Bool, Float, Int, Objects
 from monitor.performance.spec import PerformanceSpec
-from monitor.sketches.moments import exact_sums_by_group
+from monitor.sketches.moments import exact_sums_by_group, mean_std
 
 N_SUMS = 9
 FAR = float(1 << 20)
@@ -25,6 +25,9 @@ _RATIO_BITS = 36
 class NumberSums(NamedTuple):
     """Power sums of n rows, in the label's unit; e = label − prediction, d = label − centre."""
 
+    rmse: float
+    label_std: float
+    """Population standard deviation; both are right where squares leave a double."""
     error: float
     error2: float
     absolute: float
@@ -65,15 +68,18 @@ def group_sums(spec: PerformanceSpec, labels: Float, predicted: Float, starts: I
     return exact_sums_by_group(values, centres, exponents, starts)
 
 
-def number_sums(spec: PerformanceSpec, sums: Objects) -> NumberSums:
-    """Return what integers of `group_sums`, (N_SUMS, 2), stand for."""
+def number_sums(spec: PerformanceSpec, sums: Objects, n: int) -> NumberSums:
+    """Return what integers of `group_sums`, (N_SUMS, 2), of n > 0 rows stand for."""
     own = spec.exponent
     first = [sums[i, 0] for i in range(N_SUMS)]
     second = [sums[i, 1] for i in range(N_SUMS)]
     moments = [_scaled(total, -2 * _MOMENT_BITS) for total in second[4:]]
     u4, v4, u2v2, u2_and_v, v2_and_v = moments
     v2 = _scaled(second[2], 2 * (own - math.frexp(spec.spread)[1] + 1))
+    mean, std = mean_std(n, first[0], second[0], 0.0, own)
     return NumberSums(
+        rmse=math.hypot(mean, std),
+        label_std=mean_std(n, first[2], second[2], 0.0, own)[1],
         error=_scaled(first[0], own),
         error2=_scaled(second[0], 2 * own),
         absolute=_scaled(first[1], own),
@@ -96,4 +102,4 @@ def _scaled(total: int, exponent: int) -> float:
             return float(total << exponent)
         return total / (1 << -exponent)
     except OverflowError:
-        return math.copysign(math.inf, total)
+        return math.inf if total > 0 else -math.inf

@@ -94,9 +94,11 @@ def realised(cells: OutcomeCells, segment: int = 0) -> Realised:
     )
     if not spec.is_classes:
         n = int(counts["labelled"][:-1].sum())
-        moments = number_sums(spec, cells.sums(segment))
+        if not n:
+            return found
+        moments = number_sums(spec, cells.sums(segment), n)
         values = _of_numbers(moments, n, int(counts["nonzero"].sum()), has_moments=not counts["far"].any())
-        return found._replace(values=values)
+        return found._replace(values={name: one for name, one in values.items() if math.isfinite(one.value)})
     confusion = counts.confusion[:, :-1]
     values = of_confusion(confusion, spec.positive)
     n_scored, by_chance = _add_scores(counts, values)
@@ -164,26 +166,22 @@ def _upper_ends(edges: Float) -> Float:
 
 
 def _of_numbers(moments: NumberSums, n: int, n_nonzero: int, *, has_moments: bool) -> dict[str, Estimate]:
-    if not n:
-        return {}
     found = {
         "mae": intervals.mean(moments.absolute, moments.error2, n, low=0.0),
         "bias": intervals.mean(-moments.error, moments.error2, n),
+        "rmse": Estimate(moments.rmse),
     }
     if n_nonzero:
         found["mape"] = intervals.mean(moments.ratio, moments.ratio2, n_nonzero, low=0.0)
-    square = moments.error2 / n
-    rmse = math.sqrt(square)
-    centre = moments.label / n
-    variance = moments.label2 / n - centre * centre
-    found["rmse"] = Estimate(rmse)
-    if variance > 0:
-        found["r2"] = Estimate(1 - square / variance)
-    if has_moments and n > 1 and square > 0:
+    if moments.label_std > 0:
+        found["r2"] = Estimate(1 - (moments.rmse / moments.label_std) ** 2)
+    square = moments.rmse**2 if has_moments else 0.0
+    if n > 1 and square > 0:
         error = math.sqrt(max(0.0, moments.error4 / n - square * square) / (n - 1))
         half = intervals.Z * error / (2 * square)  # of ln(rmse), to first order
-        found["rmse"] = Estimate(rmse, rmse * math.exp(-half), rmse * math.exp(half))
-        if variance > 0:
+        found["rmse"] = Estimate(moments.rmse, moments.rmse * math.exp(-half), moments.rmse * math.exp(half))
+        if moments.label_std > 0:
+            variance = moments.label_std**2
             found["r2"] = _r2(moments, n, square / variance, variance)
     return found
 

@@ -114,7 +114,9 @@ class PerformanceSpec:
             positive=positive,
             score_names=names,
             are_probabilities=are_probabilities,
-            edges=tuple(_score_edges(f, max(SCORE_CELLS // len(scores), MIN_SCORE_CELLS), are_probabilities) for f in scores),
+            edges=tuple(
+                score_edges(f, max(SCORE_CELLS // len(scores), MIN_SCORE_CELLS), is_probability=are_probabilities) for f in scores
+            ),
             estimator=_estimator(found),
             **common,  # type: ignore[arg-type]
         )
@@ -204,7 +206,7 @@ def _score_names(layout: Layout, classes: tuple[str, ...], positive: int | None)
     return next(((name,) for name in (SCORE, class_score_name(classes[positive])) if name in layout.index), ())
 
 
-def _score_edges(feature: NumberFeature, n_cells: int, is_probability: bool) -> Float:
+def score_edges(feature: NumberFeature, n_cells: int, *, is_probability: bool) -> Float:
     """Return equal cells joined with the reference's own, which are fine where its scores are; borders of the ECE's bins are among them."""
     low, high = (0.0, 1.0) if is_probability else (feature.minimum, feature.maximum)
     own = np.array(feature.edges)

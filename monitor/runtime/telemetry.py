@@ -68,6 +68,14 @@ METRICS: tuple[Metric, ...] = (
         (),
         "Source offsets that retention took from the outcomes topic before they were joined",
     ),
+    Metric("monitor_performance_windows_total", "counter", ("model",), "Windows whose performance was reported"),
+    Metric("monitor_performance_revisions_total", "counter", ("model",), "Later reports of the same windows"),
+    Metric(
+        "monitor_outcomes_late_total",
+        "counter",
+        ("model",),
+        "Differences between outcomes as they were known, of a pane and cut, that came after the last report",
+    ),
     Metric("monitor_alerts_total", "counter", ("model", "severity"), "Alerts that fired"),
     Metric("monitor_labels_total", "counter", ("source",), "Label events read"),
     Metric("monitor_ticks_total", "counter", ("source",), "Control records read"),
@@ -119,6 +127,10 @@ _COUNTERS = {
     "unjoined": ("monitor_unjoined_total", True),
     "outcomes": ("monitor_outcomes_total", False),
     "outcomes_lost": ("monitor_outcomes_lost_total", False),
+    "performance_windows": ("monitor_performance_windows_total", False),
+    "performance_revisions": ("monitor_performance_revisions_total", False),
+    "outcomes_late": ("monitor_outcomes_late_total", False),
+    "outcome_duplicates": ("monitor_duplicates_total", True),
     "labels": ("monitor_labels_total", True),
     "ticks": ("monitor_ticks_total", True),
     "dropped": ("monitor_dropped_total", True),
@@ -128,7 +140,12 @@ _COUNTERS = {
 }
 """A stage's counts → metric, and whether it has the label `source`."""
 
-_WITH_MODEL = frozenset({"events", "windows", "alerts", "revisions", "without_id", "unjoined", "outcomes"})
+_WITH_MODEL = frozenset(
+    {
+        *("events", "windows", "alerts", "revisions", "without_id", "unjoined", "outcomes"),
+        *("performance_windows", "performance_revisions", "outcomes_late"),
+    }
+)
 _PER_PARTITION = ("monitor_watermark_timestamp_seconds", "monitor_watermark_lag_seconds", "monitor_lag_records")
 
 Counts = Mapping[tuple[str, ...], int]

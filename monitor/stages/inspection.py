@@ -148,6 +148,9 @@ def _look_at_plain(kind: str, payload: bytes) -> None:
         _decode_meta(payload)
     elif kind == "delta":
         deltas.stored_cells(payload)
+    elif kind == "outcome":
+        if not isinstance(partials.decode(payload), partials.OutcomePartial):
+            raise StateMismatch("it holds no outcomes")
     elif kind == "ids" and len(payload) % ID_BYTES:
         raise StateMismatch(f"{len(payload)} bytes are no whole hashes")
 

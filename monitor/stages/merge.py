@@ -25,7 +25,7 @@ from monitor.stages.merge_meta import Meta
 from monitor.stages.merge_rows import Arrivals, Arrived, Final, ModelRows, Row, newest, partial_key, sealed_key
 from monitor.stages.panes import windows_changed
 from monitor.stages.performance_cells import OutcomeSums
-from monitor.stages.performance_windows import JudgePerformance, OutcomeWindows
+from monitor.stages.performance_windows import JudgePerformance, PerformanceWindows
 from monitor.stages.rows import CLOSED, CODEC_VERSION, EMITTED, META, Stored, Versions, check_kinds, key_parts
 from monitor.stages.settings import Settings
 from monitor.stages.watermarks import Watermarks
@@ -66,10 +66,10 @@ class MergePartition:
         self._changes = Changes()
         self._history = History(settings, references.hash_key, self._changes)
         self._closer = Closer(settings, references, self._kept)
-        self._outcomes: OutcomeWindows | None = None
+        self._outcomes: PerformanceWindows | None = None
         if judge_performance is not None:
             sums = OutcomeSums(references, self._kept, settings.topic("references"))
-            self._outcomes = OutcomeWindows(settings, judge_performance, sums, self._changes, self._meta)
+            self._outcomes = PerformanceWindows(settings, judge_performance, sums, self._changes, self._meta)
         note = self._outcomes.note if self._outcomes is not None else None
         self._windows = FinalWindows(settings, judge, self._closer, self._changes, self._history, self._meta, note)
         self._models: dict[str, ModelRows] = {}

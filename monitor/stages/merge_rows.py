@@ -339,10 +339,16 @@ PIECE_BYTES = (512 << 10) - 64
 """With its header a row takes at most half of what a broker allows by default."""
 _N_PIECES = struct.Struct(">H")
 _encode = msgspec.msgpack.Encoder().encode
-KINDS: dict[str, type] = {"sealed": Sealed, "window": Final, "found": Found, "learning": Learning, "kept": Kept}
-_DECODE: dict[type, Callable[[bytes], Any]] = {
-    kind: msgspec.msgpack.Decoder(kind).decode for kind in (*KINDS.values(), Known, Reported)
+KINDS: dict[str, type] = {
+    "sealed": Sealed,
+    "window": Final,
+    "found": Found,
+    "learning": Learning,
+    "kept": Kept,
+    "known": Known,
+    "reported": Reported,
 }
+_DECODE: dict[type, Callable[[bytes], Any]] = {kind: msgspec.msgpack.Decoder(kind).decode for kind in KINDS.values()}
 
 
 def in_pieces(data: bytes) -> list[bytes]:

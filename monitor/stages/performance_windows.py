@@ -44,7 +44,7 @@ JudgePerformance = Callable[[ClosedOutcomes, bytes], PerformanceJudgement]
 """(what is known of a window's outcomes, decision state before it) → what to publish and the state after it."""
 
 
-class OutcomeWindows:
+class PerformanceWindows:
     """Owns the rows of outcomes of a partition of stage 2. owner: meta of that partition; changed in place."""
 
     def __init__(self, settings: Settings, judge: JudgePerformance, sums: OutcomeSums, changes: Changes, owner: Meta) -> None:

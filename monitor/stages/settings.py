@@ -73,10 +73,13 @@ class Labelling:
 
     retention_ms: so long after its pane a prediction waits for its label. report_at_ms: how old a window is when its performance is
     published, rising; the first time always, later only where something became known since. None is above `retention_ms`.
+    min_labels, min_coverage: rules judge a report with at least so many labels, and this share of its predictions labelled.
     """
 
     retention_ms: int = 30 * DAY_MS
     report_at_ms: tuple[int, ...] = (0, DAY_MS, 7 * DAY_MS, 30 * DAY_MS)
+    min_labels: int = 30
+    min_coverage: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

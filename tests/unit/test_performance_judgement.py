@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,14 @@ import msgspec
 import numpy as np
 import pytest
 
+from monitor.bootstrap import build_pipeline
 from monitor.cli.kafka import line
+from monitor.config import Config
 from monitor.operation import Conflict, conflict_of, load_operation, operation_of
-from monitor.performance import OutcomeCells, PerformanceSpec, Rows
+from monitor.performance import Needed, OutcomeCells, PerformanceSpec, Rows
 from monitor.performance_judgement import ClosedOutcomes, PerformanceJudgement, WindowCells, judge_performance
 from monitor.performance_result import PerformanceResult
-from monitor.policy import RuleSet
+from monitor.policy import Policies, RuleSet
 from monitor.reference import Reference, ReferencePerformance
 from monitor.rules import Rule
 from monitor.segments import Key, Segmentation
@@ -116,6 +119,19 @@ def test_too_few_labels_say_nothing_and_change_no_state() -> None:
     judgement = judge_performance(outcomes(cells(20, 0, unlabelled=500)), b"", BELOW)
     assert records(judgement)["all"].insufficient == ["performance.accuracy"]
     assert (judgement.alerts, judgement.after) == ((), b"")
+
+
+def test_how_many_labels_a_rule_takes_is_configured() -> None:
+    found = outcomes(cells(60, 20, unlabelled=100))
+    assert judge_performance(found, b"", BELOW).alerts
+    for needed in (Needed(61, 0.0), Needed(30, 0.4)):
+        assert records(judge_performance(found, b"", BELOW, needed))["all"].insufficient == ["performance.accuracy"]
+    assert judge_performance(found, b"", BELOW, Needed(60, 0.37)).alerts
+    for min_labels, fires in ((60, True), (61, False)):
+        sources = [{"topic": "p"}, {"topic": "l", "format": "native-label"}]
+        config = Config.model_validate({"sources": sources, "models": {"m": {"labels": {"min_labels": min_labels}}}})
+        pipeline = replace(build_pipeline(config), policies=Policies(BELOW))
+        assert bool(pipeline.judge_performance(found, b"").alerts) is fires
 
 
 def test_a_bad_segment_is_found_that_the_average_hides() -> None:

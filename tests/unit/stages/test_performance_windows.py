@@ -19,7 +19,8 @@ from monitor.ports import Message, StoredRecord
 from monitor.profiles import Profile
 from monitor.reference import Reference, ReferencePerformance, References
 from monitor.segments import Key, Segmentation
-from monitor.stages import partials
+from monitor.stages import partials, performance_windows
+from monitor.stages.inspection import inspect
 from monitor.stages.merge import MergePartition
 from monitor.stages.settings import Labelling, Settings
 from monitor.windows import Window, WindowSpec
@@ -394,3 +395,83 @@ def test_windows_of_reports_are_windows_of_their_panes() -> None:
     finish(world.place, world.dice)
     known = {Window(start + size, size, 10) for _, start, size in world.reports()}
     assert known <= {w for o in world.outcomes for spec in SPECS for w in spec.windows_of(o.time_ms, o.time_ms + 1)}
+
+
+def test_its_rows_can_be_inspected_and_what_is_damaged_is_told() -> None:
+    world = World(4)
+    stage, store = world.place.owner(), dict[bytes, bytes]()
+    assert isinstance(stage, MergePartition)
+    stage.feed(world.log.records[: len(world.log.records) * 2 // 3], 0)
+    commit(stage, store)
+    found = inspect(store.items())
+    assert {"outcome", "known", "reported"} <= {row.kind for row in found.rows}
+    assert list(found.all_problems()) == []
+    for kind in ("outcome", "known", "reported"):
+        key = next(key for key in store if key.startswith(kind.encode()))
+        damaged = inspect((store | {key: store[key][:-3]}).items())
+        assert [row.kind for row in damaged.rows if row.problem] == [kind]
+
+
+def test_what_a_model_had_is_kept_when_labels_are_joined_no_more() -> None:
+    world = World(6)
+    stage, store = world.place.owner(), dict[bytes, bytes]()
+    assert isinstance(stage, MergePartition)
+    half = len(world.log.records) // 2
+    stage.feed(world.log.records[:half], 0)
+    commit(stage, store)
+    world.settings = replace(world.settings, defaults=replace(world.settings.defaults, labelling=None))
+    without = world.made().make(2, [*store.items()], 0)
+    without.feed(world.log.records[half:], 0)
+    without.checkpoint()
+    assert {m.topic for m in without.outbox(0).first} <= {"m.results", "m.alerts"}
+    assert without.counters().get(("performance_windows", "m")) == stage.counters()["performance_windows", "m"]
+
+
+def wrong(seed: int) -> bool:
+    """Whether owners that die and wake up publish anything else than what the outcomes say."""
+    world = World(seed)
+    try:
+        run([world.place], world.dice, 500)
+    except (AssertionError, KeyError, ValueError):
+        return True
+    reports = world.reports()
+    if any(len(values) > 1 for values in world.content().values()):
+        return True
+    for key, expected in world.expected().items():
+        made = [own(reports[key][revision]) for revision in sorted(reports[key])]
+        if [one for i, one in enumerate(made) if not i or one != made[i - 1]] != expected:
+            return True
+    return False
+
+
+def add_everything_first(self: Any, name: str, upto_ms: int, offset: int) -> None:
+    model = self._model(name)
+    for cut in sorted(cut for cut in model.arriving if cut <= upto_ms):
+        self._add(name, model, cut, offset)
+    FINISH(self, name, upto_ms, offset)
+
+
+def take_repeats(self: Any, partial: partials.OutcomePartial, data: bytes, offset: int) -> None:
+    finished, self._meta.finished = self._meta.finished, {}
+    TAKE(self, partial, data, offset)
+    self._meta.finished = finished
+
+
+FINISH, TAKE = performance_windows.PerformanceWindows.finish, performance_windows.PerformanceWindows.take
+KNOWN, REPORTED = performance_windows.known_key, performance_windows.reported_key
+DEFECTS: tuple[tuple[Any, str, Any], ...] = (
+    (performance_windows.PerformanceWindows, "finish", add_everything_first),
+    (performance_windows.PerformanceWindows, "take", take_repeats),
+    (performance_windows, "known_key", lambda *of: KNOWN(*of[:4], 0)),
+    (performance_windows, "reported_key", lambda *of: REPORTED(*of[:3], 0)),
+)
+
+
+def test_without_a_defect_nothing_is_wrong() -> None:
+    assert not any(wrong(seed) for seed in range(100, 106))
+
+
+@pytest.mark.parametrize(("place", "name", "defect"), DEFECTS, ids=lambda value: value if isinstance(value, str) else "")
+def test_a_planted_defect_is_found(place: Any, name: str, defect: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(place, name, defect)
+    assert any(wrong(seed) for seed in range(100, 112))
