@@ -12,6 +12,7 @@ import msgspec
 
 from monitor.decision.scales import MAX_EARLIER
 from monitor.stages import partials
+from monitor.stages.early_rows import Early
 from monitor.stages.learning import Found, Learning
 from monitor.stages.performance_rows import Known, Reported
 from monitor.stages.rows import Stored, key_parts, row_key
@@ -131,7 +132,7 @@ class Arrived:
 Arrivals = dict[int, dict[int, Arrived]]
 """hi → chunk → block: what has come of one place."""
 
-T = TypeVar("T", Sealed, Final, Found, Learning, Kept, Known, Reported)
+T = TypeVar("T", Sealed, Final, Found, Learning, Kept, Early, Known, Reported)
 
 
 @dataclass(slots=True)
@@ -180,7 +181,7 @@ class Row(Generic[T]):
         return cls(key, head.state, head.hi, value, durable=(head.state, head.hi), n_pieces=len(pieces))
 
 
-AnyRow = Row[Sealed] | Row[Final] | Row[Found] | Row[Learning] | Row[Kept] | Row[Known] | Row[Reported]
+AnyRow = Row[Sealed] | Row[Final] | Row[Found] | Row[Learning] | Row[Kept] | Row[Early] | Row[Known] | Row[Reported]
 
 
 @dataclass(slots=True)
@@ -193,6 +194,7 @@ class ModelRows:
     due: windows that have rows, or may be published empty, and are not final.
     found: pane start → version → what was discovered, until a window has learnt from it. learning: by version.
     kept: pane start → version → what later windows are compared with. outdated: rows that others have replaced.
+    early: window → the looks into it that told something, in order.
     """
 
     arriving: dict[tuple[int, str], dict[str, Arrivals]] = field(default_factory=dict)
@@ -204,6 +206,7 @@ class ModelRows:
     learning: dict[str, Row[Learning]] = field(default_factory=dict)
     kept: dict[int, dict[str, Row[Kept]]] = field(default_factory=dict)
     outdated: list[Row[Any]] = field(default_factory=list)
+    early: dict[Window, list[Row[Early]]] = field(default_factory=dict)
 
     def load(self, key: bytes, pieces: Mapping[int, Stored]) -> Row[Any] | None:
         """Take in a row from the store, in any order of final windows; None when its first piece is not there."""
@@ -213,6 +216,10 @@ class ModelRows:
             return None
         if kind == "window":
             self._load_final(Window(*map(int, parts[:3])), row)
+        elif kind == "early":
+            rows = self.early.setdefault(Window(*map(int, parts[:3])), [])
+            rows.append(row)
+            rows.sort(key=lambda each: each.value.upto_ms)
         elif kind == "learning":
             self._load_learning(parts[0], row)
         elif kind == "sealed":
@@ -357,6 +364,7 @@ KINDS: dict[str, type] = {
     "found": Found,
     "learning": Learning,
     "kept": Kept,
+    "early": Early,
     "known": Known,
     "reported": Reported,
 }
