@@ -3,6 +3,6 @@
 from monitor.files.events import EventFile
 from monitor.files.rows import ColumnOptions, Columns
 from monitor.files.tables import Table, open_table
-from monitor.files.times import text_ms, times_ms
+from monitor.files.times import times_ms
 
-__all__ = ["ColumnOptions", "Columns", "EventFile", "Table", "open_table", "text_ms", "times_ms"]
+__all__ = ["ColumnOptions", "Columns", "EventFile", "Table", "open_table", "times_ms"]
