@@ -14,7 +14,7 @@ import msgspec
 
 from monitor.calibration import Calibration
 from monitor.errors import ConfigError, InputError
-from monitor.features import Feature
+from monitor.features import Feature, builtin, encode_json
 from monitor.hash_key import NO_KEY, HashKey
 from monitor.layout import Layout
 from monitor.profiles import Profile
@@ -215,7 +215,7 @@ class Reference:
 
     def to_bytes(self) -> bytes:
         """Return the JSON document, for a file."""
-        return msgspec.json.encode(self.record)
+        return encode_json(self.record)
 
     def to_packed(self) -> bytes:
         """Return the JSON document packed by zstd: a record of the topic, or of state. At most 64 KiB per 100 features."""
@@ -238,7 +238,9 @@ class Reference:
 
 def record_sha256(record: ReferenceRecord) -> str:
     """Return the hash of a record's content."""
-    content = msgspec.to_builtins(msgspec.structs.replace(record, sha256="", effective_from_ms=None), order="deterministic")
+    content = msgspec.to_builtins(
+        msgspec.structs.replace(record, sha256="", effective_from_ms=None), order="deterministic", enc_hook=builtin
+    )
     return hashlib.sha256(msgspec.json.encode(content)).hexdigest()
 
 
