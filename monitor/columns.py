@@ -122,6 +122,8 @@ class DecodedBatch:
     """(offset, model)"""
     rejections: list[tuple[int, Rejection]]
     """(offset, why)"""
+    held_bytes: int = 0
+    """memory that the payloads take, about"""
 
 
 class _Places(dict[Any, int]):

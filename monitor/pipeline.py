@@ -27,6 +27,7 @@ from monitor.segments import ALL
 from monitor.stages.ingest import IngestPartition
 from monitor.stages.merge import MergePartition
 from monitor.stages.settings import Settings
+from monitor.stages.waiting import Waiting
 
 Rows = Iterable[tuple[bytes, bytes]]
 
@@ -35,13 +36,14 @@ Rows = Iterable[tuple[bytes, bytes]]
 class Pipeline:
     """The stages of one application, composed; owns no state.
 
-    formats: of each source topic. references, policies: filled by whoever reads their topics or files.
+    formats: of each source topic. references, policies: filled by whoever reads their topics or files. waiting: of all source partitions.
     """
 
     settings: Settings
     formats: Mapping[str, Format]
     policies: Policies = field(default_factory=Policies)
     references: References = field(default_factory=References)
+    waiting: Waiting = field(default_factory=Waiting)
 
     def ingest(
         self,
@@ -66,6 +68,7 @@ class Pipeline:
             rows=rows,
             topic_id=topic_id,
             now_ms=now_ms,
+            waiting=self.waiting,
         )
 
     def merge(

@@ -149,6 +149,10 @@ class PartitionStage(Protocol):
         """Current values for telemetry, such as ("watermark_ms",)."""
         ...
 
+    def memory(self) -> Mapping[str, int]:
+        """Bytes by what takes them, such as "panes", about."""
+        ...
+
 
 class RowScan(Protocol):
     """A local store's rows of one partition: (key, value), any order, every epoch."""

@@ -124,6 +124,11 @@ class Profile:
         return int(self.rows[0])
 
     @property
+    def held_bytes(self) -> int:
+        """Memory that it takes, about: integers of sums are objects of 40 bytes."""
+        return self._counts.nbytes + 40 * self.sums.size + 2 * self.minimum.nbytes
+
+    @property
     def counts(self) -> Int:
         """Rows by segment and cell, to be read and written; int64 from then on."""
         if self._counts.dtype != np.int64:

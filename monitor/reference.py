@@ -26,6 +26,8 @@ FORMATS = (1, 2)
 """That are read. Format 1 had neither calibration nor performance."""
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _ZSTD_LEVEL = 19
+BYTES_PER_CELL = 32
+"""What a reference takes in memory for each of its cells: its end 8, its scores 8, its groups 8, its count 2, its share of names and calibration."""
 
 PREDICTION = "@prediction"
 SCORE = "@score"
@@ -300,3 +302,8 @@ class References:
 
     def __len__(self) -> int:
         return len(self._by_sha)
+
+    @property
+    def held_bytes(self) -> int:
+        """Memory that the references take, about, with what windows are judged by."""
+        return sum(BYTES_PER_CELL * reference.layout.n_cells for reference in self._by_sha.values())

@@ -178,7 +178,7 @@ def earlier_of(history: Sequence[bytes], segment: str, reference: Reference, pla
     return found
 
 
-@lru_cache(maxsize=1_024)
+@lru_cache(maxsize=2 * MAX_EARLIER)  # of one model: each of its segments asks for the same windows
 def _load(data: bytes) -> _Wire:
     """Raise UnknownCodec when a later version of this program wrote it."""
     wire = _decode(data)
