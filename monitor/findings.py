@@ -291,7 +291,12 @@ def compare(closed: ClosedWindow, segment: int = 0) -> dict[str, Compared]:
 def _borders(feature: NumberFeature) -> tuple[Int, int, int, Float]:
     """Return the reported cell of each value cell, how many cells lie below the minimum, the first one above the maximum, and the edges."""
     below = bisect_right(feature.edges, math.nextafter(feature.minimum, -math.inf))
-    return feature.reported_groups(), below, bisect_left(feature.edges, feature.maximum) + 1, np.array(feature.edges)
+    return (
+        feature.reported_groups(),
+        below,
+        bisect_left(feature.edges, feature.maximum) + 1,
+        np.asarray(feature.edges, np.float64),
+    )
 
 
 def outside_cells(feature: NumberFeature) -> tuple[int, int]:

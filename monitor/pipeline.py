@@ -36,6 +36,7 @@ from monitor.stages.ingest import IngestPartition
 from monitor.stages.join import JoinPartition
 from monitor.stages.merge import MergePartition
 from monitor.stages.settings import Labelling, Settings
+from monitor.stages.waiting import Waiting
 
 
 class Owner(TypedDict, total=False):
@@ -51,19 +52,22 @@ class Owner(TypedDict, total=False):
 class Pipeline:
     """The stages of one application, composed; owns no state.
 
-    formats: of each source topic. references, policies: filled by whoever reads their topics or files.
+    formats: of each source topic. references, policies: filled by whoever reads their topics or files. waiting: of all source partitions.
     """
 
     settings: Settings
     formats: Mapping[str, Format]
     policies: Policies = field(default_factory=Policies)
     references: References = field(default_factory=References)
+    waiting: Waiting = field(default_factory=Waiting)
 
     def ingest(self, topic: str, partition: int, *, partitions: int, **owner: Unpack[Owner]) -> PartitionStage:
         """Stage 1 of one source partition: events → partial profiles and a watermark; what the join is to know of them."""
         owner.setdefault("epoch", 1)
         wire, known = self.formats[topic], self.references
-        return IngestPartition(self.settings, topic, partition, partitions=partitions, wire=wire, references=known, **owner)
+        return IngestPartition(
+            self.settings, topic, partition, partitions=partitions, wire=wire, references=known, waiting=self.waiting, **owner
+        )
 
     def merge(self, partition: int, *, topology: Mapping[str, int], **owner: Unpack[Owner]) -> MergePartition:
         """Stage 2 of one partition of `partials`: partial profiles and outcomes → final windows, results, alerts.

@@ -368,6 +368,8 @@ class MergePartition:
         self._versions.committed(checkpoint)
         self._durable_hi = checkpoint.hi
         self._changes.committed()
+        for model in self._models.values():
+            model.rest()
 
     def outbox(self, now_ms: int) -> Outbox:
         """Results and alerts of durable final windows and looks, as they were decided and in order of end; then learnt references."""
@@ -424,3 +426,7 @@ class MergePartition:
             ("open_rows",): float(sum(len(model.arriving) for model in self._models.values())),
             ("rows",): float(sum(len(m.sealed) + sum(map(len, m.final.values())) for m in self._models.values()) + n_outcomes),
         }
+
+    def memory(self) -> Mapping[str, int]:
+        """Bytes by what takes them: all is of windows, final or to come."""
+        return {"windows": sum(model.held_bytes for model in self._models.values())}
