@@ -16,18 +16,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import closing, latency, updating
-from benchmarks.performance import FIGURES, write_page
+from benchmarks import closing, latency, profiling, updating
+from benchmarks.performance import FIGURES, tables, write_page
 from benchmarks.readers import Bench
-from benchmarks.sections import ON_KAFKA
+from benchmarks.sections import ON_KAFKA as COMPARED
 from tests.kafka import KafkaCluster
 
+ON_KAFKA = {**COMPARED, "profile": (profiling.measure, 1_000_000)}
 ALONE: dict[str, Callable[[], dict[str, Any]]] = {"reference": updating.measure, "close": closing.measure}
 """Sections that need no broker."""
 
 
 def main() -> None:
-    """Measure, write figures and page, print the figures."""
+    """Measure, write figures and page, print the tables."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--only", default="", help=f"sections, comma-separated: {', '.join([*ON_KAFKA, 'latency', *ALONE])}")
     parser.add_argument("--rounds", type=int, default=3, help="how often each row is run")
@@ -37,9 +38,9 @@ def main() -> None:
     wanted = [name for name in options.only.split(",") if name] or [*ON_KAFKA, "latency", *ALONE]
     if unknown := set(wanted) - {*ON_KAFKA, "latency", *ALONE}:
         parser.error(f"no such section: {', '.join(sorted(unknown))}")
-    figures = json.loads(options.json.read_text()) if options.json.exists() else {}
 
     def keep(name: str, found: dict[str, Any]) -> None:
+        figures = json.loads(options.json.read_text()) if options.json.exists() else {}
         figures[name] = {"load": round(os.getloadavg()[0], 1)} | found
         options.json.write_text(json.dumps(figures, indent=1, ensure_ascii=False) + "\n")
         print(f"{name}: {json.dumps(figures[name], ensure_ascii=False)}", file=sys.stderr)
@@ -59,7 +60,7 @@ def main() -> None:
             keep(name, measure_alone())
     if options.json == FIGURES:
         write_page()
-    print(json.dumps(figures, indent=1, ensure_ascii=False))
+    print(tables(json.loads(options.json.read_text())))
 
 
 if __name__ == "__main__":

@@ -26,3 +26,12 @@ def java_classes(project: Path) -> str:
         command = ["mvn", "-q", "-B", "-f", str(project / "pom.xml"), "compile", "dependency:copy-dependencies"]
         subprocess.run([*command, "-DincludeScope=runtime"], check=True, timeout=300)
     return f"{folder / 'classes'}:{folder / 'dependency'}/*"
+
+
+def tool(name: str, package: str) -> Path:
+    """Return a program that a package brings. Raises OSError, CalledProcessError where pip cannot install it."""
+    program = FOLDER / name / "bin" / name
+    if not program.exists():
+        subprocess.run([sys.executable, "-m", "venv", str(FOLDER / name)], check=True)
+        subprocess.run([program.with_name("python"), "-m", "pip", "install", "--quiet", package], check=True)
+    return program

@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -86,8 +86,8 @@ class Bench:
             raise RuntimeError(f"{command} ended with {done.returncode}: {(done.stdout + done.stderr)[-3_000:]}")
         return Usage(**json.loads(lines[-1]))
 
-    def worker(self, case: Case) -> Usage:
-        """Run our workers over a topic, by their own metrics."""
+    def worker(self, case: Case, begun: Callable[[int], None] = lambda _: None) -> Usage:
+        """Run our workers over a topic, by their own metrics. begun: told a worker's pid once they are well at work."""
         app, ports = f"bench-{time.time_ns()}", [free_port()]
         while len(ports) < case.workers:  # worker i listens at the first one's port + i
             ports.append(ports[0] + len(ports))
@@ -115,7 +115,7 @@ class Bench:
                 for i in range(case.workers)
             ]  # fmt: skip
         try:
-            return watch(processes, ports, case.traffic, self.folder / "worker.log")
+            return watch(processes, ports, case.traffic, self.folder / "worker.log", begun)
         finally:
             for process in processes:
                 if process.poll() is None:
@@ -124,7 +124,9 @@ class Bench:
                 process.wait(60)
 
 
-def watch(processes: Sequence[subprocess.Popen[bytes]], ports: Sequence[int], traffic: Traffic, log: Path) -> Usage:
+def watch(
+    processes: Sequence[subprocess.Popen[bytes]], ports: Sequence[int], traffic: Traffic, log: Path, begun: Callable[[int], None]
+) -> Usage:
     """Follow workers until all events are counted and durable; the rate is that between two looks well inside the run.
 
     How far a partition is, is read from the event time that it has reached: counts move with checkpoints, seconds behind.
@@ -142,6 +144,8 @@ def watch(processes: Sequence[subprocess.Popen[bytes]], ports: Sequence[int], tr
         at_work = all(values(lines, WATERMARK, f'source="{traffic.topic}"') for lines in pages)
         done = sum((1000 * value - START_MS) / traffic.step_ms for value in reached) / PARTITIONS
         if at_work and len(reached) == PARTITIONS and (not points or done > points[-1][1]):
+            if done >= FIRST * traffic.n and not (points and points[-1][1] >= FIRST * traffic.n):
+                begun(processes[0].pid)
             points.append((now, done, cpu))
     inside = [point for point in points if FIRST * traffic.n <= point[1] <= LAST * traffic.n]
     if len(inside) < 3:
