@@ -6,6 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+SILENT = {"WHYLOGS_NO_ANALYTICS": "True", "DO_NOT_TRACK": "1", "NML_DISABLE_USAGE_LOGGING": "1"}
+"""Environment that keeps tools from telling their makers that they were used."""
+
 FOLDER = Path(__file__).parents[1] / ".cache" / "peers"
 
 

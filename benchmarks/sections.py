@@ -34,11 +34,14 @@ def in_turn(rows: Mapping[str, Row], rounds: int) -> dict[str, Any]:
                 runs[name].append(row())
             except (RuntimeError, subprocess.TimeoutExpired) as error:
                 print(f"  {name}: {error}", file=sys.stderr)
-                left_out[name] = str(error).strip().splitlines()[-1]
+                left_out[name] = str(error).strip().splitlines()[-1][-200:]
                 continue
             loads.append(os.getloadavg()[0])
             print(f"  {name}: {runs[name][-1]}", file=sys.stderr)
-    first = runs[next(iter(runs))]
+    name = next(iter(runs))
+    if name in left_out:
+        raise RuntimeError(f"{name}: {left_out[name]}")
+    first = runs[name]
     found = {}
     for name, done in runs.items():
         if name in left_out:
@@ -124,10 +127,11 @@ def peers(bench: Bench, n: int, rounds: int) -> dict[str, Any]:
         bench.run, sys.executable, "faust_table.py", traffic, n=40_000
     )
     tools = (
-        ("Quix Streams 3.28.1: counts in a window", "quixstreams", ["quixstreams==3.28.1"], "quix_windows.py", (), 60_000),
-        ("whylogs 1.6.4, by row", "whylogs", ["whylogs==1.6.4", "pandas<2.3", *CLIENT], "consumer.py", ("whylogs_rows",), 10_000),
-        ("whylogs 1.6.4, frames of 10,000", "whylogs", ["whylogs==1.6.4", "pandas<2.3", *CLIENT], "consumer.py", ("whylogs_frame",), 200_000),
-        ("river 0.26.1, ADWIN of the numbers", "river", ["river==0.26.1", *CLIENT], "consumer.py", ("river",), 30_000),
+        ("Quix Streams 3.28.1: counts in a window", "quixstreams", ["quixstreams==3.28.1"], "quix_windows.py", (), 240_000),
+        ("whylogs 1.6.4, by row", "whylogs", ["whylogs==1.6.4", "pandas<2.3", "numpy<2", *CLIENT], "consumer.py", ("whylogs_rows",), 10_000),
+        ("whylogs 1.6.4, frames of 10,000", "whylogs", ["whylogs==1.6.4", "pandas<2.3", "numpy<2", *CLIENT], "consumer.py", ("whylogs_frame",), 200_000),
+        ("river 0.26.1, ADWIN of the numbers", "river", ["river==0.26.1", *CLIENT], "consumer.py", ("river_adwin",), 60_000),
+        ("river 0.26.1, histogram of the numbers", "river", ["river==0.26.1", *CLIENT], "consumer.py", ("river_histogram",), 30_000),
     )  # fmt: skip
     left_out = {}
     for name, module, packages, script, job, few in tools:

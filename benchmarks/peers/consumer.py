@@ -1,7 +1,7 @@
 """A hand-written librdkafka consumer, and what is done with each event: `consumer.py BOOTSTRAP TOPIC N JOB`.
 
 consume: nothing. loads: `orjson.loads`. whylogs_rows, whylogs_frame: a whylogs profile, by the row or by frames of 10,000 rows.
-river: ADWIN of each number, and a count of each category's values, as river's examples do per event.
+river_adwin, river_histogram: one of each number, by event, and a count of each category's values.
 """
 
 import sys
@@ -56,11 +56,10 @@ def whylogs_frame():
     return job
 
 
-def river():
+def river(of_number):
     import orjson
-    from river import drift
 
-    detectors, counts = {}, {}
+    numbers, counts = {}, {}
 
     def job(values):
         for value in values:
@@ -68,11 +67,23 @@ def river():
                 if type(x) is str:
                     counts.setdefault(name, Counter())[x] += 1
                 else:
-                    if name not in detectors:
-                        detectors[name] = drift.ADWIN()
-                    detectors[name].update(x)
+                    if name not in numbers:
+                        numbers[name] = of_number()
+                    numbers[name].update(x)
 
     return job
+
+
+def river_adwin():
+    from river import drift
+
+    return river(drift.ADWIN)
+
+
+def river_histogram():
+    from river import sketch
+
+    return river(lambda: sketch.Histogram(max_bins=128))
 
 
 def main(bootstrap, topic, n, job):
