@@ -29,6 +29,7 @@ from monitor.runtime.driver import PartitionDriver, Start
 from monitor.runtime.exits import EXIT_SLOW_STOP, EXIT_UNREACHABLE, before_end, end_process, ending
 from monitor.runtime.extensions import CheckpointTable, MonitorApp
 from monitor.runtime.folder import claim, unwritable
+from monitor.runtime.garbage import spare_events
 from monitor.runtime.health import Health
 from monitor.runtime.http import serve
 from monitor.runtime.lives import Lives
@@ -312,6 +313,7 @@ class Worker:
         threading.Thread(target=_end_by_force, args=(worker,), daemon=True).start()
         self._topic_watch.start()
         self.health.watchdog(self.config.watchdog).start()
+        spare_events()
         try:
             worker.execute_from_commandline()
         except SystemExit as done:
