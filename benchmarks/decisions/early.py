@@ -9,7 +9,9 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -115,6 +117,28 @@ class Live:
         return [orjson.loads(one.value)["data"] for one in box.first if one.topic == "m.alerts" and one.value]
 
 
+def sections(
+    quick: bool, seconds: float = math.inf
+) -> dict[str, Callable[[np.random.Generator, dict[str, Path]], dict[str, Any]]]:
+    """Return what is measured, by name; see `benchmarks.decisions.__main__.sections`."""
+
+    def days(of: Looked) -> Callable[[np.random.Generator, dict[str, Path]], dict[str, Any]]:
+        wanted = of._replace(days=1) if quick else of
+        return lambda dice, _: quiet(wanted, dice, time.process_time() + seconds)
+
+    runs = (Looked("iid", 4_800, 400), Looked("clustered", 4_800, 100), Looked("daily", 4_800, 100))
+    return {f"early {of.mode}, n={of.n}": days(of) for of in runs} | {
+        f"early 10 σ, n={n}": lambda dice, _, n=n: power(n, 2 if quick else 200, dice) for n in (960, 4_800)
+    }
+
+
+def added(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """Return the figures of two runs of quiet days as those of one."""
+    names = ("days", "days_with_alarm", "days_with_early_alarm")
+    counts = Counter({name: old[name] + new[name] for name in names})
+    return _figures(new["mode"], new["n"], counts, Counter(old["alerts"]) + Counter(new["alerts"]))
+
+
 def quiet(looked: Looked, dice: np.random.Generator, stop_at: float = math.inf) -> dict[str, Any]:
     """Return the share of quiet days with an alert that fires; of fewer days where `process_time` reaches `stop_at`."""
     counts, by_check = Counter[str](), Counter[str]()
@@ -124,11 +148,17 @@ def quiet(looked: Looked, dice: np.random.Generator, stop_at: float = math.inf) 
         for _ in range(min(DAYS_PER_REFERENCE, looked.days - counts["days"])):
             fired = [a for columns in panes_of(stream, looked.n) for a in live.pane(columns) if a["status"] == "firing"]
             by_check.update(f"{'early ' if a.get('early') else ''}{a['check']} {a['severity']}" for a in fired)
-            counts.update(days=1, alarm_days=bool(fired), early_days=any(a.get("early") for a in fired))
+            is_early = any(a.get("early") for a in fired)
+            counts.update(days=1, days_with_alarm=int(bool(fired)), days_with_early_alarm=int(is_early))
+    return _figures(looked.mode, looked.n, counts, by_check)
+
+
+def _figures(mode: Mode, n: int, counts: Counter[str], alerts: Counter[str]) -> dict[str, Any]:
+    days, alarms = counts["days"], counts["days_with_alarm"]
     return {
-        "kind": "early-quiet", "mode": looked.mode, "n": looked.n, "days": counts["days"], "days_with_alarm": counts["alarm_days"],
-        "days_with_early_alarm": counts["early_days"], "share": counts["alarm_days"] / counts["days"],
-        "interval": list(interval(counts["alarm_days"], counts["days"])), "alerts": dict(by_check),
+        "kind": "early-quiet", "mode": mode, "n": n, "days": days, "days_with_alarm": alarms,
+        "days_with_early_alarm": counts["days_with_early_alarm"], "share": alarms / days, "interval": list(interval(alarms, days)),
+        "alerts": dict(alerts),
     }  # fmt: skip
 
 
