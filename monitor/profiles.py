@@ -181,7 +181,7 @@ class Profile:
         found += np.bincount(number_cells.ravel(), minlength=layout.n_cells)
         self._add_counts(0, found)
         cells = np.concatenate((number_cells, category_cells))
-        self._make_room(int(self._counts.max(initial=0)) + batch.n)
+        self._make_room(int(self._counts[1:].max(initial=0)) + batch.n)
         for i, segment in enumerate(layout.segment_rows(batch, category_cells)):
             self.rows += np.bincount(segment, minlength=len(self.rows))
             np.add.at(self._counts.ravel(), (segment * layout.n_cells + cells).ravel(), 1)

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.decisions.streams import Array
-from monitor.columns import Int
 from benchmarks.environments import python_with
+from monitor.columns import Int
 
 PEERS = {
     "Evidently 0.7.23": ("evidently", ["evidently==0.7.23", "pandas<2.3"]),
