@@ -245,6 +245,9 @@ class Replay:
         if end_of_input:
             join.finish_input()
             self._tick(join, with_watermark=False)
+        pending.is_last = True
+        join.feed([StoredRecord(len(self._told), 0, None)], _LATER_MS)
+        self._tick(join, with_watermark=not end_of_input)
         for key, n in join.counters().items():
             if key[0] == "outcomes":
                 self._outcome.joined[key[2]] = self._outcome.joined.get(key[2], 0) + n

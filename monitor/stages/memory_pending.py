@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 
 
 class MemoryPending:
-    """A store of entries (ports.Pending)."""
+    """A store of entries (ports.Pending). is_last: the next scan is to look at everything, so that what is over is counted."""
 
     def __init__(self) -> None:
+        self.is_last = False
         self._entries: dict[bytes, bytes] = {}
         self._state: bytes | None = None
         self._keys: list[bytes] = []
@@ -34,6 +35,8 @@ class MemoryPending:
 
     def scan(self, after: bytes, n: int) -> list[tuple[bytes, bytes]]:
         """Return entries behind `after`, by key: of those that were there when a scan began from the first key last."""
+        if self.is_last:
+            return sorted(self._entries.items())
         if not after:
             self._keys = sorted(self._entries)
         found: list[tuple[bytes, bytes]] = []
