@@ -226,6 +226,29 @@ class LearningConfig(Node):
     texts: bool = Field(True, description="false: values of categories are kept as hashes only")
 
 
+class LabelsConfig(Node):
+    """How labels of a model's predictions are waited for, where there is a source of them."""
+
+    retention: Duration = Field(
+        30 * UNITS_MS["d"], description="so long a prediction is kept for its label, and a label for its prediction"
+    )
+    report_at: tuple[Duration, ...] = Field(
+        (0, UNITS_MS["d"], 7 * UNITS_MS["d"], 30 * UNITS_MS["d"]),
+        min_length=1,
+        description="when a window's performance is published, after its end: always at the first, later where labels have come since",
+    )
+    min_labels: int = Field(30, ge=1, description="rules judge a report that has at least so many labels")
+    min_coverage: float = Field(0.0, ge=0, le=1, description="and labels of at least this share of its predictions")
+
+    @model_validator(mode="after")
+    def _valid(self) -> LabelsConfig:
+        if self.retention <= 0:
+            raise ValueError("retention must be longer than 0")
+        if list(self.report_at) != sorted(set(self.report_at)):
+            raise ValueError("report_at must rise")
+        return self
+
+
 class ModelConfig(Node):
     """How a model is observed."""
 
@@ -256,6 +279,7 @@ class ModelConfig(Node):
     reference: Annotated[str, AfterValidator(_trail)] = Field(
         "own", description="own: the reference's counts; trailing(7d), hour_of_week(4): those of earlier windows, on its cells"
     )
+    labels: LabelsConfig = Field(LabelsConfig(), description="how labels are waited for")
     learning: LearningConfig = Field(LearningConfig(), description="where there is no reference")
     sources: tuple[Name, ...] = Field((), description="topics that the model is bound to; all if empty")
 
@@ -409,6 +433,9 @@ class Config(Node):
     privacy: Privacy = Field(Privacy(), description="hashes of values")
     distances: Distances = Field(Distances(), description="parameters of distances")
     partials_partitions: int = Field(8, ge=1, description="partitions of the application's own topics")
+    outcomes_partitions: int = Field(
+        8, ge=1, description="partitions of the topic by which predictions and labels meet, where there is a source of labels"
+    )
     replication: int = Field(1, ge=1, description="replicas of the application's own topics")
     state: State = Field(State(), description="local state")
     http: Http = Field(Http(), description="probes and metrics")

@@ -67,6 +67,8 @@ class Judgement(NamedTuple):
     """Whether they are others than those of the revision before."""
     tallies: bytes = b""
     """What is kept of the window for those after it, see `decision.scales`; b"" where it has no rows."""
+    operation: bytes = b""
+    """How the service did, for the reports of the window's performance; see `operation`."""
 
 
 class Compared(NamedTuple):
@@ -183,6 +185,10 @@ class Measurement(NamedTuple):
     """Of `drift.distribution`: those with enough rows."""
     is_provisional: bool = False
     """φ is not known."""
+    interval: tuple[float, float] | None = None
+    """Ends of the 95 % confidence interval of a value that is judged by it (performance): all of it must be bad; infinite if not known."""
+    reference_value: float | None = None
+    """The reference's own value, of which a rule's `drop` or `rise` is a share."""
 
 
 class CheckInfo(NamedTuple):
@@ -285,7 +291,12 @@ def compare(closed: ClosedWindow, segment: int = 0) -> dict[str, Compared]:
 def _borders(feature: NumberFeature) -> tuple[Int, int, int, Float]:
     """Return the reported cell of each value cell, how many cells lie below the minimum, the first one above the maximum, and the edges."""
     below = bisect_right(feature.edges, math.nextafter(feature.minimum, -math.inf))
-    return feature.reported_groups(), below, bisect_left(feature.edges, feature.maximum) + 1, np.array(feature.edges)
+    return (
+        feature.reported_groups(),
+        below,
+        bisect_left(feature.edges, feature.maximum) + 1,
+        np.asarray(feature.edges, np.float64),
+    )
 
 
 def outside_cells(feature: NumberFeature) -> tuple[int, int]:

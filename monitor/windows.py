@@ -120,9 +120,11 @@ def next_look_ms(spec: WindowSpec, pane_ms: int, time_ms: int) -> int:
 def duration_text(ms: int) -> str:
     """Return a length of time in the largest unit that divides it, as configurations write it.
 
-    >>> duration_text(86_400_000), duration_text(5_400_000), duration_text(1_500)
-    ('1d', '90m', '1500ms')
+    >>> duration_text(86_400_000), duration_text(5_400_000), duration_text(1_500), duration_text(0)
+    ('1d', '90m', '1500ms', '0s')
     """
+    if not ms:
+        return "0s"
     for unit, name in ((86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s")):
         if ms % unit == 0:
             return f"{ms // unit}{name}"

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from monitor.stages.early_rows import Early
 from monitor.stages.learning import is_forgotten
 from monitor.stages.merge_rows import Final, ModelRows, Row, n_unneeded
+from monitor.stages.performance_rows import Reported
 from monitor.stages.rows import EMITTED
 from monitor.stages.settings import Settings
 from monitor.windows import FOREVER_MS, NEVER_MS, Window
@@ -23,8 +24,8 @@ class Settled(NamedTuple):
     sent_by_ms: int
     upto_ms: int = FOREVER_MS
 
-    def is_ripe(self, row: Row[Final] | Row[Early]) -> bool:
-        """Whether a final window, or a look into one, was sent, durably and long enough ago, so that it may be collected."""
+    def is_ripe(self, row: Row[Final] | Row[Early] | Row[Reported]) -> bool:
+        """Whether what is known of a window was sent, durably and long enough ago, so that it may be collected."""
         return row.state == EMITTED and row.is_durable and row.hi <= self.durable_hi and row.sent_ms <= self.sent_by_ms
 
     def needed_from_ms(self, finals: Sequence[tuple[Window, Row[Final]]]) -> int:
