@@ -157,7 +157,9 @@ def _look(run: _Run, watching: ck.Consumer, console: Console, timeout_s: float) 
             continue
         kind = message.topic().rsplit(".", 1)[1]
         if kind == "results":
-            run.results[message.key()] = orjson.loads(message.value())
+            result = orjson.loads(message.value())
+            if result.get("type") != "performance":
+                run.results[message.key()] = result
         elif kind == "dead-letter":
             headers = dict(message.headers() or ())
             run.rejected.add((headers["__monitor.errors.partition"], headers["__monitor.errors.offset"]))
