@@ -175,7 +175,7 @@ class CheckpointTable(faust.Table):  # type: ignore[misc]
         return offset
 
     async def write(self, partition: int, checkpoint: Checkpoint, is_owner: Callable[[], bool]) -> None:
-        """Make a checkpoint durable: dead letters and rows, then meta, each acknowledged, then the local store in one batch.
+        """Make a checkpoint durable: dead letters, outcomes and rows, then meta, each acknowledged, then the local store in one batch.
 
         Meta must never be ahead of its rows: the client can lose one batch and still send the next.
         Raises Refused when the dead-letter topic takes nothing: the same checkpoint may then be written again. Raises StoreFull when it
@@ -184,7 +184,7 @@ class CheckpointTable(faust.Table):  # type: ignore[misc]
         """
         app: MonitorApp = self.app
         topic = self.changelog_topic_name
-        letters = checkpoint.dead_letters
+        letters = checkpoint.before_meta
         of, sent = self._refused.pop(partition, (checkpoint, []))
         rows = [] if sent and of is checkpoint else [Message(topic, key, value, partition) for key, value in checkpoint.rows]
         try:

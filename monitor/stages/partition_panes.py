@@ -16,11 +16,13 @@ from monitor.reference import References
 from monitor.stages.admission import Admitted
 from monitor.stages.ingest_meta import COUNTED, DUPLICATE, LATE, REVISED, IngestMeta
 from monitor.stages.kept import KeptReferences
+from monitor.stages.outcome_rows import OutcomeRows
 from monitor.stages.outsiders import RunningClock, outsiders_of
-from monitor.stages.panes import Pane, PanePlace, groups, load_pane, pane_key, place_of_row, windows_changed
+from monitor.stages.panes import NO_FEATURES, Pane, PanePlace, groups, load_pane, pane_key, place_of_row, windows_changed
 from monitor.stages.rows import CLOSED, CODEC_VERSION, EMITTED, OPEN, Stored, Versions
 from monitor.stages.seen_ids import Deduplication
 from monitor.stages.settings import ModelSettings, Revising, Settings
+from monitor.stages.waiting import Waiting
 from monitor.windows import NEVER_MS
 
 FOLD_ROWS = 1_000
@@ -33,22 +35,39 @@ class PartitionPanes:
     """Panes by key; iterating yields them. A pane is opened by its first row, or by the first outsider while it holds the clock.
 
     meta: the owner's; its counts by model, `lost_pending` and `gc_upto` (by when panes were due) are changed in place. kept: told which references are in use.
+    outcomes: told of every row that a pane holds, where there is a join.
+    waiting_bytes: memory of the rows that wait, about.
     """
 
-    def __init__(self, settings: Settings, wire: Format, references: References, kept: KeptReferences, meta: IngestMeta) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        wire: Format,
+        references: References,
+        kept: KeptReferences,
+        meta: IngestMeta,
+        outcomes: OutcomeRows | None = None,
+    ) -> None:
         self._settings = settings
+        self._waiting = Waiting()
         self._wire = wire
         self._references = references
         self._kept = kept
         self._meta = meta
+        self._outcomes = outcomes
         self._deduplication = Deduplication(settings, wire, references.hash_key, meta)
         self._panes: dict[bytes, Pane] = {}
         self._dirty: set[bytes] = set()
-        self._waiting_rows = 0
+        self._waiting_rows = self.waiting_bytes = 0
         self._snapshot: list[tuple[Pane, int, int]] = []
 
     def __iter__(self) -> Iterator[Pane]:
         return iter(self._panes.values())
+
+    def share(self, waiting: Waiting) -> None:
+        """Let no more rows wait than `waiting` allows this partition and others together."""
+        self._waiting = waiting
+        waiting.join(self)
 
     def __len__(self) -> int:
         return len(self._panes)
@@ -83,13 +102,15 @@ class PartitionPanes:
 
     def take(self, batch: DecodedBatch, admitted: Admitted) -> None:
         """Let what is admitted of a batch wait in its panes; fold those where enough waits."""
+        n = self._waiting_rows
         panes, late = self._gather(batch, admitted) if len(admitted.accepted) else ([], admitted.accepted)
+        self.waiting_bytes += batch.held_bytes * (self._waiting_rows - n) // max(1, len(batch.payloads))
         if len(late) or len(admitted.future):
             self._witness(batch, late, admitted.future, admitted.clock)
         for pane in panes:
             if len(pane.waiting) >= FOLD_ROWS:
                 self._fold(pane)
-        if self._waiting_rows > MAX_PENDING_ROWS:
+        if self._waiting_rows > MAX_PENDING_ROWS or self._waiting.is_too_much:
             self._fold_all()
 
     def lose(self, n: int) -> None:
@@ -127,6 +148,7 @@ class PartitionPanes:
             model, version = batch.keys[key]
             taken = rows[~late[rows]]
             pane = self._pane(model, version, start, by_key[key], None if cut == NEVER_MS else cut) if len(taken) else None
+            holder = pane
             if pane is not None and pane.state == EMITTED:
                 beyond = marks[0, taken] > pane.hi  # sent by a paused owner that was further: what it holds it has counted
                 late[taken[beyond]] = True
@@ -134,10 +156,22 @@ class PartitionPanes:
             counts = self._meta.outcomes(model, version)
             counts[COUNTED if cut == NEVER_MS else REVISED] += len(taken)
             counts[LATE] += len(rows) - len(taken)
+            if holder is not None and self._outcomes is not None:
+                self._tell_held(holder, batch, accepted[taken], marks[:, taken])
             if pane is not None:
                 self._wait(pane, [batch.payloads[i] for i in accepted[taken].tolist()], marks[:, taken], before[taken[0]])
                 panes.append(pane)
         return panes, accepted[late]
+
+    def _tell_held(self, pane: Pane, batch: DecodedBatch, rows: Int, marks: Int) -> None:
+        """Tell of rows that a pane held before they came, after a crash: it will not fold them again."""
+        assert self._outcomes is not None
+        n_held = int(np.searchsorted(marks[0], min(pane.his), side="right"))
+        if n_held:
+            payloads = [batch.payloads[i] for i in rows[:n_held].tolist()]
+            layout = pane.reference.layout if pane.reference else NO_FEATURES
+            columns = self._wire.columns(layout, payloads, marks[0, :n_held])
+            self._outcomes.take(pane.place, pane.reference, columns, payloads, marks[:2, :n_held])
 
     def _count_duplicates(self, batch: DecodedBatch, keys: Int) -> None:
         for key, n in zip(*(found.tolist() for found in np.unique(keys, return_counts=True)), strict=True):
@@ -173,7 +207,9 @@ class PartitionPanes:
         return pane
 
     def _fold(self, pane: Pane) -> None:
-        self._waiting_rows -= pane.fold(self._wire)
+        rows = self._waiting_rows
+        self._waiting_rows -= pane.fold(self._wire, self._outcomes)
+        self.waiting_bytes = self.waiting_bytes * self._waiting_rows // max(1, rows)
         self._dirty.add(pane.key)
 
     def _fold_all(self) -> None:
@@ -246,6 +282,11 @@ class PartitionPanes:
     def n_ids(self) -> int:
         """How many ids are remembered."""
         return len(self._deduplication)
+
+    @property
+    def held_bytes(self) -> int:
+        """Memory of the panes' profiles, about."""
+        return sum(pane.profile.held_bytes for pane in self if pane.profile is not None)
 
     @property
     def n_unsent(self) -> int:
