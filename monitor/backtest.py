@@ -77,12 +77,17 @@ class Backtest:
 
 
 def read_results(lines: Iterable[bytes]) -> list[JudgedWindow]:
-    """Return the windows of result records, in the order in which they were judged; the newest revision of each. Raises InputError."""
+    """Return the windows of result records, in the order in which they were judged; the newest revision of each. Raises InputError.
+
+    Reports of performance are left out: rules about them are not judged anew.
+    """
     by_window: dict[tuple[str, str, Window], dict[str, Result]] = {}
     for i, line in enumerate(lines):
         if not line.strip():
             continue
         try:
+            if b'"performance"' in line and _decode_kind(line).type == "performance":
+                continue
             result = _decode(line)
         except msgspec.DecodeError as error:
             raise InputError(f"line {i + 1} is no result record of this version: {error}") from error
@@ -95,6 +100,11 @@ def read_results(lines: Iterable[bytes]) -> list[JudgedWindow]:
     return sorted(found, key=lambda w: (w.facts.window, w.facts.model, w.facts.version))
 
 
+class _Kind(msgspec.Struct):
+    type: str = ""
+
+
+_decode_kind = msgspec.json.Decoder(_Kind).decode
 _decode = msgspec.json.Decoder(Result).decode
 _decode_alert = msgspec.json.Decoder(Alert).decode
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -18,8 +18,7 @@ from monitor.policy_file import read_policies
 from monitor.reference import Reference, References
 from monitor.rule_text import parse_false_alarms
 from monitor.rules import Rule
-from monitor.stages.settings import LearningSettings, ModelSettings, Revising, Settings, SourceSettings, Trail
-from monitor.windows import pane_size_ms
+from monitor.stages.settings import Labelling, LearningSettings, ModelSettings, Revising, Settings, SourceSettings, Trail
 
 LABEL_FORMATS = ("native-label",)
 """Formats whose sources have no predictions: no window waits for them."""
@@ -89,6 +88,7 @@ def build_settings(config: Config) -> Settings:
         unknown_model=config.unknown_model,
         max_models=config.max_models,
         partials_partitions=config.partials_partitions,
+        outcomes_partitions=config.outcomes_partitions if label_topics(config.sources) else 0,
         retire_after_ms=10 * config.kafka.session_timeout + PRODUCER_TIMEOUT_MS,
     )
 
@@ -108,6 +108,8 @@ def _model(model: ModelConfig, sources: Sequence[Source]) -> ModelSettings:
         learning=_learning(model) if model.learning.enabled else None,
         trail=Trail(*trail) if trail is not None else None,
         revising=revising,
+        labelling=_labelling(model) if label_topics(sources) else None,
+        early_above_ms=model.early_above_ms,
         remember_ids_ms=_remember_ids_ms(model, revising, sources) if model.deduplicate else 0,
     )
 
@@ -119,8 +121,15 @@ def _remember_ids_ms(model: ModelConfig, revising: Revising | None, sources: Seq
     return max(window.size for window in model.windows) + model.grace + ahead + revised
 
 
+def _labelling(model: ModelConfig) -> Labelling:
+    """Return how labels are waited for: a report after the retention would have nothing new, the last one is at its end."""
+    labels = model.labels
+    ages = tuple(dict.fromkeys(min(at, labels.retention) for at in labels.report_at))
+    return Labelling(labels.retention, ages, labels.min_labels, labels.min_coverage)
+
+
 def _revising(model: ModelConfig) -> Revising:
-    every = model.revise_every or pane_size_ms(window.spec for window in model.windows)
+    every = model.revise_every or model.pane_ms
     return Revising(model.revise_for, every)
 
 
@@ -143,6 +152,11 @@ def feature_options(model: ModelConfig) -> dict[str, FeatureOptions]:
 def build_formats(config: Config) -> dict[str, Format]:
     """Return the format of each source topic."""
     return {s.topic: FORMATS[s.format](s.time.field, s.time.unit, s.max_event_bytes) for s in config.sources}
+
+
+def label_topics(sources: Iterable[Source]) -> list[str]:
+    """Return the sources that labels come from; where there is one, they are joined."""
+    return [source.topic for source in sources if source.format in LABEL_FORMATS]
 
 
 def prediction_topics(config: Config) -> list[str]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, IntEnum
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from monitor.events import Rejection
+from monitor.events import Outcome, Rejection
 
 Float = npt.NDArray[np.float64]
 Int = npt.NDArray[np.int64]
@@ -101,6 +101,17 @@ class ColumnBatch:
 
 
 @dataclass(slots=True)
+class LabelRow:
+    """What really happened to the prediction `id` of `model`, known at `time_ms`."""
+
+    offset: int
+    model: str
+    id: str
+    value: Outcome
+    time_ms: int
+
+
+@dataclass(slots=True)
 class DecodedBatch:
     """Records of one fetch, sorted out; every array and list in offset order."""
 
@@ -122,6 +133,8 @@ class DecodedBatch:
     """(offset, model)"""
     rejections: list[tuple[int, Rejection]]
     """(offset, why)"""
+    label_rows: list[LabelRow] = field(default_factory=list)
+    """what `labels` names"""
     held_bytes: int = 0
     """memory that the payloads take, about"""
 

@@ -24,6 +24,8 @@ from monitor.segments import FALSE, OTHER, TRUE, Key, parse_key
 from monitor.windows import WindowSpec, duration_text, pane_size_ms
 
 MAX_PANES_PER_WINDOW = 10_000
+EARLY_ABOVE_MS = 3_600_000
+"""Windows of an hour close soon enough."""
 
 
 def trail_ms(text: str) -> tuple[int, int] | None:
@@ -224,6 +226,29 @@ class LearningConfig(Node):
     texts: bool = Field(True, description="false: values of categories are kept as hashes only")
 
 
+class LabelsConfig(Node):
+    """How labels of a model's predictions are waited for, where there is a source of them."""
+
+    retention: Duration = Field(
+        30 * UNITS_MS["d"], description="so long a prediction is kept for its label, and a label for its prediction"
+    )
+    report_at: tuple[Duration, ...] = Field(
+        (0, UNITS_MS["d"], 7 * UNITS_MS["d"], 30 * UNITS_MS["d"]),
+        min_length=1,
+        description="when a window's performance is published, after its end: always at the first, later where labels have come since",
+    )
+    min_labels: int = Field(30, ge=1, description="rules judge a report that has at least so many labels")
+    min_coverage: float = Field(0.0, ge=0, le=1, description="and labels of at least this share of its predictions")
+
+    @model_validator(mode="after")
+    def _valid(self) -> LabelsConfig:
+        if self.retention <= 0:
+            raise ValueError("retention must be longer than 0")
+        if list(self.report_at) != sorted(set(self.report_at)):
+            raise ValueError("report_at must rise")
+        return self
+
+
 class ModelConfig(Node):
     """How a model is observed."""
 
@@ -239,6 +264,10 @@ class ModelConfig(Node):
     revise_every: Duration | None = Field(
         None, description="with revise: late events are gathered for so long, a multiple of the pane, which it is if left out"
     )
+    early: bool = Field(
+        True,
+        description="windows longer than 1h are looked at about 48 times while they are open, and severe breaks told then; panes are short enough",
+    )
     deduplicate: bool = Field(
         False, description="an event whose id was counted is a duplicate, for as long as a window could count it a second time"
     )
@@ -250,6 +279,7 @@ class ModelConfig(Node):
     reference: Annotated[str, AfterValidator(_trail)] = Field(
         "own", description="own: the reference's counts; trailing(7d), hour_of_week(4): those of earlier windows, on its cells"
     )
+    labels: LabelsConfig = Field(LabelsConfig(), description="how labels are waited for")
     learning: LearningConfig = Field(LearningConfig(), description="where there is no reference")
     sources: tuple[Name, ...] = Field((), description="topics that the model is bound to; all if empty")
 
@@ -260,7 +290,7 @@ class ModelConfig(Node):
             raise ValueError("two windows are the same")
         if len({s.keys for s in self.segments}) < len(self.segments):
             raise ValueError("segments: two are by the same keys")
-        pane = pane_size_ms(specs)
+        pane = self.pane_ms
         trail = trail_ms(self.reference)
         if trail is not None and trail[0] > MAX_PANES_PER_WINDOW * pane:
             raise ValueError(f"reference: {self.reference} is longer than {MAX_PANES_PER_WINDOW} panes of {pane} ms")
@@ -278,10 +308,21 @@ class ModelConfig(Node):
             raise ValueError(f"revise_for: it must be longer than 0, and at most {MAX_PANES_PER_WINDOW} panes: {longest}")
 
     @property
+    def early_above_ms(self) -> int | None:
+        """Length above which windows are looked at while they are open; None where none are."""
+        return EARLY_ABOVE_MS if self.early else None
+
+    @property
+    def pane_ms(self) -> int:
+        """Length of a pane."""
+        return pane_size_ms([window.spec for window in self.windows], self.early_above_ms)
+
+    @property
     def content_sha256(self) -> str:
         """Hash of what changes the content of windows' state."""
         specs = sorted(window.spec for window in self.windows)
-        return hashlib.sha256(json.dumps([specs, self.grace]).encode()).hexdigest()[:16]
+        pane = [self.pane_ms] if self.pane_ms != pane_size_ms(specs) else []
+        return hashlib.sha256(json.dumps([specs, self.grace, *pane]).encode()).hexdigest()[:16]
 
 
 class RuleConfig(Node):
@@ -392,6 +433,9 @@ class Config(Node):
     privacy: Privacy = Field(Privacy(), description="hashes of values")
     distances: Distances = Field(Distances(), description="parameters of distances")
     partials_partitions: int = Field(8, ge=1, description="partitions of the application's own topics")
+    outcomes_partitions: int = Field(
+        8, ge=1, description="partitions of the topic by which predictions and labels meet, where there is a source of labels"
+    )
     replication: int = Field(1, ge=1, description="replicas of the application's own topics")
     state: State = Field(State(), description="local state")
     http: Http = Field(Http(), description="probes and metrics")

@@ -46,6 +46,8 @@ class ClosedWindow(NamedTuple):
     """`Judgement.said` of the revision before this one; b"" of the first."""
     latest: bytes = b""
     """Of a revision: the decision state after the newest final window."""
+    early: bytes = b""
+    """What was told of the window while it was open, see `told_early`; b"" of nothing, and of a revision."""
 
 
 class Judgement(NamedTuple):
@@ -65,6 +67,8 @@ class Judgement(NamedTuple):
     """Whether they are others than those of the revision before."""
     tallies: bytes = b""
     """What is kept of the window for those after it, see `decision.scales`; b"" where it has no rows."""
+    operation: bytes = b""
+    """How the service did, for the reports of the window's performance; see `operation`."""
 
 
 class Compared(NamedTuple):
@@ -181,6 +185,10 @@ class Measurement(NamedTuple):
     """Of `drift.distribution`: those with enough rows."""
     is_provisional: bool = False
     """φ is not known."""
+    interval: tuple[float, float] | None = None
+    """Ends of the 95 % confidence interval of a value that is judged by it (performance): all of it must be bad; infinite if not known."""
+    reference_value: float | None = None
+    """The reference's own value, of which a rule's `drop` or `rise` is a share."""
 
 
 class CheckInfo(NamedTuple):
@@ -291,9 +299,23 @@ def _borders(feature: NumberFeature) -> tuple[Int, int, int, Float]:
     )
 
 
+def outside_cells(feature: NumberFeature) -> tuple[int, int]:
+    """Return how many value cells lie below the reference's minimum, and the first one above its maximum."""
+    return _borders(feature)[1:3]
+
+
 def _spread(summary: FeatureSummary) -> Spread:
     """Return where the values of a side lie that has some."""
     return Spread(*(value or 0.0 for value in (summary.minimum, summary.maximum, summary.mean, summary.std)))
+
+
+def gather(closed: ClosedWindow, segment: int = 0, registry: tuple[Distance, ...] = DISTANCES) -> Evidence:
+    """Put every feature of a segment of a window next to its reference, with all distances."""
+    features = compare(closed, segment)
+    profile, reference = closed.profile, closed.reference
+    name, n = profile.layout.segments[segment], int(profile.rows[segment])
+    n_ref = int(reference.profile.rows[reference_segment(closed, segment)]) if reference else 0
+    return Evidence(closed, name, n, n_ref, features, measure(features, registry), registry)
 
 
 STACK = 64

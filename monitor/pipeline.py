@@ -3,33 +3,49 @@
     records ─ decode ─▶ columns ─ profile per pane ─▶ partial ─▶ sealed pane ─▶ final window ─ judge ─▶ result, alerts
     `formats`            `stages.ingest`, per source partition     `stages.merge`, per model    here
 
-Both stages are pure state machines over one partition's log; the runtime (Faust), the replay and the tests drive the same objects.
+Labels meet their predictions by id: ingest tells `outcomes` of both, `stages.join` tells merge what became known of each pane.
+All stages are pure state machines over one partition's log; the runtime (Faust), the replay and the tests drive the same objects.
 Nothing here reads a clock, a broker or a file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypedDict, Unpack
 
-from monitor.alerts import facts_of, reasons
+from monitor import looks
+from monitor.alerts import facts_of
 from monitor.checks import CHECKS, WHOLE_CHECKS
 from monitor.decision.distributions import Distributions
-from monitor.distances import DISTANCES, Distance, with_eps
-from monitor.findings import ClosedWindow, Evidence, Judgement, compare, measure, reference_segment
+from monitor.decision.early import OpenWindow
+from monitor.distances import with_eps
+from monitor.findings import ClosedWindow, Judgement, gather
 from monitor.formats import Format
 from monitor.judgement import Before, judge_measurements
+from monitor.operation import operation_of
+from monitor.performance import Needed
+from monitor.performance_judgement import ClosedOutcomes, PerformanceJudgement, judge_performance
 from monitor.policy import Policies, RuleSet
-from monitor.ports import PartitionStage
+from monitor.ports import PartitionStage, Pending
+from monitor.reasons import reasons
 from monitor.reference import References
 from monitor.results import result_record
 from monitor.segments import ALL
 from monitor.stages.ingest import IngestPartition
+from monitor.stages.join import JoinPartition
 from monitor.stages.merge import MergePartition
-from monitor.stages.settings import Settings
+from monitor.stages.settings import Labelling, Settings
 from monitor.stages.waiting import Waiting
 
-Rows = Iterable[tuple[bytes, bytes]]
+
+class Owner(TypedDict, total=False):
+    """Who owns a partition: generation of the group, 1 if left out; what the changelog holds; the topic's id; the time."""
+
+    epoch: int
+    rows: Iterable[tuple[bytes, bytes]]
+    topic_id: str | None
+    now_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,61 +61,52 @@ class Pipeline:
     references: References = field(default_factory=References)
     waiting: Waiting = field(default_factory=Waiting)
 
-    def ingest(
-        self,
-        topic: str,
-        partition: int,
-        *,
-        partitions: int,
-        epoch: int = 1,
-        rows: Rows = (),
-        topic_id: str | None = None,
-        now_ms: int = 0,
-    ) -> PartitionStage:
-        """Stage 1 of one source partition: events → partial profiles and a watermark."""
+    def ingest(self, topic: str, partition: int, *, partitions: int, **owner: Unpack[Owner]) -> PartitionStage:
+        """Stage 1 of one source partition: events → partial profiles and a watermark; what the join is to know of them."""
+        owner.setdefault("epoch", 1)
+        wire, known = self.formats[topic], self.references
         return IngestPartition(
-            self.settings,
-            topic,
-            partition,
-            partitions=partitions,
-            epoch=epoch,
-            wire=self.formats[topic],
-            references=self.references,
-            rows=rows,
-            topic_id=topic_id,
-            now_ms=now_ms,
-            waiting=self.waiting,
+            self.settings, topic, partition, partitions=partitions, wire=wire, references=known, waiting=self.waiting, **owner
         )
 
-    def merge(
-        self,
-        partition: int,
-        *,
-        topology: Mapping[str, int],
-        epoch: int = 1,
-        rows: Rows = (),
-        topic_id: str | None = None,
-        now_ms: int = 0,
-    ) -> MergePartition:
-        """Stage 2 of one partition of `partials`: partial profiles → final windows, results, alerts.
+    def merge(self, partition: int, *, topology: Mapping[str, int], **owner: Unpack[Owner]) -> MergePartition:
+        """Stage 2 of one partition of `partials`: partial profiles and outcomes → final windows, results, alerts.
 
         topology: partitions of every source of predictions.
         """
+        owner.setdefault("epoch", 1)
         return MergePartition(
             self.settings,
             partition,
             topology=topology,
-            epoch=epoch,
             judge=self.judge,
+            judge_performance=self.judge_performance,
+            look=self.look,
             references=self.references,
-            rows=rows,
-            topic_id=topic_id,
-            now_ms=now_ms,
+            **owner,
         )
+
+    def join(self, partition: int, *, topology: Mapping[str, int], pending: Pending, **owner: Unpack[Owner]) -> JoinPartition:
+        """The join of one partition of `outcomes`: predictions and labels → what became known of each pane.
+
+        topology: partitions of every source, of labels too. pending: where entries of ids are kept.
+        """
+        owner.setdefault("epoch", 1)
+        return JoinPartition(self.settings, partition, topology=topology, references=self.references, pending=pending, **owner)
 
     def judge(self, closed: ClosedWindow, before: bytes, history: Sequence[bytes] = ()) -> Judgement:
         """Say what a final window means, given the decision state before it and what is kept of the windows before it."""
         return judge_window(closed, before, self.policies.at(closed.window.start_ms), history)
+
+    def judge_performance(self, closed: ClosedOutcomes, before: bytes) -> PerformanceJudgement:
+        """Say how the model did in a window as far as its labels are known, given the decision state before it."""
+        labelling = self.settings.model(closed.model).labelling or Labelling()
+        needed = Needed(labelling.min_labels, labelling.min_coverage)
+        return judge_performance(closed, before, self.policies.at(closed.window.start_ms), needed)
+
+    def look(self, window: OpenWindow, newest: Callable[[int], ClosedWindow], before: looks.Before) -> looks.Looked:
+        """Say what there is to tell of a window while it is open. newest: returns its newest rows, at least so many."""
+        return looks.look_window(window, newest, before, self.policies.at(window.closed.window.start_ms))
 
 
 def judge_window(closed: ClosedWindow, before: bytes, rules: RuleSet, history: Sequence[bytes] = ()) -> Judgement:
@@ -121,7 +128,7 @@ def judge_window(closed: ClosedWindow, before: bytes, rules: RuleSet, history: S
     decided = judge_measurements(
         facts_of(evidence[ALL]),
         measured,
-        Before(before, closed.said, closed.latest),
+        Before(before, closed.said, closed.latest, closed.early),
         rules,
         why=lambda finding: reasons(evidence.get(finding.measurement.segment, evidence[ALL]), finding),
     )
@@ -136,13 +143,5 @@ def judge_window(closed: ClosedWindow, before: bytes, rules: RuleSet, history: S
         said=decided.said,
         is_news=decided.is_news,
         tallies=distributions.kept(decided.alone),
+        operation=operation_of(closed) if closed.profile.n else b"",
     )
-
-
-def gather(closed: ClosedWindow, segment: int = 0, registry: tuple[Distance, ...] = DISTANCES) -> Evidence:
-    """Put every feature of a segment of a window next to its reference, with all distances."""
-    features = compare(closed, segment)
-    profile, reference = closed.profile, closed.reference
-    name, n = profile.layout.segments[segment], int(profile.rows[segment])
-    n_ref = int(reference.profile.rows[reference_segment(closed, segment)]) if reference else 0
-    return Evidence(closed, name, n, n_ref, features, measure(features, registry), registry)

@@ -69,7 +69,7 @@ SILENT_CHECKS: tuple[str, ...] = (
 CHECKS: tuple[str, ...] = (*DEFAULT_RULES, *SILENT_CHECKS)
 """Ids of all checks. One without a default rule is measured, and judged where somebody writes a rule for it."""
 
-_OF_MODEL = ("traffic.", "telemetry.", "stream.", "segments.")
+_OF_MODEL = ("traffic.", "telemetry.", "stream.", "segments.", "performance.")
 _OF_MODEL_TOO = ("schema.unexpected_feature", "schema.id_changed", "schema.envelope")
 
 
@@ -83,10 +83,10 @@ def is_of_model(check: str) -> bool:
 
 
 PERFORMANCE_METRICS: tuple[str, ...] = (
-    "accuracy", "precision", "recall", "f1", "auc", "log_loss", "brier", "mae", "rmse", "mape", "r2", "bias",
+    "accuracy", "precision", "recall", "f1", "auc", "log_loss", "brier", "ece", "mae", "rmse", "mape", "r2", "bias",
 )  # fmt: skip
 PERFORMANCE_CHECKS: tuple[str, ...] = tuple(f"performance.{metric}" for metric in PERFORMANCE_METRICS)
-"""Ids of what labels will tell: rules for them are read and linted, and judge nothing before labels are joined."""
+"""Ids of what labels tell: silent until somebody writes a rule, since how good a model must be depends on it."""
 
 
 DEFAULT_POLICY = "default"

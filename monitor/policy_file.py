@@ -151,6 +151,10 @@ class RuleFile(Node):
     above: float | None = Field(None, allow_inf_nan=False, description="bad above this value")
     below: float | None = Field(None, allow_inf_nan=False, description="bad below this value")
     over: int | None = Field(None, ge=1, le=MAX_OVER, description="the mean of so many windows is judged")
+    weighting: Literal["rows", "windows"] | None = Field(
+        None,
+        description="what each window of a mean counts: its rows, or all alike; performance by rows if left out, all else alike",
+    )
     model: Names | None = Field(None, description="names or wildcards; the policy's if left out")
     feature: Names | None = Field(None, description="names or wildcards; all if left out")
     segment: Names | None = Field(None, description="names or wildcards; all rows together if left out")
@@ -229,6 +233,7 @@ class RuleFile(Node):
             routes=self.routes if self.routes is not None else policy.routes,
             enabled=self.enabled,
             policy=name,
+            weighting=self.weighting or "",
         )
 
 

@@ -14,7 +14,7 @@ from monitor.config_file import line_of
 from monitor.config_values import near_miss
 from monitor.false_alarms import Expected, Measured, expected_alarms, measure, rows_of, totals
 from monitor.features import source_of
-from monitor.policy import PERFORMANCE_CHECKS, Policies, RuleSet, is_of_model
+from monitor.policy import Policies, RuleSet, is_of_model
 from monitor.policy_file import ReadPolicy
 from monitor.reference import Reference
 from monitor.rules import Mute, Rule, fit
@@ -148,7 +148,7 @@ def spec_text(spec: WindowSpec) -> str:
 def _inapplicable(places: Sequence[_Place], measured: Sequence[Measured]) -> Iterator[str]:
     for place in places:
         check, rule = place.check, place.rule
-        if check in PERFORMANCE_CHECKS or not rule.features:
+        if not rule.features:
             continue
         if is_of_model(check):
             yield f"{place.at('feature')}: {check} is of the model as a whole; leave out feature"

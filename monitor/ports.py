@@ -63,13 +63,19 @@ class Checkpoint:
 
     `rows` are (key, value) pairs, value None is a tombstone. Order inside `rows` is free.
     `hi` is the source offset that `meta` covers.
-    `dead_letters` must be acknowledged by the broker before `meta` is sent.
+    `dead_letters` and `outcomes` must be acknowledged by the broker before `meta` is sent.
     """
 
     rows: tuple[tuple[bytes, bytes | None], ...]
     meta: tuple[bytes, bytes]
     hi: int
     dead_letters: tuple[Message, ...] = ()
+    outcomes: tuple[Message, ...] = ()
+
+    @property
+    def before_meta(self) -> tuple[Message, ...]:
+        """What must be acknowledged first."""
+        return self.dead_letters + self.outcomes
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +157,34 @@ class PartitionStage(Protocol):
 
     def memory(self) -> Mapping[str, int]:
         """Bytes by what takes them, such as "panes", about."""
+        ...
+
+
+class Pending(Protocol):
+    """What a join keeps by prediction id: entries under keys of 16 bytes, and beside them how far they go.
+
+    It is no source of truth: it is a function of the log up to what `state` says, and is made anew from there when it is lost.
+    """
+
+    @property
+    def state(self) -> bytes | None:
+        """What was written beside the entries last; None when there is nothing."""
+        ...
+
+    def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """Return the entry of each key, None where there is none."""
+        ...
+
+    def write(self, entries: Mapping[bytes, bytes | None], state: bytes) -> None:
+        """Write entries (None: delete) and `state`, at once or not at all."""
+        ...
+
+    def scan(self, after: bytes, n: int) -> list[tuple[bytes, bytes]]:
+        """Return the first `n` entries whose keys are greater than `after`, by key."""
+        ...
+
+    def clear(self) -> None:
+        """Remove everything."""
         ...
 
 

@@ -58,6 +58,39 @@ def class_of(name: str) -> str | None:
     return name[len(_CLASS_SCORE) : -1] if name.startswith(_CLASS_SCORE) else None
 
 
+class ScoreCalibration(msgspec.Struct, frozen=True, kw_only=True):
+    """Which share of rows is of the class, by score: linear between the points, level beyond; without points the score itself."""
+
+    scores: list[float] = []
+    """Increasing."""
+    shares: list[float] = []
+    ece: tuple[float, float] = (0.0, 0.0)
+    """Expected calibration error of the scores as they are, and calibrated, on rows that the calibration was not made of."""
+
+
+class PerformanceEstimator(msgspec.Struct, frozen=True, kw_only=True):
+    """What estimates of performance without labels are made from."""
+
+    n: int
+    """Rows of the reference that it was made from."""
+    calibrations: list[ScoreCalibration] = []
+    """Of classes: per score, in the order of the classes, or the positive class's alone (CBPE)."""
+    predicted: list[int] = []
+    """Of classes: rows by predicted class. Of numbers: rows by cell of the predicted number (DLE)."""
+    absolute_error: list[float] = []
+    """Of numbers: mean of |label − prediction| by cell of the predicted number."""
+    squared_error: list[float] = []
+    """Of numbers: mean of its square, likewise."""
+
+
+class SegmentPerformance(msgspec.Struct, frozen=True, kw_only=True):
+    """How good the model was on the rows of a segment."""
+
+    n: int
+    """Rows with a label."""
+    values: dict[str, float]
+
+
 class ReferencePerformance(msgspec.Struct, frozen=True, kw_only=True):
     """How good the model was on the reference's rows."""
 
@@ -75,6 +108,15 @@ class ReferencePerformance(msgspec.Struct, frozen=True, kw_only=True):
     """Of two classes, the one that precision, recall, f1 and the scores are about."""
     unknown: str | None = None
     """Why nothing, or not everything, is known."""
+    estimator: PerformanceEstimator | msgspec.UnsetType = msgspec.UNSET
+    """For estimates before labels come; references of earlier programs have none."""
+    segments: dict[str, SegmentPerformance] | msgspec.UnsetType = msgspec.UNSET
+    """By name, of segments with enough labels; likewise."""
+
+    def of_segment(self, segment: str) -> tuple[int, dict[str, float]]:
+        """Return rows and values of a segment: its own where they are known, else those of all rows."""
+        own = {} if isinstance(self.segments, msgspec.UnsetType) else self.segments
+        return (own[segment].n, own[segment].values) if segment in own else (self.n, self.values)
 
 
 class ReferenceRecord(msgspec.Struct, kw_only=True, omit_defaults=False):
@@ -193,6 +235,12 @@ class Reference:
     def effective_from(self, time_ms: int | None) -> Reference:
         """Return the same reference, valid from an event time (None: from always)."""
         return Reference(msgspec.structs.replace(self.record, effective_from_ms=time_ms), self.layout.hash_key)
+
+    def with_performance(self, performance: ReferencePerformance) -> Reference:
+        """Return the same reference with another performance, sealed anew."""
+        record = msgspec.structs.replace(self.record, performance=performance)
+        record.sha256 = record_sha256(record)
+        return Reference(record, self.layout.hash_key)
 
     def with_key(self, hash_key: HashKey) -> Reference:
         """Return the same reference, ready to count with a key. Raises ConfigError when it was built with another one."""

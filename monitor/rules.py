@@ -111,6 +111,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     segments: likewise; empty means all rows only. specs: (size, step) of windows, step 0 for any; empty means all.
     false_alarms: what the user accepts of calibrated checks; None is the budget of the configuration. policy: the one that it stands in.
     levels: severity → value above which it is that severe; below all of them it is `severity`.
+    weighting: what each window of a mean counts: its rows, or 1; "" is rows for performance and 1 for all else.
     """
 
     above: float | None = None
@@ -135,6 +136,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     routes: tuple[str, ...] = ()
     policy: str = ""
     levels: dict[Severity, float] = {}
+    weighting: Literal["", "rows", "windows"] = ""
 
     @property
     def threshold(self) -> float:

@@ -6,14 +6,15 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks.decisions.streams import Array
+from benchmarks.environments import python_with
+from monitor.columns import Int
 
-FOLDER = Path(".cache/peers")
 PEERS = {
     "Evidently 0.7.23": ("evidently", ["evidently==0.7.23", "pandas<2.3"]),
     "NannyML 0.13.1": ("nannyml", ["nannyml==0.13.1", "statsmodels"]),
@@ -28,13 +29,8 @@ def install() -> dict[str, Path]:
     """Return the interpreters of the tools that pip can install, by name; say of the others that they are left out."""
     found = {}
     for name, (script, packages) in PEERS.items():
-        python = FOLDER / script / "bin" / "python"
         try:
-            if not python.exists():
-                subprocess.run([sys.executable, "-m", "venv", str(FOLDER / script)], check=True)
-            if subprocess.run([python, "-c", f"import {script}"], capture_output=True, check=False).returncode:
-                subprocess.run([python, "-m", "pip", "install", "--quiet", *packages], check=True)
-            found[name] = python
+            found[name] = python_with(script, packages)
         except (OSError, subprocess.CalledProcessError) as error:
             print(f"{name} is left out: {error}", file=sys.stderr)
     return found
@@ -42,7 +38,21 @@ def install() -> dict[str, Path]:
 
 def flags(pythons: dict[str, Path], columns: Sequence[Column]) -> dict[str, list[list[bool]]]:
     """Return per tool a flag of each column and window."""
-    arrays = {f"{kind}_{i}": part for i, column in enumerate(columns) for kind, part in zip(("ref", "win"), column, strict=True)}
+    return _asked(
+        pythons,
+        {f"{kind}_{i}": part for i, column in enumerate(columns) for kind, part in zip(("ref", "win"), column, strict=True)},
+    )
+
+
+def daily_flags(
+    pythons: dict[str, Path], reference: Sequence[Array], rows: Sequence[Array], reference_rows: Int, window_rows: Int
+) -> dict[str, list[list[bool]]]:
+    """Return them of windows that differ in length; by column all rows of the reference, (m,), and of the windows, (n,)."""
+    arrays = {f"{kind}_{i}": part for kind, parts in (("ref", reference), ("win", rows)) for i, part in enumerate(parts)}
+    return _asked(pythons, arrays | {"reference_rows": reference_rows, "window_rows": window_rows})
+
+
+def _asked(pythons: dict[str, Path], arrays: Mapping[str, Array]) -> dict[str, list[list[bool]]]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "case.npz"
         np.savez(path, **arrays)

@@ -38,6 +38,7 @@ models:
     idle_after: 2m                            # silence after which a partition holds nothing back
     features: {{}}                              # zip: {{kind: category, pii: hash}}; `monitor reference infer` proposes all
     segments: []                              # country, [country, channel], age >= 60, tags.region: profiled apart, fixed by the reference
+    labels: {{retention: 30d}}                  # with a source of labels: so long a prediction waits for its own; docs/labels.md
     learning: {{rows: 5000, windows: 24}}       # without a reference, one is learnt from so much traffic; enabled: false
     reference: own                            # trailing(7d), hour_of_week(4): compare with earlier windows, on the reference's cells
 rules:                                        # over the defaults; `monitor config show` prints all

@@ -10,6 +10,7 @@ import typer
 
 from monitor.cli.console import DEFAULT_CONFIG, ConfigPath, data, say
 from monitor.config_file import load_config
+from monitor.windows import duration_text
 
 topics = typer.Typer(help="The topics that a configuration needs.", no_args_is_help=True)
 
@@ -77,6 +78,8 @@ def tail(
 
 def line(what: str, record: dict[str, Any]) -> str:
     """Return one line for people about an alert or a result."""
+    if what == "results" and record.get("type") == "performance":
+        return performance_line(record)
     if what == "results":
         window = record["window"]
         drifts = [(f["distances"].get("psi", 0.0), name) for name, f in record["features"].items() if f["distances"]]
@@ -93,6 +96,26 @@ def line(what: str, record: dict[str, Any]) -> str:
         f"{d['window']['end']} {d['status']:8} {d['severity']:8} {d['model']} {d['version']} {d['check']} {where}: "
         f"{d['value']:.4g} (threshold {d['threshold']:g}, n={d['n']}{revision}{others})"
     )
+
+
+def performance_line(record: dict[str, Any]) -> str:
+    """Return one line for people about a report of performance: realised values with their intervals, those expected behind a ~."""
+    window, expected = record["window"], record["estimated"]["values"]
+    revision = f" revision {record['revision']}" if record["revision"] else ""
+    final = ", final" if record["is_final"] else ""
+    segment = "" if record["segment"] == "all" else f" {record['segment']}"
+    of = f"{record['model']} {record['version']}{segment} [{window['start_ms']}, {window['end_ms']}){revision}"
+    values = []
+    for name in sorted({*record["values"], *expected}):
+        one = record["values"].get(name)
+        text = f"{name} {one['value']:.3f}" if one else name
+        text += f" [{one['low']:.3f}, {one['high']:.3f}]" if one and one["low"] is not None else ""
+        values.append(text + (f" ~{expected[name]['value']:.3f}" if name in expected else ""))
+    found = ", ".join(finding["check"] for finding in record["findings"]) or "quiet"
+    conflict = f"; {record['conflict']['text']}" if record["conflict"] else ""
+    age = duration_text(record["as_of_ms"] - window["end_ms"])
+    labelled = f"{record['labelled']} of {record['n']} labelled ({record['coverage']:.0%})"
+    return f"{of} performance after {age}{final}: {labelled}; {', '.join(values) or 'no values'}: {found}{conflict}"
 
 
 def traffic(

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -18,6 +18,10 @@ from monitor.errors import InputError
 from monitor.ports import StoredRecord
 from monitor.reference import Reference
 from monitor.rules import SEVERITIES
+
+if TYPE_CHECKING:
+    from monitor.pipeline import Pipeline
+    from monitor.replay import Labels, ReplayOutcome
 
 
 def replay(
@@ -32,7 +36,13 @@ def replay(
     results: Annotated[Path, typer.Option(help="Where result records go.")] = Path("results.ndjson"),
     alerts: Annotated[Path, typer.Option(help="Where alert records go.")] = Path("alerts.ndjson"),
     config: ConfigPath = DEFAULT_CONFIG,
-    labels: Annotated[Path | None, typer.Option(help="Label events, NDJSON; counted.", show_default=False)] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            help="What became known: id, label and time (and model) of each row; joined by id. CSV, CSV.gz, Parquet, NDJSON.",
+            show_default=False,
+        ),
+    ] = None,
     topic: Annotated[str | None, typer.Option(help="The source that the file stands for; the first one if left out.")] = None,
     model: Column = None,
     model_version: Column = None,
@@ -97,9 +107,11 @@ def replay(
         source,
         wire=pipeline.formats[source] if rows.is_native else NativeFormat(),  # rows of a table become events with `time` in ms
         judge=pipeline.judge,
+        look=pipeline.look,
         references=references,
         hash_key=build_hash_key(found),
         future_guard=rows.has_record_timestamps,
+        labels=_labels(labels, pipeline, model or (only.model if only else None), time_unit) if labels is not None else None,
     )
     outcome = engine.run(_WithProgress(rows), end_of_input=end_of_input)
     for path, records in ((results, outcome.results), (alerts, outcome.alerts)):
@@ -114,7 +126,7 @@ def replay(
     )
     _say_learnt(Reference.from_bytes(value) for _, value in outcome.references)
     if labels is not None:
-        say(f"{_count_labels(labels):,} labels (counted; they are joined in a later version)")
+        _say_joined(outcome)
     if outcome.open_panes:
         say(f"{outcome.open_panes} panes are still open; --end-of-input closes their windows")
     revisions = f", of {outcome.revisions:,} revisions too" if outcome.revisions else ""
@@ -153,13 +165,19 @@ class _WithProgress:
                 yield row
 
 
-def _count_labels(path: Path) -> int:
+def _labels(path: Path, pipeline: Pipeline, model: str | None, time_unit: str) -> Labels:
+    """Return a file of labels as the source that the configuration has for them, or as one of its own."""
+    from monitor.files.labels import LabelFile  # noqa: PLC0415
     from monitor.formats.native_label import NativeLabelFormat  # noqa: PLC0415
+    from monitor.replay import Labels  # noqa: PLC0415
 
-    if not path.exists():
-        raise InputError(f"{path}: no such file")
-    with path.open("rb") as file:
-        batch = NativeLabelFormat().decode([StoredRecord(i, 0, line.rstrip()) for i, line in enumerate(file)])
-    for offset, why in batch.rejections:
-        say(f"{path}:{offset + 1}: {why.reason.value} {why.pointer}")
-    return len(batch.labels)
+    file = LabelFile(path, model, time_unit)  # type: ignore[arg-type]
+    configured = next(((topic, w) for topic, w in pipeline.formats.items() if isinstance(w, NativeLabelFormat)), None)
+    topic, wire = configured or ("labels", NativeLabelFormat())
+    wire = wire if file.is_native else NativeLabelFormat()  # rows of a table become labels with `time` in ms
+    return Labels(file, wire, pipeline.judge_performance, topic, file.has_record_timestamps)
+
+
+def _say_joined(outcome: ReplayOutcome) -> None:
+    counts = ", ".join(f"{n:,} {name.replace('_', ' ')}" for name, n in sorted(outcome.joined.items()) if n)
+    say(f"joined: {counts or 'nothing'}; {outcome.reports:,} reports of performance among the results")

@@ -15,6 +15,7 @@ import msgspec
 from monitor.acks import Ack
 from monitor.alerts import Alert
 from monitor.events import Label, Prediction, Tick
+from monitor.performance_result import PerformanceResult
 from monitor.policy_file import PolicyFile
 from monitor.reference import ReferenceRecord
 from monitor.results import Result
@@ -27,6 +28,7 @@ SCHEMAS: dict[str, type[msgspec.Struct]] = {
     "tick": Tick,
     "reference": ReferenceRecord,
     "result": Result,
+    "performance": PerformanceResult,
     "alert": Alert,
     "ack": Ack,
 }

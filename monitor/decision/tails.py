@@ -60,6 +60,13 @@ def tails(evidence: Evidence) -> Iterator[Measurement]:
             yield measured._replace(min_n=MIN_ROWS, segment=evidence.segment, evidence=facts)
 
 
+def tail_spans(ranked: Profile) -> dict[int, list[tuple[int, int]]]:
+    """Return, by position of a number, the half-open spans of flat cells of its tails: both sides, each at every depth."""
+    ends = _ends(ranked)
+    spans = np.stack((ends.first, ends.stop), axis=-1).reshape(len(ends.positions), -1, 2).tolist()
+    return {position: [(first, stop) for first, stop in of] for position, of in zip(ends.positions, spans, strict=True)}
+
+
 def _between(counts: Int, ends: _Ends) -> Int:
     total = np.concatenate(([0], np.cumsum(counts)))
     return np.asarray(total[ends.stop] - total[ends.first])

@@ -1,4 +1,4 @@
-"""Label events (schemas/label.schema.json): what really happened to a prediction. Accepted and counted; joined from labels on."""
+"""Label events (schemas/label.schema.json): what really happened to a prediction. Joined with predictions by id."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from monitor.columns import ColumnBatch, DecodedBatch, Int
+from monitor.columns import ColumnBatch, DecodedBatch, Int, LabelRow
 from monitor.event_time import INVALID_MS, JSON_TYPES, TimeUnit, time_ms
 from monitor.events import Outcome, Rejection, RejectionReason, Tick, is_name
 from monitor.json_objects import FAILURES, needs_care, parse_fields, read_tick, typed
@@ -44,14 +44,16 @@ class NativeLabelFormat:
             elif isinstance(found, Tick):
                 batch.ticks.append((record.offset, found.tick))
             else:
-                batch.labels.append((record.offset, found))
+                row = LabelRow(record.offset, *found)
+                batch.labels.append((record.offset, row.model))
+                batch.label_rows.append(row)
         return batch
 
-    def _read(self, value: bytes | None, is_careful: bool) -> str | Tick | Rejection:
-        """Return the model of a label, or what the record is instead."""
+    def _read(self, value: bytes | None, is_careful: bool) -> tuple[str, str, Outcome, int] | Tick | Rejection:
+        """Return model, id, value and time of a label, or what the record is instead."""
         try:
             label = self._decode(b"" if is_careful or value is None else value)
-            model, time = label.model, label.time
+            model, key, outcome, time = label.model, label.id, label.label, label.time
         except FAILURES:
             fields = parse_fields(value, self._max_event_bytes)
             if isinstance(fields, Rejection):
@@ -63,12 +65,13 @@ class NativeLabelFormat:
             for part in parts.values():
                 if isinstance(part, Rejection):
                     return part
-            model, time = parts["model"], parts[self._time_field]
+            model, key, outcome, time = parts["model"], parts["id"], parts["label"], parts[self._time_field]
         if not is_name(model):
             return Rejection(RejectionReason.INVALID_NAME, "model")
-        if time_ms(time, self._time_unit) == INVALID_MS:
+        ms = time_ms(time, self._time_unit)
+        if ms == INVALID_MS:
             return Rejection(RejectionReason.INVALID_TIME, self._time_field)
-        return str(model)
+        return str(model), key, outcome, ms
 
     def columns(self, layout: Layout, payloads: Sequence[object], offsets: Int) -> ColumnBatch:
         """Never called with rows: there are no predictions here."""

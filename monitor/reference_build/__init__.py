@@ -13,6 +13,7 @@ from monitor.files import ColumnOptions, open_table
 from monitor.hash_key import NO_KEY, HashKey
 from monitor.reference import Reference
 from monitor.reference_build.numbers import number_feature
+from monitor.reference_build.outcomes import with_segments
 from monitor.reference_build.passes import Build, InferredFeature
 from monitor.reference_build.performance import performance_of
 from monitor.reference_build.segments import SegmentCounts, SegmentOptions
@@ -49,8 +50,9 @@ def build_reference(  # noqa: PLR0913 - what a user gives on one command line
     are taken.
 
     progress: called with the rows of every batch of every pass: two, one more where features of richer kinds are among them, another
-    where texts are, and one for windows. window_ms: length of the model's windows; where the file has times, its rows are cut into such
-    to see how far windows scatter. positive_class: of two, where labels are classes. hash_key: of values beyond the dictionaries.
+    where texts are, one for windows, and one for labels in segments. window_ms: length of the model's windows; where the file has times,
+    its rows are cut into such to see how far windows scatter. positive_class: of two, where labels are classes. hash_key: of values
+    beyond the dictionaries.
     Memory: one batch, the largest numeric column or `spool.SORT_BYTES`, up to `gather.MAX_TEXT` characters per category, 16 MiB per
     text, and `windows.MAX_BYTES`; 8 bytes per number on disk (TMPDIR) while it runs.
     Raises InputError, with a sentence that says what to do.
@@ -64,7 +66,7 @@ def build_reference(  # noqa: PLR0913 - what a user gives on one command line
     profile = build.count(layout, performance)
     build.warn_of_values(profile)
     calibration = build.calibration(profile, window_ms)
-    return Reference.build(
+    made = Reference.build(
         model,
         version,
         profile,
@@ -74,6 +76,9 @@ def build_reference(  # noqa: PLR0913 - what a user gives on one command line
         calibration=calibration,
         performance=performance.result(),
     )
+    if made.performance.task is None or not layout.segmentations:
+        return made
+    return made.with_performance(with_segments(made, build.batches(), columns.time_unit))
 
 
 @dataclass(frozen=True, slots=True)

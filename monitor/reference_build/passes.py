@@ -81,7 +81,7 @@ class Build:
     missing: Counter[str] = field(default_factory=Counter)
     gathered: dict[str, Gathered] = field(default_factory=dict)
 
-    def _batches(self) -> Iterator[Columns]:
+    def batches(self) -> Iterator[Columns]:
         """Yield the rows of this model and version."""
         others: set[str] = set()
         n = 0
@@ -104,7 +104,7 @@ class Build:
     def gather(self, folder: Path) -> None:
         """Read all rows once: what columns hold, labels, times."""
         self._plan(folder)
-        for batch in self._batches():
+        for batch in self.batches():
             self.rows += batch.n
             for name, gathered in self.gathered.items():
                 gathered.add(batch.arrays[name])
@@ -237,7 +237,7 @@ class Build:
             group[0] = structs.replace(group[0], max_missing_ratio=self._max_missing_ratio(name))
             (features if kind in _PLAIN else views).extend(group)
         if views:
-            made, empty = filled(views, self._batches, folder, self.columns.time_unit)
+            made, empty = filled(views, self.batches, folder, self.columns.time_unit)
             features += made
             self.warnings += [f"feature {name}: no values, left out" for name in empty]
         self._check_names(features)
@@ -269,7 +269,7 @@ class Build:
     def count(self, layout: Layout, performance: Performance) -> Profile:
         """Return the counts of all rows; outputs and labels are summed up on the way."""
         profile = Profile(layout)
-        for batch in self._batches():
+        for batch in self.batches():
             profile.update(column_batch(batch, layout, self.columns.time_unit))
             performance.add(batch)
         for outside in profile.outside:
@@ -283,7 +283,7 @@ class Build:
                 unknown="no time column" if "time" not in self.table.roles else "no time, or no length of a window"
             )
         windows = WindowCounts(profile, window_ms)
-        for batch in self._batches():
+        for batch in self.batches():
             times = self._times(batch).fill_null(NEVER_MS).to_numpy(zero_copy_only=False)
             windows.add(column_batch(batch, profile.layout, self.columns.time_unit), times)
         calibration, warnings = windows.calibration()

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,32 +20,22 @@ from monitor.files import Columns
 from monitor.files.rows import VALUE_TYPES
 from monitor.files.tables import role
 from monitor.layout import Layout
-from monitor.reference import PREDICTION, SCORE, ReferencePerformance
+from monitor.performance.spec import MAX_CLASSES, POSITIVES
+from monitor.reference import (
+    PREDICTION,
+    SCORE,
+    PerformanceEstimator,
+    ReferencePerformance,
+    ScoreCalibration,
+    class_of,
+    class_score_name,
+)
+from monitor.reference_build.expected_errors import ExpectedErrors
 from monitor.reference_build.gather import floats
+from monitor.reference_build.scores import QUANTUM, SCORE_CELLS, Scores, plus
 from monitor.sketches.moments import exact_sums, mean_std
 
-MAX_CLASSES = 50
-"""Beyond, neither confusion nor what is made of it."""
-SCORE_CELLS = 1 << 16
-"""Equal cells between the smallest and the largest score, besides the layout's. AUC counts rows of one cell as ties: its error is at most
-half the pairs of both classes that share a cell and are none."""
-CLIP = 1e-7
-ECE_BINS = 10
-_QUANTUM = -40
-"""Exponent of the grid on which scores and losses are summed: exact sums, the same for any order of the rows."""
 _DIGITS = 10
-
-POSITIVES = (
-    ("0", "1"),
-    ("-1", "1"),
-    ("false", "true"),
-    ("False", "True"),
-    ("no", "yes"),
-    ("n", "y"),
-    ("N", "Y"),
-    ("negative", "positive"),
-)
-"""Pairs of classes of which everybody knows which one is the positive; of others the model's own predictions tell."""
 
 
 class Unknown:
@@ -85,9 +76,14 @@ def performance_of(found: Found, positive: str | None = None) -> Performance:
     if why is not None:
         return Unknown(why)
     if isinstance(predicted, NumberFeature):
-        return Residuals(predicted.centre, predicted.exponent)
-    scores = Scores(score, tuple(sorted(found.labels))) if isinstance(score, NumberFeature) and len(found.labels) == 2 else None
-    return Classes(scores, positive)
+        return Residuals(predicted)
+    if isinstance(score, NumberFeature) and len(found.labels) == 2:
+        return Classes({SCORE: Scores(score)}, tuple(sorted(found.labels)), positive)
+    own = {f.name: f for f in found.layout.features if isinstance(f, NumberFeature) and class_of(f.name) is not None}
+    names = [class_score_name(label) for label in found.labels]
+    is_scored = 2 <= len(names) <= MAX_CLASSES >= len(own) and all(name in own for name in names)
+    scores = {name: Scores(feature, SCORE_CELLS // len(own)) for name, feature in own.items()} if is_scored else {}
+    return Classes(scores, tuple(sorted(found.labels)), positive)
 
 
 def _why_unknown(found: Found, *, has_number: bool) -> str | None:
@@ -114,8 +110,9 @@ def _why_unknown(found: Found, *, has_number: bool) -> str | None:
 class Residuals:
     """Differences of numeric labels and predictions, on the grid of the predictions."""
 
-    def __init__(self, centre: float, exponent: int) -> None:
-        self._centre, self._exponent = centre, exponent
+    def __init__(self, predicted: NumberFeature) -> None:
+        self._centre, self._exponent = predicted.centre, predicted.exponent
+        self._expected = ExpectedErrors(predicted)
         self._n = 0
         self._labels = self._errors = (0, 0)
         self._absolute = 0
@@ -126,8 +123,9 @@ class Residuals:
         both = np.isfinite(label) & np.isfinite(predicted)
         label, error = label[both], label[both] - predicted[both]
         self._n += len(label)
-        self._labels = _plus(self._labels, exact_sums(label, self._centre, self._exponent))
-        self._errors = _plus(self._errors, exact_sums(error, 0.0, self._exponent))
+        self._expected.add(predicted[both], error)
+        self._labels = plus(self._labels, exact_sums(label, self._centre, self._exponent))
+        self._errors = plus(self._errors, exact_sums(error, 0.0, self._exponent))
         self._absolute += exact_sums(np.abs(error), 0.0, self._exponent)[0]
 
     def result(self) -> ReferencePerformance:
@@ -140,75 +138,17 @@ class Residuals:
         values = {"mae": mean_absolute, "rmse": math.hypot(mean, std)}
         if label_std:
             values["r2"] = 1 - (values["rmse"] / label_std) ** 2
-        return ReferencePerformance(task="regression", n=self._n, values=_shortened(values))
-
-
-@dataclass
-class Scores:
-    """Scores of two classes: counts by label and cell, and exact sums by label."""
-
-    feature: NumberFeature
-    classes: tuple[str, ...]
-    edges: Float = field(init=False)
-    counts: Int = field(init=False)
-    bins: Int = field(default_factory=lambda: np.zeros((2, ECE_BINS), np.int64))
-    bin_sums: list[int] = field(default_factory=lambda: [0] * ECE_BINS)
-    sums: list[tuple[int, int]] = field(default_factory=lambda: [(0, 0), (0, 0)])
-    losses: list[list[int]] = field(default_factory=lambda: [[0, 0], [0, 0]])
-    """by label: Σ −ln(score), Σ −ln(1 − score)"""
-
-    def __post_init__(self) -> None:
-        grid = np.linspace(self.feature.minimum, self.feature.maximum, SCORE_CELLS + 1)
-        self.edges = np.unique(np.concatenate((grid, np.array(self.feature.edges))))
-        self.counts = np.zeros((2, len(self.edges) + 1), np.int64)
-
-    @property
-    def are_probabilities(self) -> bool:
-        """Whether all scores lie in [0, 1]."""
-        return self.feature.minimum >= 0 and self.feature.maximum <= 1
-
-    def add(self, scores: Float, label: int) -> None:
-        """Take the finite scores of rows with one label in."""
-        cells = np.searchsorted(self.edges, scores, side="left")
-        self.counts[label] += np.bincount(cells, minlength=self.counts.shape[1])
-        if not self.are_probabilities:
-            return
-        self.sums[label] = _plus(self.sums[label], exact_sums(scores, 0.0, _QUANTUM))
-        clipped = np.clip(scores, CLIP, 1 - CLIP)
-        for i, loss in enumerate((-np.log(clipped), -np.log1p(-clipped))):
-            self.losses[label][i] += exact_sums(loss, 0.0, _QUANTUM)[0]
-        bins = np.searchsorted(np.arange(1, ECE_BINS) / ECE_BINS, scores, side="left")  # (lo, hi], 0 in the first
-        self.bins[label] += np.bincount(bins, minlength=ECE_BINS)
-        for b in range(ECE_BINS):
-            self.bin_sums[b] += exact_sums(scores[bins == b], 0.0, _QUANTUM)[0]
-
-    def values(self, positive: int) -> dict[str, float]:
-        """Return auc, and for probabilities brier, log_loss and ece; positive: index of its class."""
-        negative, n = 1 - positive, int(self.counts.sum())
-        n_of = self.counts.sum(axis=1).tolist()
-        found: dict[str, float] = {}
-        if min(n_of):
-            below = np.cumsum(self.counts[negative]) - self.counts[negative]
-            wins = int((2 * self.counts[positive] * below + self.counts[positive] * self.counts[negative]).sum())
-            found["auc"] = wins / (2 * n_of[0] * n_of[1])
-        if n and self.are_probabilities:
-            first, second = self.sums[positive]
-            square = second + self.sums[negative][1]
-            found["brier"] = math.ldexp(square, 2 * _QUANTUM) / n - 2 * math.ldexp(first, _QUANTUM) / n + n_of[positive] / n
-            found["log_loss"] = math.ldexp(self.losses[positive][0] + self.losses[negative][1], _QUANTUM) / n
-            gaps = (
-                abs(math.ldexp(total, _QUANTUM) - int(hits))
-                for total, hits in zip(self.bin_sums, self.bins[positive], strict=True)
-            )
-            found["ece"] = math.fsum(gaps) / n
-        return found
+        return ReferencePerformance(task="regression", n=self._n, values=_shortened(values), estimator=self._expected.estimator())
 
 
 class Classes:
-    """Labels and predictions as classes, by their canonical texts; and scores where there are two labels."""
+    """Labels and predictions as classes, by their canonical texts; and scores.
 
-    def __init__(self, scores: Scores | None, positive: str | None) -> None:
-        self._scores, self._positive = scores, positive
+    scores: by name in the layout; one of two classes, or one for each class. labels: that the file has.
+    """
+
+    def __init__(self, scores: Mapping[str, Scores], labels: tuple[str, ...], positive: str | None) -> None:
+        self._scores, self._labels, self._positive = scores, labels if scores else (), positive
         self._n = self._hits = 0
         self._pairs: Counter[tuple[str, str]] = Counter()
         self._classes: set[str] = set()
@@ -217,23 +157,26 @@ class Classes:
 
     def add(self, batch: Columns) -> None:
         """Take rows in that have a label, and a prediction or a score."""
-        label, labels = _codes(batch.arrays[role("label")])
-        predicted, predictions = _codes(batch.arrays[PREDICTION]) if PREDICTION in batch.arrays else (None, [])
-        scores = floats(batch.arrays[SCORE]) if SCORE in batch.arrays and self._scores else None
+        label, labels = class_codes(batch.arrays[role("label")])
+        predicted, predictions = class_codes(batch.arrays[PREDICTION]) if PREDICTION in batch.arrays else (None, [])
         if predicted is not None:
             both = (label >= 0) & (predicted >= 0)
             pairs = np.bincount(label[both] * len(predictions) + predicted[both], minlength=len(labels) * len(predictions))
             for at in np.flatnonzero(pairs).tolist():
                 self._add_pair(labels[at // len(predictions)], predictions[at % len(predictions)], int(pairs[at]))
-        if scores is not None and self._scores is not None:
-            for i, text in enumerate(self._scores.classes):
-                if text in labels:
-                    self._scores.add(scores[(label == labels.index(text)) & np.isfinite(scores)], i)
-            if predicted is not None and len(self._predicted) <= MAX_CLASSES:
-                for code, text in enumerate(predictions):
-                    mine = scores[(predicted == code) & np.isfinite(scores)]
-                    rows, total = self._predicted.get(text, (0, 0))
-                    self._predicted[text] = rows + len(mine), total + exact_sums(mine, 0.0, _QUANTUM)[0]
+        if not self._scores:
+            return
+        scores = {name: floats(batch.arrays[name]) for name in self._scores}
+        is_scored = np.isfinite(np.stack(list(scores.values()))).all(axis=0)
+        for name, mine in scores.items():
+            sort = labels.index(text) if (text := class_of(name) or self._labels[1]) in labels else -1
+            for i, of_sort in enumerate((label != sort, label == sort)):
+                self._scores[name].add(mine[of_sort & (label >= 0) & is_scored], i)
+        if predicted is not None and len(self._predicted) <= MAX_CLASSES and SCORE in scores:
+            for code, text in enumerate(predictions):
+                mine = scores[SCORE][(predicted == code) & is_scored]
+                rows, total = self._predicted.get(text, (0, 0))
+                self._predicted[text] = rows + len(mine), total + exact_sums(mine, 0.0, QUANTUM)[0]
 
     def _add_pair(self, label: str, predicted: str, rows: int) -> None:
         self._n += rows
@@ -244,23 +187,26 @@ class Classes:
 
     def result(self) -> ReferencePerformance:
         """Return accuracy and confusion, what these make, and what the scores make."""
-        labels = self._scores.classes if self._scores else ()
-        n_scored = int(self._scores.counts.sum()) if self._scores else 0
+        n_scored = min((one.n for one in self._scores.values()), default=0)
         if not self._n and not n_scored:
             return ReferencePerformance(unknown="no row has both a label and a prediction or score")
         values: dict[str, float] = {"accuracy": self._hits / self._n} if self._n else {}
         if len(self._classes) > MAX_CLASSES:
             why = f"more than {MAX_CLASSES} classes: accuracy only"
             return ReferencePerformance(task="multiclass", n=self._n, values=_shortened(values), unknown=why)
-        classes = sorted(self._classes | set(labels))
+        classes = sorted(self._classes | set(self._labels))
         is_binary = len(classes) <= 2
         positive = self._positive_of(classes) if is_binary else None
         is_told = not is_binary or positive is not None
         confusion = [[self._pairs[a, b] for b in classes] for a in classes] if self._n else []
         if confusion and is_told:
             values |= _of_confusion(np.array(confusion), None if positive is None else classes.index(positive))
-        if self._scores and positive in labels:
-            values |= self._scores.values(labels.index(positive))
+        of_scores, calibrations = self._of_scores(classes, positive)
+        values |= of_scores
+        predicted = np.array(confusion).sum(axis=0).tolist() if confusion else []
+        estimator = (
+            PerformanceEstimator(n=n_scored, calibrations=calibrations, predicted=predicted) if calibrations else msgspec.UNSET
+        )
         return ReferencePerformance(
             task="binary" if is_binary else "multiclass",
             n=self._n,
@@ -270,7 +216,33 @@ class Classes:
             confusion=confusion,
             positive_class=positive,
             unknown=None if is_told else f"which of {', '.join(classes)} is the positive class; --positive-class says it",
+            estimator=estimator,
         )
+
+    def _of_scores(self, classes: list[str], positive: str | None) -> tuple[dict[str, float], list[ScoreCalibration]]:
+        """Return what scores make: of the positive class, or means over all classes; and their calibrations, of probabilities."""
+        sorts = [1] * len(classes)
+        if len(classes) > 2:
+            names = [class_score_name(text) for text in classes]
+        elif positive in self._labels:
+            names = [SCORE if SCORE in self._scores else class_score_name(positive)]
+            sorts = [self._labels.index(positive) if SCORE in self._scores else 1]
+        else:
+            names = []
+        scores = [(self._scores[name], sort) for name, sort in zip(names, sorts, strict=False) if name in self._scores]
+        if not scores or len(scores) < len(names):
+            return {}, []
+        are_probabilities = all(one.are_probabilities for one, _ in scores)
+        if len(scores) == 1:
+            values = scores[0][0].values(scores[0][1])
+        elif are_probabilities:
+            each = [one.values(sort) for one, sort in scores]
+            known = {name: [found[name] for found in each if name in found] for name in ("auc", "brier", "ece")}
+            values = {name: math.fsum(found) / len(found) for name, found in known.items() if found}
+            values["log_loss"] = math.ldexp(sum(one.losses[1][0] for one, _ in scores), QUANTUM) / max(scores[0][0].n, 1)
+        else:
+            values = {}
+        return values, [one.calibration(sort) for one, sort in scores] if are_probabilities and scores[0][0].n else []
 
     def _positive_of(self, classes: list[str]) -> str | None:
         """Return the positive class: what the user says, what everybody knows, or what is predicted at the higher scores."""
@@ -302,13 +274,13 @@ def kind_of(column: Any) -> str | None:
 
 def counts_of(column: Any) -> Counter[str]:
     """Return rows by canonical text; null, NaN and infinity are none."""
-    codes, texts = _codes(column)
+    codes, texts = class_codes(column)
     counts = np.bincount(codes[codes >= 0], minlength=len(texts)).tolist()
     return Counter({text: n for text, n in zip(texts, counts, strict=True) if n})
 
 
 def _of_confusion(confusion: Int, positive: int | None) -> dict[str, float]:
-    """Return precision, recall and f1 of the positive class, or without one their means over the classes; what is 0/0 counts as 0.
+    """Return precision, recall and f1 of the positive class, or their means over the classes that occur; what is 0/0 counts as 0.
 
     confusion: (c, c), rows are labels.
     """
@@ -326,7 +298,7 @@ def _ratio(top: Float, bottom: Int) -> Float:
     return np.divide(top, bottom, out=np.zeros(len(top)), where=bottom > 0)
 
 
-def _codes(column: Any) -> tuple[Int, list[str]]:
+def class_codes(column: Any) -> tuple[Int, list[str]]:
     """Return, per row, the index of its value among the canonical texts, −1 where there is none."""
     if pa.types.is_floating(column.type):
         column = pc.if_else(pc.is_finite(column), column, pa.scalar(None, column.type))
@@ -336,10 +308,6 @@ def _codes(column: Any) -> tuple[Int, list[str]]:
     known = list(dict.fromkeys(texts))
     places = np.array([known.index(text) for text in texts] + [-1], np.int64)
     return places[codes], known
-
-
-def _plus(a: tuple[int, int], b: tuple[int, int]) -> tuple[int, int]:
-    return a[0] + b[0], a[1] + b[1]
 
 
 def _shortened(values: Mapping[str, float]) -> dict[str, float]:

@@ -182,9 +182,15 @@ class PartitionDriver:
                 "the topic was emptied or made anew; start with another `app` name, or restore it"
             )
         elif expected < low:
-            log.error("records_lost", topic=self.topic, partition=self.partition, start=expected, upto=low)
-            self.stage.skip_to(low, lost=True)
+            self._pass_lost(expected, low)
         return self.stage.next_offset
+
+    def _pass_lost(self, expected: int, low: int) -> None:
+        """Go on where the log begins; what a join reads only once more, to make entries of ids anew, is no loss."""
+        before = self.stage.counters().get(("lost",), 0)
+        self.stage.skip_to(low, lost=True)
+        if self.stage.counters().get(("lost",), 0) > before:
+            log.error("records_lost", topic=self.topic, partition=self.partition, start=expected, upto=low)
 
     async def _refuse_to_begin_anew(self, committed: int) -> NoReturn:
         """There is no state, though the group has read: it is gone from the changelog, or this life's recovery has not seen it."""

@@ -82,11 +82,13 @@ class StoreMemory:
         """Bytes in the write buffers of all stores."""
         return int(self._buffers.get_usage())
 
-    def options(self) -> Any:
-        """Return the options of one store, which shares the budget with all others."""
+    def options(self, *, filter_bits: int = 0) -> Any:
+        """Return the options of one store, which shares the budget with all others. filter_bits: for each row, so that absent ones are known."""
         blocks = rocksdict.BlockBasedOptions()
         blocks.set_block_cache(self._cache)
         blocks.set_cache_index_and_filter_blocks(True)  # else they are on top of the budget
+        if filter_bits:
+            blocks.set_bloom_filter(filter_bits, block_based=False)
         options = rocksdict.Options(raw_mode=True)
         options.create_if_missing(True)
         options.set_block_based_table_factory(blocks)
@@ -146,7 +148,7 @@ class LocalStore(Store):  # type: ignore[misc]
         try:
             return rocksdict.Rdict(str(path), options=self._memory.options())
         except Exception as error:
-            raise _meaning(error, path) from error
+            raise meaning(error, path) from error
 
     def _anew(self, path: Path, partition: int) -> Any:
         shutil.rmtree(path, ignore_errors=True)
@@ -291,12 +293,12 @@ def _attempt(database: Any, entries: Iterable[tuple[bytes, bytes | None]]) -> No
     try:
         database.write(batch)
     except Exception as error:
-        raise _meaning(error, Path(database.path())) from error
+        raise meaning(error, Path(database.path())) from error
     finally:
         del database  # see `_read`
 
 
-def _meaning(error: Exception, path: Path) -> Exception:
+def meaning(error: Exception, path: Path) -> Exception:
     """Return what an error of RocksDB's is to us: they all come as texts."""
     text = str(error)
     if any(part in text for part in _FULL):
@@ -317,7 +319,7 @@ def _read(database: Any) -> Iterator[tuple[bytes, bytes]]:
             entries.next()
         entries.status()
     except Exception as error:
-        raise _meaning(error, Path(database.path())) from error
+        raise meaning(error, Path(database.path())) from error
     finally:
         del entries, database  # which keep the store's lock for as long as an exception that names this frame is known
 

@@ -49,6 +49,33 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         "monitor_events_without_id_total", "counter", ("source", "model"), "Events without an id, where duplicates are looked for"
     ),
+    Metric(
+        "monitor_unjoined_total",
+        "counter",
+        ("source", "model", "reason"),
+        "Predictions and labels that cannot be joined: no_id, or no_reference that says what they are",
+    ),
+    Metric(
+        "monitor_outcomes_total",
+        "counter",
+        ("model", "outcome"),
+        "Ids joined: predictions, labels, joined (both); duplicate_predictions; duplicate_labels, conflicting_labels; orphan_labels, given up "
+        "without a prediction; expired_predictions, expired_labels, which came after their retention",
+    ),
+    Metric(
+        "monitor_outcomes_lost_total",
+        "counter",
+        (),
+        "Source offsets that retention took from the outcomes topic before they were joined",
+    ),
+    Metric("monitor_performance_windows_total", "counter", ("model",), "Windows whose performance was reported"),
+    Metric("monitor_performance_revisions_total", "counter", ("model",), "Later reports of the same windows"),
+    Metric(
+        "monitor_outcomes_late_total",
+        "counter",
+        ("model",),
+        "Differences between outcomes as they were known, of a pane and cut, that came after the last report",
+    ),
     Metric("monitor_alerts_total", "counter", ("model", "severity"), "Alerts that fired"),
     Metric("monitor_labels_total", "counter", ("source",), "Label events read"),
     Metric("monitor_ticks_total", "counter", ("source",), "Control records read"),
@@ -103,6 +130,13 @@ _COUNTERS = {
     "revisions": ("monitor_revisions_total", False),
     "without_id": ("monitor_events_without_id_total", True),
     "alerts": ("monitor_alerts_total", False),
+    "unjoined": ("monitor_unjoined_total", True),
+    "outcomes": ("monitor_outcomes_total", False),
+    "outcomes_lost": ("monitor_outcomes_lost_total", False),
+    "performance_windows": ("monitor_performance_windows_total", False),
+    "performance_revisions": ("monitor_performance_revisions_total", False),
+    "outcomes_late": ("monitor_outcomes_late_total", False),
+    "outcome_duplicates": ("monitor_duplicates_total", True),
     "labels": ("monitor_labels_total", True),
     "ticks": ("monitor_ticks_total", True),
     "dropped": ("monitor_dropped_total", True),
@@ -112,7 +146,12 @@ _COUNTERS = {
 }
 """A stage's counts → metric, and whether it has the label `source`."""
 
-_WITH_MODEL = frozenset({"events", "windows", "alerts", "revisions", "without_id"})
+_WITH_MODEL = frozenset(
+    {
+        *("events", "windows", "alerts", "revisions", "without_id", "unjoined", "outcomes"),
+        *("performance_windows", "performance_revisions", "outcomes_late"),
+    }
+)
 _PER_PARTITION = ("monitor_watermark_timestamp_seconds", "monitor_watermark_lag_seconds", "monitor_lag_records")
 
 Counts = Mapping[tuple[str, ...], int]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import confluent_kafka as ck
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from monitor.bootstrap import prediction_topics
+from monitor.bootstrap import label_topics, prediction_topics
 from monitor.config import Config
 from monitor.errors import ConfigError
 from monitor.runtime.broker import client_settings, partition_counts
@@ -34,6 +34,9 @@ def ingest_table(source: str) -> str:
 
 
 MERGE_TABLE = "merge"
+JOIN_TABLE = "join"
+LONGEST_OUTAGE_MS = 7 * DAY_MS
+"""Outcomes are kept for so much longer than labels are waited for: entries of ids can be made anew from them after it."""
 
 
 def changelog(app: str, table: str) -> str:
@@ -69,6 +72,11 @@ def expected_topics(config: Config) -> list[TopicSpec]:
         TopicSpec(f"{app}.acks", 1, {"cleanup.policy": "compact"}),
         TopicSpec(f"{app}.references", 1, {"cleanup.policy": "compact", "max.message.bytes": str(MAX_MESSAGE_BYTES)}),
     ]
+    if label_topics(config.sources):
+        retention = max(model.labels.retention for model in (config.defaults, *config.models.values()))
+        kept = {"retention.ms": str(retention + LONGEST_OUTAGE_MS), "max.message.bytes": str(MAX_MESSAGE_BYTES)}
+        specs.append(TopicSpec(f"{app}.outcomes", config.outcomes_partitions, delete | kept))
+        specs.append(TopicSpec(changelog(app, JOIN_TABLE), config.outcomes_partitions, compact, like=f"{app}.outcomes"))
     if config.policies is None:
         specs.append(TopicSpec(f"{app}.policies", 1, {"cleanup.policy": "compact"}))
     return specs
@@ -119,12 +127,10 @@ def check_topics(config: Config, *, embedded: bool = False) -> dict[str, int]:
                 f"topic {spec.name} has {there[spec.name]} partitions, {spec.like} has {there[spec.like]}; they must be equal: "
                 "restore the old count, or start with another `app` name"
             )
-    partials = f"{config.app}.partials"
-    if there.get(partials, config.partials_partitions) != config.partials_partitions:
-        problems.append(
-            f"topic {partials} has {there[partials]} partitions, partials_partitions is {config.partials_partitions}; "
-            "make them equal"
-        )
+    for kind, n in (("partials", config.partials_partitions), ("outcomes", config.outcomes_partitions)):
+        topic = f"{config.app}.{kind}"
+        if topic in there and there[topic] != n and any(spec.name == topic for spec in specs):
+            problems.append(f"topic {topic} has {there[topic]} partitions, {kind}_partitions is {n}; make them equal")
     if problems:
         raise ConfigError(problems)
     return there

@@ -1,10 +1,13 @@
-"""The last final window of each model, as gauges: rows, breaches, distances. Series are bounded; those that did not fit are counted."""
+"""The last final window of each model, as gauges: rows, breaches, distances; and the last one of each age whose performance was reported.
+
+Series are bounded; those that did not fit are counted.
+"""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Collection, Iterable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -16,6 +19,7 @@ from monitor.segments import ALL
 from monitor.windows import duration_text
 
 WINDOW = ("model", "version", "window", "segment")
+REPORT = (*WINDOW, "age")
 
 GAUGES: dict[str, tuple[tuple[str, ...], str]] = {
     "monitor_window_end_timestamp_seconds": (WINDOW, "End of the last final window"),
@@ -23,8 +27,21 @@ GAUGES: dict[str, tuple[tuple[str, ...], str]] = {
     "monitor_window_breaches": ((*WINDOW, "severity"), "Values of the last final window that a rule calls bad"),
     "monitor_feature_missing_ratio": ((*WINDOW, "feature"), "Share of the rows of the last final window without a value"),
     "monitor_feature_distance": ((*WINDOW, "feature", "distance"), "Distance of the last final window from the reference"),
+    "monitor_performance_end_timestamp_seconds": (REPORT, "End of the last window whose performance was reported at this age"),
+    "monitor_performance": (
+        (*REPORT, "metric", "kind"),
+        "Its value: realised on labels, with low and high end of 95 %, or estimated",
+    ),
+    "monitor_performance_predictions": (REPORT, "Its predictions"),
+    "monitor_performance_coverage_ratio": (REPORT, "Share of its predictions with a label"),
+    "monitor_performance_breaches": ((*REPORT, "severity"), "Its values that a rule calls bad"),
+    "monitor_performance_conflict": (
+        REPORT,
+        "1 where some of it is better than in the reference while some is worse; of all rows",
+    ),
+    "monitor_label_lag_seconds": ((*REPORT, "quantile"), "How long its labels took, of those that are known"),
 }
-"""Name → labels, help. `window` is a size, or size/step of hopping windows."""
+"""Name → labels, help. `window` is a size, or size/step of hopping windows; `age` is how long after its end a window was reported."""
 SUPPRESSED = "monitor_suppressed_series"
 
 KEPT_SIZES = 3
@@ -46,17 +63,45 @@ class _Breach(msgspec.Struct):
     severity: str
 
 
+class _Estimate(msgspec.Struct):
+    value: float
+    low: float | None
+    high: float | None
+
+
+class _Estimated(msgspec.Struct):
+    values: dict[str, _Estimate]
+
+
+class _Lag(msgspec.Struct):
+    p50_ms: int
+    p90_ms: int
+    p99_ms: int
+
+
 class _Seen(msgspec.Struct):
-    """What is read of a result record."""
+    """What is read of a record; of the performance of a window its `type` says so."""
 
     model: str
     version: str
     window: _Window
     segment: str
     n: int
-    features: dict[str, _Feature]
     findings: list[_Breach]
     revision: int = 0
+    features: dict[str, _Feature] = {}
+    type: str = ""
+    as_of_ms: int = 0
+    coverage: float = 0.0
+    values: dict[str, _Estimate] = {}
+    estimated: _Estimated = msgspec.field(default_factory=lambda: _Estimated({}))
+    lag: _Lag | None = None
+    conflict: dict[str, Any] | None = None
+
+    @property
+    def age(self) -> str:
+        """How long after its end the window was reported; "" of a result of its events."""
+        return duration_text(self.as_of_ms - self.window.end_ms) if self.type == "performance" else ""
 
 
 _decode = msgspec.json.Decoder(_Seen).decode
@@ -84,8 +129,8 @@ class WindowGauges(Collector):
     def __init__(self, distances: Collection[str], max_series: int) -> None:
         self._distances = frozenset(distances)
         self._max_series = max_series
-        self._groups: dict[tuple[str, str], dict[tuple[str, str], _Group]] = {}
-        """(model, window) → (version, segment) → its series"""
+        self._groups: dict[tuple[str, str], dict[tuple[str, str, str], _Group]] = {}
+        """(model, window) → (version, segment, age) → its series"""
         self._n_series = 0
         self._lock = threading.Lock()
 
@@ -102,17 +147,17 @@ class WindowGauges(Collector):
         if window.step_ms != window.size_ms:
             spec = f"{spec}/{duration_text(window.step_ms)}"
         groups = self._groups.setdefault((seen.model, spec), {})
-        key = (seen.version, seen.segment)
+        key = (seen.version, seen.segment, seen.age)
         if key in groups and (groups[key].end_ms, groups[key].revision) > (window.end_ms, seen.revision):
             return
         gone = [key]
         if seen.segment == ALL:  # the first record of every window
             oldest_ms = window.end_ms - KEPT_SIZES * window.size_ms
-            gone += [k for k, group in groups.items() if k != key and group.end_ms < oldest_ms]
+            gone += [k for k, group in groups.items() if k != key and k[2] == seen.age and group.end_ms < oldest_ms]
         for k in gone:
             if k in groups:
                 self._n_series -= len(groups.pop(k).samples)
-        samples = tuple(self._samples(seen))
+        samples = tuple(_performance(seen) if seen.age else self._samples(seen))
         room = (self._max_series if seen.segment == ALL else self._max_series // 2) - self._n_series
         kept = samples if len(samples) <= room else ()
         groups[key] = _Group(partition, window.end_ms, kept, len(samples), seen.revision)
@@ -143,9 +188,9 @@ class WindowGauges(Collector):
         """Return the current series, for a registry."""
         with self._lock:
             groups = [
-                ((model, version, spec, segment), group)
+                ((model, version, spec, segment, *filter(None, (age,))), group)
                 for (model, spec), of_window in self._groups.items()
-                for (version, segment), group in of_window.items()
+                for (version, segment, age), group in of_window.items()
             ]
         families = {name: GaugeMetricFamily(name, text, labels=labels) for name, (labels, text) in GAUGES.items()}
         for key, group in groups:
@@ -154,3 +199,22 @@ class WindowGauges(Collector):
         yield from families.values()
         suppressed = sum(group.n - len(group.samples) for _, group in groups)
         yield GaugeMetricFamily(SUPPRESSED, "Series of windows that metrics.max_series left out", value=suppressed)
+
+
+def _performance(seen: _Seen) -> Iterator[Sample]:
+    yield "monitor_performance_end_timestamp_seconds", (), seen.window.end_ms / 1000
+    yield "monitor_performance_predictions", (), seen.n
+    yield "monitor_performance_coverage_ratio", (), seen.coverage
+    for severity in SEVERITIES:
+        yield "monitor_performance_breaches", (severity,), sum(found.severity == severity for found in seen.findings)
+    if seen.segment == ALL:
+        yield "monitor_performance_conflict", (), float(seen.conflict is not None)
+    for kind, values in (("realised", seen.values), ("estimated", seen.estimated.values)):
+        for metric, one in values.items():
+            yield "monitor_performance", (metric, kind), one.value
+            if kind == "realised" and one.low is not None and one.high is not None:
+                yield "monitor_performance", (metric, "low"), one.low
+                yield "monitor_performance", (metric, "high"), one.high
+    if seen.lag is not None:
+        for quantile, lag_ms in (("0.5", seen.lag.p50_ms), ("0.9", seen.lag.p90_ms), ("0.99", seen.lag.p99_ms)):
+            yield "monitor_label_lag_seconds", (quantile,), lag_ms / 1000

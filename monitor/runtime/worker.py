@@ -16,7 +16,7 @@ import confluent_kafka as ck
 import faust
 import structlog
 
-from monitor.bootstrap import build_pipeline
+from monitor.bootstrap import build_pipeline, label_topics
 from monitor.config import Config
 from monitor.errors import ConfigError, StateMismatch
 from monitor.pipeline import Pipeline
@@ -29,11 +29,13 @@ from monitor.runtime.driver import PartitionDriver, Start
 from monitor.runtime.exits import EXIT_SLOW_STOP, EXIT_UNREACHABLE, before_end, end_process, ending
 from monitor.runtime.extensions import CheckpointTable, MonitorApp
 from monitor.runtime.folder import claim, unwritable
+from monitor.runtime.garbage import spare_events
 from monitor.runtime.health import Health
 from monitor.runtime.http import serve
 from monitor.runtime.lives import Lives
 from monitor.runtime.logs import forward_libraries
 from monitor.runtime.owners import MakeStage, Owners
+from monitor.runtime.pending import PendingStores
 from monitor.runtime.policies import policies_topic, read_policies, take_policy
 from monitor.runtime.references import read_references, references_topic, take_reference
 from monitor.runtime.store import StoreFull, StoreMemory, has_space
@@ -99,7 +101,9 @@ class Worker:
         self._confirmed_s: dict[str, float] = {}
         self._full_s = -FULL_S
         self._sources = [source.topic for source in config.sources]
-        self.app = build_app(config, folder, [*self._sources, self._partials])
+        self._outcomes = f"{config.app}.outcomes" if label_topics(config.sources) else None
+        self._pending = PendingStores(folder / "pending", self._memory)
+        self.app = build_app(config, folder, [*self._sources, self._partials, *filter(None, [self._outcomes])])
         self.owners = Owners(self.app, config, make_stage or self._make_stage, self.telemetry, starts or {})
         self.tables = self._wire(self.app)
         self._references, self._policies = references_topic(config), policies_topic(config)
@@ -124,6 +128,8 @@ class Worker:
         app.on_full_disk = self._on_full_disk
         tables = [self._add_stage(app, topics.ingest_table(topic), topic) for topic in self._sources]
         tables.append(self._add_stage(app, topics.MERGE_TABLE, self._partials))
+        if self._outcomes is not None:
+            tables.append(self._add_stage(app, topics.JOIN_TABLE, self._outcomes))
         app.timer(TICK_S)(self._tick)
         app.timer(1.0)(self._observe)
         app.timer(TOPICS_S)(self._check_topics)
@@ -172,6 +178,9 @@ class Worker:
         facts: dict[str, Any] = {"epoch": epoch, "rows": rows, "topic_id": self._ids.get(topic), "now_ms": now_ms}
         if topic == self._partials:
             return self.pipeline.merge(partition, topology=self.topology, **facts)
+        if topic == self._outcomes:
+            topology = {source: self.counts[source] for source in self._sources}
+            return self.pipeline.join(partition, topology=topology, pending=self._pending.open(partition), **facts)
         return self.pipeline.ingest(topic, partition, partitions=self.counts[topic], **facts)
 
     # --- references and policies
@@ -257,6 +266,7 @@ class Worker:
         if len(self.owners):
             self._let_go_s = time.monotonic()
         await self.owners.let_go()
+        self._pending.close()
 
     def _resumed(self) -> None:
         self.telemetry.rebalanced(time.monotonic() - self._let_go_s)
@@ -304,6 +314,7 @@ class Worker:
         threading.Thread(target=_end_by_force, args=(worker,), daemon=True).start()
         self._topic_watch.start()
         self.health.watchdog(self.config.watchdog).start()
+        spare_events()
         try:
             worker.execute_from_commandline()
         except SystemExit as done:

@@ -13,6 +13,7 @@ from monitor.ports import LOG_APPEND_TIME, Message, Record
 from monitor.stages.ingest_meta import IngestMeta
 from monitor.stages.outsiders import RunningClock
 from monitor.stages.settings import Settings, SourceSettings
+from monitor.windows import FOREVER_MS
 
 
 class Admitted(NamedTuple):
@@ -39,6 +40,8 @@ class Admission:
     def admit(self, batch: DecodedBatch, records: Sequence[Record], now_ms: int) -> Admitted:
         """Return what of the batch is admitted; count the others, move the clock. records: what the batch was decoded from."""
         accepted, future = self._refuse(batch, records, now_ms)
+        if batch.label_rows:
+            self._refuse_labels(batch, records, now_ms)
         future = self._known(batch, accepted, future)
         logged_ms, clock = self._run_clock(batch, records, accepted)
         self._count_others(batch, records)
@@ -76,6 +79,24 @@ class Admission:
                 self._meta.dropped += int(mine.sum())
         return np.flatnonzero(keep), np.flatnonzero(future)
 
+    def _refuse_labels(self, batch: DecodedBatch, records: Sequence[Record], now_ms: int) -> None:
+        """Do the same for labels; a model is not known for having labels."""
+        stamps = {record.offset: record.timestamp for record in records}
+        bound = FOREVER_MS if records[0].timestamp_type == LOG_APPEND_TIME else now_ms
+        kept = []
+        for row in batch.label_rows:
+            limit = self._source.max_future_ms
+            if limit is not None and row.time_ms > min(stamps[row.offset], bound) + limit:
+                batch.rejections.append((row.offset, Rejection(RejectionReason.FUTURE_TIMESTAMP, "time")))
+            elif row.model in self._settings.models or self._settings.unknown_model == "observe":
+                kept.append(row)
+            elif self._settings.unknown_model == "dlq":
+                batch.rejections.append((row.offset, Rejection(RejectionReason.UNKNOWN_MODEL, "model")))
+            else:
+                self._meta.dropped += 1
+        batch.label_rows = kept
+        batch.labels = [(row.offset, row.model) for row in kept]
+
     def _refusal(self, model: str, known: set[str]) -> RejectionReason | str | None:
         if model in self._settings.models:
             return None
@@ -108,6 +129,9 @@ class Admission:
         marks = list(batch.ticks)
         if self._source.clock == "wall" and records[0].timestamp_type == LOG_APPEND_TIME:
             marks += [(r.offset, r.timestamp - self._source.max_delay_ms) for r in records]
+        if batch.label_rows:
+            stamps = {record.offset: record.timestamp for record in records}
+            marks += [(row.offset, min(row.time_ms, stamps[row.offset])) for row in batch.label_rows]
         n = len(marks)
         if n:
             offsets = np.concatenate((np.array([o for o, _ in marks], np.int64), offsets))

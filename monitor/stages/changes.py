@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from monitor.stages.early_rows import Early
 from monitor.stages.merge_rows import AnyRow, Arrived, Final
+from monitor.stages.performance_rows import ArrivedOutcome, Reported
 from monitor.stages.rows import CLOSED, OPEN
 
 
@@ -12,7 +14,7 @@ class Changes:
     """Rows made or changed since the last checkpoint, and keys of rows that what it writes stands for."""
 
     def __init__(self) -> None:
-        self._arrived: dict[bytes, Arrived] = {}
+        self._arrived: dict[bytes, Arrived | ArrivedOutcome] = {}
         self._rows: dict[bytes, AnyRow] = {}
         self._outdated: list[bytes] = []
         self._snapshot: list[tuple[AnyRow, int, int]] = []
@@ -23,14 +25,14 @@ class Changes:
 
     @property
     def has_final(self) -> bool:
-        """Whether a final window that was not sent is among them."""
-        return any(isinstance(row.value, Final) and row.state == CLOSED for row in self._rows.values())
+        """Whether a final window, a look into an open one, or a report of performance, that was not sent is among them."""
+        return any(isinstance(row.value, Final | Early | Reported) and row.state == CLOSED for row in self._rows.values())
 
     def put(self, row: AnyRow) -> None:
         """Write a row as it is at the next checkpoint."""
         self._rows[row.key] = row
 
-    def arrive(self, arrived: Arrived) -> None:
+    def arrive(self, arrived: Arrived | ArrivedOutcome) -> None:
         """Write a block of a partial."""
         self._arrived[arrived.key] = arrived
 
@@ -40,8 +42,8 @@ class Changes:
             self._outdated += row.keys
             self._rows.pop(row.key, None)
 
-    def give_up_arrived(self, arrived: Arrived) -> None:
-        """A block is part of a sealed pane: it is deleted if it was written, and else never is."""
+    def give_up_arrived(self, arrived: Arrived | ArrivedOutcome) -> None:
+        """A block is part of a pane: it is deleted if it was written, and else never is."""
         if self._arrived.pop(arrived.key, None) is None:
             self._outdated.append(arrived.key)
 

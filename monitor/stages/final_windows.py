@@ -12,12 +12,16 @@ from typing import NamedTuple
 from monitor.findings import ClosedWindow, Judgement
 from monitor.stages.changes import Changes
 from monitor.stages.closing import Closer
+from monitor.stages.early_looks import told_of
 from monitor.stages.history import History
 from monitor.stages.merge_meta import Meta
 from monitor.stages.merge_rows import MAX_EMPTY_WINDOWS, Final, ModelRows, Row, history_of, window_key
 from monitor.stages.rows import CLOSED, EMITTED
 from monitor.stages.settings import Settings
 from monitor.windows import Window, WindowSpec
+
+Note = Callable[[str, str, Window, bytes, int], None]
+"""(model, version, window, how the service did in it, offset) is told of each window that is judged."""
 
 Judge = Callable[[ClosedWindow, bytes, Sequence[bytes]], Judgement]
 """(closed window, decision state before it, tallies of the windows before it, newest first) → what to publish and the state after it."""
@@ -44,13 +48,24 @@ class _Asked(NamedTuple):
 class FinalWindows:
     """Makes and restates the rows of final windows. meta: the owner's; its counts are changed in place."""
 
-    def __init__(self, settings: Settings, judge: Judge, closer: Closer, changes: Changes, history: History, meta: Meta) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        judge: Judge,
+        closer: Closer,
+        changes: Changes,
+        history: History,
+        meta: Meta,
+        note: Note | None = None,
+    ) -> None:
         self._settings = settings
         self._judge = judge
         self._closer = closer
         self._changes = changes
         self._history = history
         self._meta = meta
+        self._note = note
+        self._operations: dict[str, bytes] = {}
 
     def finalise(self, name: str, model: ModelRows, window: Window, offset: int) -> None:
         """Judge a window and freeze everything that its end changes in one row."""
@@ -60,6 +75,7 @@ class FinalWindows:
         finals.append((window, row))
         self._changes.put(row)
         self._meta.count_window(name)
+        self._tell(name, window, offset)
         model.expect_after(window, state)
         self._history.after(name, model, window, offset)
 
@@ -90,6 +106,7 @@ class FinalWindows:
                 state = self._judged(name, model, window, earlier, _Asked(latest, old, again | stale.versions, again))
                 stale = _Stale.between(_before(earlier) if old is None else old, state)
                 row = finals[window] = self._replaced(name, window, row, state, offset)
+                self._tell(name, window, offset)
             earlier.append((window, row))
         model.final[spec] = sorted(finals.items())
         window, row = model.final[spec][-1]
@@ -116,17 +133,23 @@ class FinalWindows:
         before = _before(earlier)
         present = sorted({version for pane in model.panes(window) for version in pane})
         state = Final(after={}, live=present or before.live, empty=0 if present else before.empty + 1)
+        if asked is not None and asked.old is not None:
+            state.remember(asked.old)
         for version in state.live:
             revision, said, latest = 0, b"", b""
-            if asked is not None and asked.old is not None and version in asked.old.live:
-                state.copy(asked.old, version)
-                if version not in asked.again:
-                    continue
+            if asked is not None and asked.old is not None and version in asked.old.published:
+                if version in asked.old.live:
+                    state.copy(asked.old, version)
+                    if version not in asked.again:
+                        continue
                 revision, said = asked.old.revisions.get(version, 0) + 1, asked.old.said.get(version, b"")
                 latest = asked.latest.get(version, b"")
-            closed = self._closer.window(name, version, window, model)._replace(revision=revision, said=said, latest=latest)
+            early = b"" if revision else told_of(model, window, version)
+            closed = self._closer.window(name, version, window, model)
+            closed = closed._replace(revision=revision, said=said, latest=latest, early=early)
             judgement = self._judge(closed, before.after.get(version, b""), history_of(earlier, version))
             state.after[version] = judgement.after
+            self._operations[version] = judgement.operation
             if judgement.tallies:
                 state.tallies.setdefault(version, judgement.tallies)  # late rows change nothing for later windows
             state.alarmed = sorted({*state.alarmed, version} if judgement.is_alarmed else {*state.alarmed} - {version})
@@ -136,6 +159,13 @@ class FinalWindows:
         if self._settings.model(name).revising is not None:
             state.serial = self._meta.next_serial(name)
         return state
+
+    def _tell(self, name: str, window: Window, offset: int) -> None:
+        """Tell how the service did in a window that was judged, by version."""
+        operations, self._operations = self._operations, {}
+        for version, operation in operations.items():
+            if self._note is not None and operation:
+                self._note(name, version, window, operation, offset)
 
     def _publish(self, name: str, state: Final, of: tuple[str, int], judgement: Judgement) -> None:
         """Add to a window's state what is to be sent of a (version, revision)."""

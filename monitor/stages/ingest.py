@@ -8,6 +8,7 @@ the clock of a silent partition, is written down (offset, value) before it has a
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +21,7 @@ from monitor.stages.admission import Admission
 from monitor.stages.cursor import Cursor
 from monitor.stages.ingest_meta import OUTCOME_NAMES, IngestMeta
 from monitor.stages.kept import KeptReferences
+from monitor.stages.outcome_rows import OutcomeRows
 from monitor.stages.partition_panes import PartitionPanes
 from monitor.stages.rows import META, Versions, check_kinds
 from monitor.stages.settings import Settings
@@ -71,6 +73,9 @@ class IngestPartition:
             topic_id=topic_id,
             partials_partitions=settings.partials_partitions,
         )
+        self._outcomes: OutcomeRows | None = None
+        if settings.outcomes_partitions:
+            self._meta.outcomes_partitions, self._meta.unjoined = settings.outcomes_partitions, {}
         stored = best.get(META)
         if stored is not None:
             self._meta = self._meta.resumed(stored.payload)
@@ -82,7 +87,11 @@ class IngestPartition:
         self._leftover = codec_1.upgrade(best)
         self._collected: list[bytes] = []
         self._admission = Admission(settings, self._source, self._meta)
-        self._panes = PartitionPanes(settings, wire, references, self._kept, self._meta)
+        if settings.outcomes_partitions:
+            self._outcomes = OutcomeRows(settings, wire, references.hash_key, self._meta)
+            if stored is not None:
+                self._outcomes.begin(stored.hi)
+        self._panes = PartitionPanes(settings, wire, references, self._kept, self._meta, self._outcomes)
         self._panes.load(self._versions, now_ms)
         if waiting is not None:
             self._panes.share(waiting)
@@ -122,13 +131,17 @@ class IngestPartition:
         if not records:
             return
         self._cursor.take(np.fromiter((r.offset for r in records), np.int64, len(records)))
+        if self._outcomes is not None:
+            self._outcomes.begin(records[0].offset - 1)
         self._now_ms = now_ms
         batch = self._wire.decode(records)
         admitted = self._admission.admit(batch, records, now_ms)
         self._panes.take(batch, admitted)
+        if self._outcomes is not None and batch.label_rows:
+            self._outcomes.take_labels(batch.label_rows)
         self._meta.quiet_since = now_ms
         self._meta.quiet_clock = self.clock_ms
-        if len(admitted.accepted) or batch.ticks:
+        if len(admitted.accepted) or batch.ticks or batch.label_rows:
             self._meta.idle = False
         self._meta_dirty = True
 
@@ -196,7 +209,10 @@ class IngestPartition:
             retire=self._may_retire,
         )
         self._meta_dirty = False
-        self._snapshot_closed = (self._closed_by_grace(), self._meta.idle)
+        self._snapshot_closed = closed, idle = self._closed_by_grace(), self._meta.idle
+        if self._outcomes is not None:
+            told = self._outcomes.messages(self._epoch, self._cursor.hi, closed, idle=idle)
+            checkpoint = replace(checkpoint, outcomes=told)
         return checkpoint
 
     @property
@@ -254,6 +270,8 @@ class IngestPartition:
                 counts["events", model, outcome] = n
         for model, n in meta.without_id.items():
             counts["without_id", model] = n
+        for model, reasons in (meta.unjoined or {}).items():
+            counts |= {("unjoined", model, reason): n for reason, n in reasons.items()}
         for reason, n in meta.rejected.items():
             counts["rejections", reason] = n
         return counts

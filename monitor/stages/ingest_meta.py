@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
 
 from monitor.errors import StateMismatch
@@ -44,6 +46,10 @@ class IngestMeta(msgspec.Struct, kw_only=True):
     quiet_since: int | None = None
     quiet_clock: int = NEVER_MS
     idle: bool = False
+    outcomes_partitions: int | msgspec.UnsetType = msgspec.UNSET
+    """of `outcomes`, where outcomes are told"""
+    unjoined: dict[str, dict[str, int]] | msgspec.UnsetType = msgspec.UNSET
+    """model → reason → rows that no label can find, and labels that find none, where outcomes are told"""
 
     @property
     def clock_ms(self) -> int:
@@ -56,11 +62,11 @@ class IngestMeta(msgspec.Struct, kw_only=True):
         counts = [(f"topic {self.topic} has", self.partitions, stored.partitions)]
         if stored.partials_partitions is not None and self.partials_partitions is not None:
             counts.append(("partials has", self.partials_partitions, stored.partials_partitions))
-        for what, now, then in counts:
-            if now != then:
-                raise StateMismatch(
-                    f"{what} {now} partitions, its state was written for {then}; start with another `app` name to begin anew"
-                )
+        if self.outcomes_partitions is not msgspec.UNSET:
+            if stored.outcomes_partitions is not msgspec.UNSET:
+                counts.append(("outcomes has", self.outcomes_partitions, stored.outcomes_partitions))
+            stored.outcomes_partitions, stored.unjoined = self.outcomes_partitions, stored.unjoined or {}
+        _refuse_changes(counts)
         stored.partials_partitions = self.partials_partitions or stored.partials_partitions
         stored.topic_id = same_topic_id(self.topic, stored.topic_id, self.topic_id)
         for rows in (rows for versions in stored.models.values() for rows in versions.values()):
@@ -79,6 +85,15 @@ class IngestMeta(msgspec.Struct, kw_only=True):
     def from_bytes(cls, payload: bytes) -> IngestMeta:
         """Read what `to_bytes` wrote."""
         return _decode(payload)
+
+
+def _refuse_changes(counts: Iterable[tuple[str, int, int]]) -> None:
+    """Raise StateMismatch where a number of partitions is not what it was."""
+    for what, now, then in counts:
+        if now != then:
+            raise StateMismatch(
+                f"{what} {now} partitions, its state was written for {then}; start with another `app` name to begin anew"
+            )
 
 
 _encode = msgspec.msgpack.Encoder().encode

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 import msgspec
@@ -12,8 +12,9 @@ from monitor.errors import MonitorError, StateMismatch, UnknownCodec
 from monitor.layout import Layout
 from monitor.profiles import Profile
 from monitor.reference import Reference
-from monitor.stages import codec_1, panes, partials
+from monitor.stages import codec_1, deltas, panes, partials
 from monitor.stages.ingest_meta import IngestMeta
+from monitor.stages.join import JoinMeta
 from monitor.stages.merge_meta import Meta
 from monitor.stages.merge_rows import KINDS, Row, Sealed
 from monitor.stages.rows import META, UNREADABLE, Stored, check_kinds, key_parts, parse, rank
@@ -145,15 +146,21 @@ def _look_at_plain(kind: str, payload: bytes) -> None:
     """Look at what has no profile. Raises what decoders raise."""
     if kind == "meta":
         _decode_meta(payload)
+    elif kind == "delta":
+        deltas.stored_cells(payload)
+    elif kind == "outcome":
+        if not isinstance(partials.decode(payload), partials.OutcomePartial):
+            raise StateMismatch("it holds no outcomes")
     elif kind == "ids" and len(payload) % ID_BYTES:
         raise StateMismatch(f"{len(payload)} bytes are no whole hashes")
 
 
 def _decode_meta(payload: bytes) -> None:
-    try:
-        IngestMeta.from_bytes(payload)
-    except msgspec.ValidationError:
-        Meta.from_bytes(payload)
+    for kind in (IngestMeta, JoinMeta):
+        with suppress(msgspec.ValidationError):
+            kind.from_bytes(payload)
+            return
+    Meta.from_bytes(payload)
 
 
 def _profile(reference: str, data: bytes, layouts: Layouts) -> Iterator[str]:

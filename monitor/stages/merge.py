@@ -17,23 +17,28 @@ from monitor.stages.changes import Changes
 from monitor.stages.closing import Closer
 from monitor.stages.collection import Collection, Settled
 from monitor.stages.cursor import Cursor
+from monitor.stages.early_looks import EarlyLooks, Look, unsent_looks
+from monitor.stages.early_rows import Early
 from monitor.stages.final_windows import FinalWindows, Judge
 from monitor.stages.history import History
 from monitor.stages.kept import KeptReferences
 from monitor.stages.learning import Learning
 from monitor.stages.merge_meta import Meta
-from monitor.stages.merge_rows import Arrivals, Arrived, Final, ModelRows, Row, newest, partial_key, sealed_key
+from monitor.stages.merge_rows import Arrivals, Arrived, Final, ModelRows, Row, Unsent, newest, partial_key, sealed_key
 from monitor.stages.panes import windows_changed
+from monitor.stages.performance_cells import OutcomeSums
+from monitor.stages.performance_windows import JudgePerformance, PerformanceWindows
 from monitor.stages.rows import CLOSED, CODEC_VERSION, EMITTED, META, Stored, Versions, check_kinds, key_parts
 from monitor.stages.settings import Settings
 from monitor.stages.watermarks import Watermarks
-from monitor.windows import FOREVER_MS, NEVER_MS
+from monitor.windows import FOREVER_MS, NEVER_MS, Window
 
 
 class MergePartition:
     """State machine of one partition of `partials` (ports.PartitionStage).
 
-    topology: partitions of every source of predictions. judge: see pipeline.judge_window.
+    topology: partitions of every source of predictions. judge, look, judge_performance: see pipeline; without `look` there are no early
+    alarms, without `judge_performance` labels are not joined.
     """
 
     def __init__(
@@ -44,6 +49,8 @@ class MergePartition:
         topology: Mapping[str, int],
         epoch: int,
         judge: Judge,
+        look: Look | None = None,
+        judge_performance: JudgePerformance | None = None,
         references: References,
         rows: Iterable[tuple[bytes, bytes]] = (),
         topic_id: str | None = None,
@@ -63,7 +70,13 @@ class MergePartition:
         self._changes = Changes()
         self._history = History(settings, references.hash_key, self._changes)
         self._closer = Closer(settings, references, self._kept)
-        self._windows = FinalWindows(settings, judge, self._closer, self._changes, self._history, self._meta)
+        self._outcomes: PerformanceWindows | None = None
+        if judge_performance is not None:
+            sums = OutcomeSums(references, self._kept, settings.topic("references"))
+            self._outcomes = PerformanceWindows(settings, judge_performance, sums, self._changes, self._meta)
+        note = self._outcomes.note if self._outcomes is not None else None
+        self._windows = FinalWindows(settings, judge, self._closer, self._changes, self._history, self._meta, note)
+        self._early = EarlyLooks(settings, look, self._closer, self._changes, self._meta)
         self._models: dict[str, ModelRows] = {}
         self._load()
 
@@ -79,10 +92,10 @@ class MergePartition:
             kind, *parts = key_parts(key)
             if kind == "reference" or key == META:
                 continue
-            if self._collection.has_row(kind, parts):
+            if self._collection.has_row(kind, parts) or (self._outcomes and self._outcomes.has_collected(kind, parts)):
                 self._versions.drop(key)
             elif best[key].hi <= self._cursor.hi:
-                if kind == "partial":
+                if kind in ("partial", "outcome"):
                     self._load_partial(key, best[key])
                 else:
                     whole, _, piece = key.rpartition(b"|")
@@ -90,14 +103,21 @@ class MergePartition:
         for key, of_row in pieces.items():
             self._load_row(key, of_row)
         best.clear()
+        if self._outcomes is not None:
+            self._outcomes.give_up_outdated()
         for name, model in self._models.items():
             self._sort_arrived(name, model)
             model.expect_all(self._settings.model(name).specs)
             self._history.give_up_learnt(name, model)
+            settings = self._settings.model(name)
+            self._early.begin(name, self._watermarks.reached(settings.sources, settings.grace_ms))
 
     def _load_partial(self, key: bytes, stored: Stored) -> None:
         partial = partials.decode(stored.payload)
-        assert isinstance(partial, partials.Partial)
+        if isinstance(partial, partials.OutcomePartial) and self._outcomes is not None:
+            self._outcomes.load_arrived(key, stored, partial)
+        if not isinstance(partial, partials.Partial):
+            return
         self._check_pane(partial.model, partial.size_ms)
         arrivals = self._model(partial.model).arrivals(partial)
         arrived = arrivals.setdefault(partial.hi, {})[partial.chunk] = Arrived(key, stored.hi, partial, stored.payload)
@@ -122,12 +142,16 @@ class MergePartition:
 
     def _load_row(self, key: bytes, pieces: Mapping[int, Stored]) -> None:
         kind, name, *parts = key_parts(key)
+        if kind in ("known", "reported"):
+            if self._outcomes is not None:
+                self._outcomes.load_row(key, pieces, self._now_ms)
+            return
         if kind in ("sealed", "found", "kept"):
             self._check_pane(name, int(parts[2]))
         row = self._model(name).load(key, pieces)
         if row is None:
             return
-        if isinstance(row.value, Final):
+        if isinstance(row.value, Final | Early):
             row.sent_ms = self._now_ms
         if pieces[0].codec != CODEC_VERSION:
             self._changes.put(row)
@@ -165,8 +189,11 @@ class MergePartition:
             item = partials.decode(record.value)
             if isinstance(item, partials.Partial):
                 self._take(item, record.value, record.offset)
-            else:
+            elif isinstance(item, partials.Watermark):
                 self._pass(item, record.offset)
+            elif self._outcomes is not None:
+                self._check_pane(item.model, item.size_ms)
+                self._outcomes.take(item, record.value, record.offset)
 
     def _take(self, partial: partials.Partial, data: bytes, offset: int) -> None:
         """Keep a partial, if its pane still takes any."""
@@ -202,7 +229,8 @@ class MergePartition:
 
     def _pass(self, mark: partials.Watermark, offset: int) -> None:
         """Take a watermark, and finish what it passes."""
-        if not self._watermarks.take(mark):
+        is_of_outcomes = self._outcomes is not None and self._outcomes.watermarks.take(mark)
+        if not is_of_outcomes and not self._watermarks.take(mark):
             return
         reached: dict[tuple[tuple[str, ...], int], int | None] = {}
         for name in sorted(self._models):
@@ -211,8 +239,10 @@ class MergePartition:
             if group not in reached:
                 reached[group] = self._watermarks.reached(*group)
             upto = reached[group]
-            if upto is not None:
+            if upto is not None and not is_of_outcomes:
                 self._finish(name, upto, offset)
+            if upto is not None and self._outcomes is not None:
+                self._outcomes.pass_to(name, upto, offset)
 
     def _finish(self, name: str, upto_ms: int, offset: int, *, with_empty: bool = True) -> None:
         """Seal the panes and finalise the windows of a model that end at or before `upto_ms`, in order of end; add late rows in between.
@@ -237,15 +267,21 @@ class MergePartition:
             window = min(model.due)
             if window.end_ms > upto_ms:
                 break
+            if with_empty:
+                self._early.pass_to(name, model, window.end_ms - 1, offset)
             model.due.discard(window)
             if with_empty or model.panes(window):
                 self._windows.finalise(name, model, window, offset)
+        if with_empty:
+            self._early.pass_to(name, model, upto_ms, offset)
 
     def finish_input(self) -> None:
         """No more input will come: finalise every window that has rows, whatever the watermark says."""
         for name in sorted(self._models):
             self._cursor.hi += 1
             self._finish(name, FOREVER_MS, self._cursor.hi, with_empty=False)
+            if self._outcomes is not None:
+                self._outcomes.finish(name, FOREVER_MS, self._cursor.hi)
         self._meta_dirty = True
 
     def _seal(self, name: str, model: ModelRows, start: int, version: str, offset: int) -> None:
@@ -316,6 +352,8 @@ class MergePartition:
         for name, model in self._models.items():
             settled = Settled(self._durable_hi, self._now_ms - self._settings.retire_after_ms, self._settled_ms(name))
             collected += self._collection.collect(name, model, settled)
+        if self._outcomes is not None:
+            collected += self._outcomes.collect(Settled(self._durable_hi, self._now_ms - self._settings.retire_after_ms))
         if collected:
             self._meta_dirty = True
         return collected
@@ -334,26 +372,34 @@ class MergePartition:
             model.rest()
 
     def outbox(self, now_ms: int) -> Outbox:
-        """Results and alerts of durable final windows, as they were decided and in order of end; then learnt references."""
+        """Results and alerts of durable final windows and looks, as they were decided and in order of end; then learnt references."""
         self._now_ms = now_ms
-        ready = [
-            ((unsent.serial, window, name), unsent, row)
+        ready: list[tuple[tuple[int, Window, str, int], Unsent, Row[Final] | Row[Early]]] = [
+            ((unsent.serial, window, name, FOREVER_MS), unsent, row)
             for name, model in self._models.items()
             for finals in model.final.values()
             for window, row in finals
             if row.state == CLOSED and row.is_durable
             for unsent in row.value.to_send
         ]
+        ready += [
+            ((row.value.serial, window, name, row.value.upto_ms), Unsent(row.value.serial, [], row.value.alerts), row)
+            for name, model in self._models.items()
+            for window, row in unsent_looks(model)
+        ]
         ready.sort(key=lambda item: item[0])
+        reports = list(self._outcomes.ready()) if self._outcomes is not None else []
         messages: list[Message] = []
-        for _, unsent, _ in ready:
-            for topic, records in (("results", unsent.results), ("alerts", unsent.alerts)):
+        decided = [(unsent.results, unsent.alerts) for _, unsent, _ in ready]
+        decided += [(unsent.results, unsent.alerts) for unsent, _ in reports]
+        for results, alerts in decided:
+            for topic, records in (("results", results), ("alerts", alerts)):
                 messages += [Message(self._settings.topic(topic), key, value) for key, value in records]
         learnt = [
             row for model in self._models.values() for row in model.learning.values() if row.value.record and row.is_durable
         ]
         messages += [Message(self._settings.topic("references"), *row.value.record) for row in learnt if row.value.record]
-        return Outbox(tuple(messages), (), [*(row for _, _, row in ready), *learnt])
+        return Outbox(tuple(messages), (), [*(row for _, _, row in ready), *(row for _, row in reports), *learnt])
 
     def emitted(self, outbox: Outbox, now_ms: int) -> None:
         """Everything is on its topic: its bytes need not be kept."""
@@ -375,9 +421,10 @@ class MergePartition:
 
     def gauges(self) -> Mapping[tuple[str, ...], float]:
         """Current values."""
+        n_outcomes = self._outcomes.n_rows if self._outcomes is not None else 0
         return {
             ("open_rows",): float(sum(len(model.arriving) for model in self._models.values())),
-            ("rows",): float(sum(len(m.sealed) + sum(map(len, m.final.values())) for m in self._models.values())),
+            ("rows",): float(sum(len(m.sealed) + sum(map(len, m.final.values())) for m in self._models.values()) + n_outcomes),
         }
 
     def memory(self) -> Mapping[str, int]:

@@ -9,6 +9,7 @@ import msgspec
 from monitor.stages.cursor import Position
 from monitor.stages.merge_rows import Share, place_of
 from monitor.stages.partials import Partial, Watermark
+from monitor.stages.performance_rows import OutcomeMeta
 from monitor.stages.rows import META, Stored, same_topic_id
 
 
@@ -32,6 +33,8 @@ class Meta(msgspec.Struct, kw_only=True):
     revisions: dict[str, int] = {}
     serials: dict[str, int] = {}
     """model → decisions so far; of those that revise"""
+    outcomes: OutcomeMeta | msgspec.UnsetType = msgspec.UNSET
+    """Of labels that are joined; absent where none ever were."""
 
     @classmethod
     def load(cls, best: Mapping[bytes, Stored], partition: int, topic: str, topic_id: str | None) -> tuple[Meta, int]:
@@ -95,6 +98,8 @@ class Meta(msgspec.Struct, kw_only=True):
         counts |= {("windows", name): n for name, n in self.windows.items()}
         counts |= {("revisions", name): n for name, n in self.revisions.items()}
         counts |= {("alerts", m, severity): n for m, by in self.alerts.items() for severity, n in by.items()}
+        if not isinstance(self.outcomes, msgspec.UnsetType):
+            counts |= self.outcomes.counters()
         return counts
 
 

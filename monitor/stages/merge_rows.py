@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -12,7 +12,9 @@ import msgspec
 
 from monitor.decision.scales import MAX_EARLIER
 from monitor.stages import partials
+from monitor.stages.early_rows import Early
 from monitor.stages.learning import Found, Learning
+from monitor.stages.performance_rows import Known, Reported
 from monitor.stages.rows import EMITTED, Stored, key_parts, row_key
 from monitor.stages.settings import Revising
 from monitor.stages.trail import Kept
@@ -59,10 +61,10 @@ class Final(msgspec.Struct, kw_only=True):
     """A final window: frozen bytes until they are sent, and the decision state after it by version, where the next one starts.
 
     live: versions that had rows in the last window with any. unseen_for: windows since a version had rows. empty: windows in a row
-    without rows. alarmed: versions with an open incident that is a warning or worse. revisions: of versions that were restated. said: what
-    the next revision has to know of the alerts, by version. edition: how often the row was replaced. serial: place among all that is
-    decided of a model that revises, in which order it is sent. unsent: of earlier editions. tallies: what later windows are judged with, by
-    version with rows (decision.scales); of the first edition.
+    without rows. alarmed: versions with an open incident that is a warning or worse. revisions: of versions that were restated, and of those
+    that it was published for while no version had rows. said: what the next revision has to know of the alerts, by version. edition: how
+    often the row was replaced. serial: place among all that is decided of a model that revises, in which order it is sent. unsent: of
+    earlier editions. tallies: what later windows are judged with, by version with rows (decision.scales); of the first edition.
     """
 
     after: dict[str, bytes]
@@ -92,6 +94,18 @@ class Final(msgspec.Struct, kw_only=True):
     def handed_on(self) -> tuple[object, ...]:
         """What the next window depends on, beside `after`."""
         return sorted(self.after), self.live, self.unseen_for, self.empty, sorted(self.alarmed)
+
+    @property
+    def published(self) -> Set[str]:
+        """Versions that the window was published for, live or not any more."""
+        return {*self.live, *self.revisions}
+
+    def remember(self, old: Final) -> None:
+        """Keep the numbers of versions that late rows of others have taken from the window: what comes of them is their next revision."""
+        for version in old.published - {*self.live}:
+            self.revisions[version] = old.revisions.get(version, 0)
+            if version in old.said:
+                self.said[version] = old.said[version]
 
     @property
     def held_bytes(self) -> int:
@@ -129,7 +143,7 @@ class Arrived:
 Arrivals = dict[int, dict[int, Arrived]]
 """hi → chunk → block: what has come of one place."""
 
-T = TypeVar("T", Sealed, Final, Found, Learning, Kept)
+T = TypeVar("T", Sealed, Final, Found, Learning, Kept, Early, Known, Reported)
 
 
 @dataclass(slots=True)
@@ -205,7 +219,7 @@ class Row(Generic[T]):
         return cls(key, head.state, head.hi, unpacked(data, kind), durable=(head.state, head.hi), n_pieces=len(pieces))
 
 
-AnyRow = Row[Sealed] | Row[Final] | Row[Found] | Row[Learning] | Row[Kept]
+AnyRow = Row[Sealed] | Row[Final] | Row[Found] | Row[Learning] | Row[Kept] | Row[Early] | Row[Known] | Row[Reported]
 
 
 @dataclass(slots=True)
@@ -218,6 +232,7 @@ class ModelRows:
     due: windows that have rows, or may be published empty, and are not final.
     found: pane start → version → what was discovered, until a window has learnt from it. learning: by version.
     kept: pane start → version → what later windows are compared with. outdated: rows that others have replaced.
+    early: window → the looks into it that told something, in order.
     """
 
     arriving: dict[tuple[int, str], dict[str, Arrivals]] = field(default_factory=dict)
@@ -229,6 +244,7 @@ class ModelRows:
     learning: dict[str, Row[Learning]] = field(default_factory=dict)
     kept: dict[int, dict[str, Row[Kept]]] = field(default_factory=dict)
     outdated: list[Row[Any]] = field(default_factory=list)
+    early: dict[Window, list[Row[Early]]] = field(default_factory=dict)
 
     def load(self, key: bytes, pieces: Mapping[int, Stored]) -> Row[Any] | None:
         """Take in a row from the store, in any order of final windows; None when its first piece is not there."""
@@ -238,6 +254,10 @@ class ModelRows:
             return None
         if kind == "window":
             self._load_final(Window(*map(int, parts[:3])), row)
+        elif kind == "early":
+            rows = self.early.setdefault(Window(*map(int, parts[:3])), [])
+            rows.append(row)
+            rows.sort(key=lambda each: each.value.upto_ms)
         elif kind == "learning":
             self._load_learning(parts[0], row)
         elif kind == "sealed":
@@ -392,7 +412,16 @@ PIECE_BYTES = (512 << 10) - 64
 """With its header a row takes at most half of what a broker allows by default."""
 _N_PIECES = struct.Struct(">H")
 _encode = msgspec.msgpack.Encoder().encode
-KINDS: dict[str, type] = {"sealed": Sealed, "window": Final, "found": Found, "learning": Learning, "kept": Kept}
+KINDS: dict[str, type] = {
+    "sealed": Sealed,
+    "window": Final,
+    "found": Found,
+    "learning": Learning,
+    "kept": Kept,
+    "early": Early,
+    "known": Known,
+    "reported": Reported,
+}
 _DECODE: dict[type, Callable[[bytes], Any]] = {kind: msgspec.msgpack.Decoder(kind).decode for kind in KINDS.values()}
 
 

@@ -17,6 +17,7 @@ from monitor.hash_key import HashKey
 from monitor.layout import Layout
 from monitor.profiles import Profile
 from monitor.reference import Reference, References
+from monitor.stages.outcome_rows import OutcomeRows
 from monitor.stages.partials import Partial
 from monitor.stages.rows import EMITTED, OPEN, Stored, key_parts, row_key
 from monitor.stages.settings import ModelSettings
@@ -104,6 +105,11 @@ class Pane:
         return self.reference.sha256 if self.reference else ""
 
     @property
+    def place(self) -> tuple[str, str, int]:
+        """Model, version and start."""
+        return self.model, self.version, self.start_ms
+
+    @property
     def keys(self) -> list[bytes]:
         """Row key of every block."""
         return [block_key(self.key, block) for block in range(len(self.his))]
@@ -140,8 +146,8 @@ class Pane:
         if self.first < 0 or offset < self.first:
             self.first, self.clock_before = offset, clock_before_ms
 
-    def fold(self, wire: Format) -> int:
-        """Fold what waits into the profile; return how many rows."""
+    def fold(self, wire: Format, outcomes: OutcomeRows | None = None) -> int:
+        """Fold what waits into the profile, and tell `outcomes` of it; return how many rows."""
         assert self.profile is not None
         n, reached = len(self.waiting), -1
         before = self.profile.rows.copy()
@@ -151,6 +157,8 @@ class Pane:
                 offsets, *clocks = marks[:, begin:end]
                 batch = wire.columns(self.profile.layout, self.waiting[begin:end], offsets)
                 self.profile.update(batch, blocks)
+                if outcomes is not None:
+                    outcomes.take(self.place, self.reference, batch, self.waiting[begin:end], marks[:2, begin:end])
                 if blocks is None or 0 in blocks:
                     self.profile.stream.add_rows(batch.envelope, *clocks)
                     self._discover(wire, self.waiting[begin:end])

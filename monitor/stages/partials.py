@@ -1,4 +1,4 @@
-"""What ingest tells merge, on the `partials` topic: a pane's profile so far, and how far a source partition has come."""
+"""What ingest and join tell merge, on the `partials` topic: a pane's profile so far, what is known of its outcomes, and how far each has come."""
 
 from __future__ import annotations
 
@@ -51,6 +51,35 @@ class Partial(msgspec.Struct, array_like=True, tag="p", frozen=True):
         return self.end_ms if self.cut_ms is None else self.cut_ms
 
 
+class OutcomePartial(msgspec.Struct, array_like=True, tag="o", frozen=True):
+    """What one partition of the join learnt of a pane's outcomes between two cuts: a difference, to be added to those of other cuts.
+
+    partition: of the outcomes topic. hi: its last offset folded in. start_ms, size_ms: the pane in which the predictions were made.
+    cut_ms: what is added was known when the join's clock passed this time, and not at the cut before it. reference: sha256 of the
+    reference that fixes the cells. chunk, chunks: which part of the cells this is; they
+    add up. cells: bytes of performance.OutcomeCells.
+    """
+
+    partition: int
+    epoch: int
+    hi: int
+    model: str
+    version: str
+    start_ms: int
+    size_ms: int
+    cut_ms: int
+    reference: str
+    settings: str
+    chunk: int
+    chunks: int
+    cells: bytes
+
+    @property
+    def end_ms(self) -> int:
+        """Exclusive end of the pane."""
+        return self.start_ms + self.size_ms
+
+
 class Watermark(msgspec.Struct, array_like=True, tag="w", frozen=True):
     """Every partial of this source partition that is due at or before `closed[grace_ms]` has been sent.
 
@@ -67,17 +96,17 @@ class Watermark(msgspec.Struct, array_like=True, tag="w", frozen=True):
 
 
 _encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(Partial | Watermark)
+_decoder = msgspec.msgpack.Decoder(Partial | OutcomePartial | Watermark)
 
 
-def encode(item: Partial | Watermark) -> bytes:
+def encode(item: Partial | OutcomePartial | Watermark) -> bytes:
     """Return version byte + msgpack."""
     return bytes([CODEC_VERSION]) + _encoder.encode(item)
 
 
-def decode(data: bytes) -> Partial | Watermark:
+def decode(data: bytes) -> Partial | OutcomePartial | Watermark:
     """Read what `encode` wrote. Raises UnknownCodec for another version."""
     if data[0] != CODEC_VERSION:
         raise UnknownCodec("a partial", data[0], [CODEC_VERSION])
-    item: Partial | Watermark = _decoder.decode(memoryview(data)[1:])
+    item: Partial | OutcomePartial | Watermark = _decoder.decode(memoryview(data)[1:])
     return item

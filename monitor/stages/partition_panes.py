@@ -16,8 +16,9 @@ from monitor.reference import References
 from monitor.stages.admission import Admitted
 from monitor.stages.ingest_meta import COUNTED, DUPLICATE, LATE, REVISED, IngestMeta
 from monitor.stages.kept import KeptReferences
+from monitor.stages.outcome_rows import OutcomeRows
 from monitor.stages.outsiders import RunningClock, outsiders_of
-from monitor.stages.panes import Pane, PanePlace, groups, load_pane, pane_key, place_of_row, windows_changed
+from monitor.stages.panes import NO_FEATURES, Pane, PanePlace, groups, load_pane, pane_key, place_of_row, windows_changed
 from monitor.stages.rows import CLOSED, CODEC_VERSION, EMITTED, OPEN, Stored, Versions
 from monitor.stages.seen_ids import Deduplication
 from monitor.stages.settings import ModelSettings, Revising, Settings
@@ -34,6 +35,7 @@ class PartitionPanes:
     """Panes by key; iterating yields them. A pane is opened by its first row, or by the first outsider while it holds the clock.
 
     meta: the owner's; its counts by model, `lost_pending` and `gc_upto` (by when panes were due) are changed in place. kept: told which references are in use.
+    outcomes: told of every row that a pane holds, where there is a join.
     waiting_bytes: memory of the rows that wait, about.
     """
 
@@ -44,6 +46,7 @@ class PartitionPanes:
         references: References,
         kept: KeptReferences,
         meta: IngestMeta,
+        outcomes: OutcomeRows | None = None,
     ) -> None:
         self._settings = settings
         self._waiting = Waiting()
@@ -51,6 +54,7 @@ class PartitionPanes:
         self._references = references
         self._kept = kept
         self._meta = meta
+        self._outcomes = outcomes
         self._deduplication = Deduplication(settings, wire, references.hash_key, meta)
         self._panes: dict[bytes, Pane] = {}
         self._dirty: set[bytes] = set()
@@ -144,6 +148,7 @@ class PartitionPanes:
             model, version = batch.keys[key]
             taken = rows[~late[rows]]
             pane = self._pane(model, version, start, by_key[key], None if cut == NEVER_MS else cut) if len(taken) else None
+            holder = pane
             if pane is not None and pane.state == EMITTED:
                 beyond = marks[0, taken] > pane.hi  # sent by a paused owner that was further: what it holds it has counted
                 late[taken[beyond]] = True
@@ -151,10 +156,22 @@ class PartitionPanes:
             counts = self._meta.outcomes(model, version)
             counts[COUNTED if cut == NEVER_MS else REVISED] += len(taken)
             counts[LATE] += len(rows) - len(taken)
+            if holder is not None and self._outcomes is not None:
+                self._tell_held(holder, batch, accepted[taken], marks[:, taken])
             if pane is not None:
                 self._wait(pane, [batch.payloads[i] for i in accepted[taken].tolist()], marks[:, taken], before[taken[0]])
                 panes.append(pane)
         return panes, accepted[late]
+
+    def _tell_held(self, pane: Pane, batch: DecodedBatch, rows: Int, marks: Int) -> None:
+        """Tell of rows that a pane held before they came, after a crash: it will not fold them again."""
+        assert self._outcomes is not None
+        n_held = int(np.searchsorted(marks[0], min(pane.his), side="right"))
+        if n_held:
+            payloads = [batch.payloads[i] for i in rows[:n_held].tolist()]
+            layout = pane.reference.layout if pane.reference else NO_FEATURES
+            columns = self._wire.columns(layout, payloads, marks[0, :n_held])
+            self._outcomes.take(pane.place, pane.reference, columns, payloads, marks[:2, :n_held])
 
     def _count_duplicates(self, batch: DecodedBatch, keys: Int) -> None:
         for key, n in zip(*(found.tolist() for found in np.unique(keys, return_counts=True)), strict=True):
@@ -191,7 +208,7 @@ class PartitionPanes:
 
     def _fold(self, pane: Pane) -> None:
         rows = self._waiting_rows
-        self._waiting_rows -= pane.fold(self._wire)
+        self._waiting_rows -= pane.fold(self._wire, self._outcomes)
         self.waiting_bytes = self.waiting_bytes * self._waiting_rows // max(1, rows)
         self._dirty.add(pane.key)
 

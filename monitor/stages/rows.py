@@ -23,7 +23,10 @@ OPEN, CLOSED, EMITTED = 0, 1, 2
 
 META = b"meta"
 ROW_KINDS = frozenset(
-    (b"meta", b"reference", b"pane", b"late", b"ids", b"partial", b"sealed", b"window", b"found", b"learning", b"kept")
+    (
+        *(b"meta", b"reference", b"pane", b"late", b"ids", b"partial", b"sealed", b"window", b"found", b"learning", b"kept"),
+        *(b"early", b"delta", b"outcome", b"known", b"reported"),
+    )
 )
 """What keys begin with. A row of another kind is a later version's: to leave it out would be to lose what it holds."""
 _EPOCH = struct.Struct(">I")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from monitor.cells import FeatureOptions
-from monitor.windows import WindowSpec, pane_size_ms
+from monitor.windows import WindowSpec, early_specs, pane_size_ms
 
 MINUTE_MS = 60_000
 
@@ -64,6 +64,24 @@ class Revising:
         return finished_ms - self.for_ms - self.every_ms
 
 
+DAY_MS = 24 * 60 * MINUTE_MS
+
+
+@dataclass(frozen=True, slots=True)
+class Labelling:
+    """Labels are joined to a model's predictions.
+
+    retention_ms: so long after its pane a prediction waits for its label. report_at_ms: how old a window is when its performance is
+    published, rising; the first time always, later only where something became known since. None is above `retention_ms`.
+    min_labels, min_coverage: rules judge a report with at least so many labels, and this share of its predictions labelled.
+    """
+
+    retention_ms: int = 30 * DAY_MS
+    report_at_ms: tuple[int, ...] = (0, DAY_MS, 7 * DAY_MS, 30 * DAY_MS)
+    min_labels: int = 30
+    min_coverage: float = 0.0
+
+
 @dataclass(frozen=True, slots=True)
 class ModelSettings:
     """How a model's events are grouped.
@@ -72,7 +90,8 @@ class ModelSettings:
     sources: topics of predictions that the model is bound to; empty means all of them.
     learning: None where no reference is to be learnt. trail: None where windows are compared with the reference's own counts.
     revising: None where late rows are dropped. remember_ids_ms: how long, on its partition's clock, an event's id tells that it came
-    before; 0: ids are not looked at.
+    before; 0: ids are not looked at. labelling: None where labels are not joined. early_above_ms: windows longer than that are looked at
+    while they are open; None: none are.
     """
 
     specs: tuple[WindowSpec, ...]
@@ -83,10 +102,15 @@ class ModelSettings:
     trail: Trail | None = None
     revising: Revising | None = None
     remember_ids_ms: int = 0
+    labelling: Labelling | None = None
+    early_above_ms: int | None = None
     pane_ms: int = field(init=False)
+    early_specs: tuple[WindowSpec, ...] = field(init=False)
+    """Those whose windows are looked at while they are open."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "pane_ms", pane_size_ms(self.specs))
+        object.__setattr__(self, "pane_ms", pane_size_ms(self.specs, self.early_above_ms))
+        object.__setattr__(self, "early_specs", early_specs(self.specs, self.early_above_ms))
 
     @property
     def shortest(self) -> WindowSpec:
@@ -114,7 +138,8 @@ class Settings:
     """Everything that the stages of one application share.
 
     defaults: for a model that `models` does not name. unknown_model: what happens to such a model's events.
-    partials_partitions: Q. retire_after_ms: how long an emitted row stays, real time; at least ten sessions.
+    partials_partitions: Q. outcomes_partitions: R, 0 where there is no source of labels. retire_after_ms: how long an emitted row stays,
+    real time; at least ten sessions.
     """
 
     app: str
@@ -124,6 +149,7 @@ class Settings:
     unknown_model: Literal["observe", "dlq", "drop"] = "observe"
     max_models: int = 200
     partials_partitions: int = 8
+    outcomes_partitions: int = 0
     retire_after_ms: int = 5 * MINUTE_MS
     watermark_every_ms: int = 5_000
     reference_lead_ms: int = REFERENCE_LEAD_MS
@@ -133,7 +159,7 @@ class Settings:
         return self.models.get(name, self.defaults)
 
     def topic(self, name: str) -> str:
-        """Return the name of one of the application's topics: partials, results, alerts, dead-letter, references.
+        """Return the name of one of the application's topics: partials, outcomes, results, alerts, dead-letter, references.
 
         >>> Settings("m", {}, ModelSettings((WindowSpec(1, 1),)), {}).topic("alerts")
         'm.alerts'

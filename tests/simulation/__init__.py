@@ -143,8 +143,12 @@ class Place:
             if meta_first:
                 rows.append(checkpoint.meta)
             dice.shuffle(rows)
-            for key, value in rows:
-                self.write(key, value)
+            messages = list(checkpoint.before_meta)  # of a partition they stay in order
+            while rows or messages:
+                if messages and dice.randrange(len(rows) + len(messages)) < len(messages):
+                    self.send(messages.pop(0))
+                else:
+                    self.write(*rows.pop())
                 yield
             self.write(*checkpoint.meta)
             yield

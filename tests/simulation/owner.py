@@ -157,7 +157,7 @@ class Owner:
         checkpoint = stage.checkpoint()
         if checkpoint is None:
             return
-        yield from self._send_all(checkpoint.dead_letters, "send dead letter")
+        yield from self._send_all(checkpoint.before_meta, "send before meta")
         offsets: list[int] = []
         for key, value in self.order(checkpoint):
             at = "write meta" if key == checkpoint.meta[0] else "write row"

@@ -10,7 +10,7 @@ import msgspec
 
 from tests.simulation.broker import Log
 from tests.simulation.oracle import Expected, expect
-from tests.simulation.scenario import ALERT_ROWS, Scenario
+from tests.simulation.scenario import ALERT_ROWS, RESTATED, Scenario
 
 Published = Mapping[str, Sequence[tuple[bytes, bytes]]]
 
@@ -29,18 +29,74 @@ def anomalies_of(scenario: Scenario, logs: Sequence[Log], outcome: Outcome) -> l
     letters = {value for _, value in outcome.published.get("dead-letter", ())}
     found = [f"CHANGED {key}" for key, values in results.items() if len(values) > 1]
     found += [f"ALERT_CHANGED {key}" for key, values in alerts.items() if len(values) > 1]
+    early = {key: msgspec.json.decode(min(alerts.pop(key))) for key in [key for key in alerts if "|early|" in key]}
     found += [f"DLQ_MISSING {value!r}" for value in expected.refused if value not in letters]
     first = {key: min(values) for key, values in results.items()}
     seen = {key: msgspec.json.decode(value) for key, value in first.items()}
     fired = {key: msgspec.json.decode(min(values)) for key, values in alerts.items()}
+    if scenario.has_late:
+        found += _wrong_restated(expected, _without_restated(seen), _without_restated(fired))
     counted, late = _counted(outcome.counters)
     if +counted != +expected.outcomes:
         found.append(f"MISCOUNTED {dict(+counted)} for {dict(+expected.outcomes)}")
+    found += _wrong_early(scenario, expected, seen, early)
     if scenario.is_live:
         return found + _wrong_live(scenario, expected, seen, fired, late)
     if +late:
         found.append(f"EARLY_CLOSE partials came after their windows were final: {dict(+late)}")
     return found + _wrong(expected, seen, fired)
+
+
+def _without_restated(facts: dict[str, Any]) -> dict[str, dict[int, Any]]:
+    """Remove what is published of windows that late rows restate; return it, key without the revision → revision → facts."""
+    found: dict[str, dict[int, Any]] = defaultdict(dict)
+    for key in [key for key in facts if key.startswith(f"{RESTATED}|")]:
+        window, _, revision = key.rpartition("|")
+        found[window][int(revision)] = facts.pop(key)
+    return found
+
+
+def _wrong_restated(expected: Expected, seen: dict[str, dict[int, Any]], fired: dict[str, dict[int, Any]]) -> list[str]:
+    """The last revision has every row that came in time, those before it fewer, and there is none in between that is not published."""
+    found = [f"NEVER_CLOSED {key}" for key in sorted(expected.restated.keys() - seen.keys())]
+    for key, revisions in sorted(seen.items()):
+        last = max(revisions)
+        if sorted(revisions) != list(range(last + 1)):
+            found.append(f"REVISION_MISSING {key} of {sorted(revisions)}")
+        rows = [revisions[revision]["n"] for revision in sorted(revisions)]
+        if rows != sorted(rows):
+            found.append(f"LOST {key} rows by revision {rows}")
+        facts, wanted = revisions[last], expected.restated.get(key, {"n": 0})
+        if facts["n"] != wanted["n"] or (wanted["n"] and facts | {"window": 0} != wanted | {"window": 0}):
+            found.append(f"{_word(facts['n'], wanted['n'])} {key} revision {last} {facts} for {wanted}")
+        for revision, of in sorted(revisions.items()):
+            is_due, alert = of["n"] >= ALERT_ROWS, fired.get(key, {}).get(revision)
+            if is_due and alert is None:
+                found.append(f"ALERT_MISSING {key} revision {revision}")
+            elif alert is not None and (not is_due or alert["n"] != of["n"]):
+                found.append(f"DUP_ALERT {key} revision {revision} {alert}")
+    return found
+
+
+def _wrong_early(scenario: Scenario, expected: Expected, seen: dict[str, Any], early: dict[str, Any]) -> list[str]:
+    """Looks tell what they must, after the windows before; and the close of a window knows what they told."""
+    told: Counter[str] = Counter()
+    found = []
+    for key, facts in early.items():
+        window = key.rpartition("|early|")[0] + "|0"
+        told[window] = max(told[window], facts["level"])
+        if window in seen and facts["windows"] != seen[window]["window"] - 1:
+            found.append(f"EARLY_WRONG {key} {facts} before {seen[window]}")
+    found += [f"EARLY_FORGOTTEN {key}" for key, facts in seen.items() if facts.get("told", 0) != told[key]]
+    if not scenario.is_live:
+        wanted = {key.decode(): facts for key, facts in expected.early.items()}
+        found += [f"EARLY_MISSING {key}" for key in sorted(wanted.keys() - early.keys())]
+        found += [
+            f"EARLY_UNEXPECTED {key} {facts} for {wanted.get(key)}"
+            for key, facts in early.items()
+            if {name: facts[name] for name in ("n", "level")} != wanted.get(key)
+        ]
+    return found
 
 
 def _by_key(records: Sequence[tuple[bytes, bytes]]) -> dict[str, set[bytes]]:

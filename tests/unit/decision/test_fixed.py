@@ -1,5 +1,7 @@
 """The fixed rule: threshold, critical value, gate."""
 
+import math
+
 import pytest
 
 from monitor.findings import Measurement
@@ -68,3 +70,37 @@ def test_a_value_below_the_floor_is_never_bad() -> None:
         decide("m", [Measurement("drift.psi", "x", value, 9_000, 9_000, 0.01)], rules)[0].verdict for value in (0.09, 0.11)
     ]
     assert verdicts == ["ok", "breach"]
+
+
+@pytest.mark.parametrize(
+    ("rule", "value", "interval", "expected"),
+    [
+        (Rule(below=0.9), 0.80, (0.75, 0.85), "breach"),
+        (Rule(below=0.9), 0.88, (0.83, 0.92), "insufficient"),  # bad, but it could be chance
+        (Rule(below=0.9), 0.91, (0.86, 0.95), "ok"),
+        (Rule(above=0.2), 0.30, (0.25, 0.35), "breach"),
+        (Rule(above=0.2), 0.30, (0.15, 0.45), "insufficient"),
+        (Rule(above=0.2), 0.30, (-math.inf, math.inf), "insufficient"),
+        (Rule(drop=0.05), 0.80, (0.78, 0.82), "breach"),  # of 0.9: below 0.855
+        (Rule(drop=0.05), 0.84, (0.82, 0.86), "insufficient"),
+        (Rule(drop=0.05), 0.86, (0.84, 0.88), "ok"),
+        (Rule(rise=0.10), 1.10, (1.05, 1.15), "breach"),  # of 0.9: above 0.99
+        (Rule(rise=0.10), 0.95, (0.90, 1.00), "ok"),
+    ],
+)
+def test_where_a_value_has_an_interval_all_of_it_must_be_bad(
+    rule: Rule, value: float, interval: tuple[float, float], expected: str
+) -> None:
+    assert verdict(rule, value=value, interval=interval, reference_value=0.9, n=400, n_ref=100_000) == expected
+
+
+def test_a_change_allows_for_the_reference_being_an_estimate_too() -> None:
+    measured: dict[str, object] = {"value": 0.82, "interval": (0.79, 0.845), "reference_value": 0.9, "n": 400}
+    assert [verdict(Rule(drop=0.05), n_ref=n_ref, **measured) for n_ref in (100_000, 200)] == ["breach", "insufficient"]
+    assert verdict(Rule(below=0.855), n_ref=200, **measured) == "breach"
+
+
+def test_a_finding_of_a_change_tells_the_value_that_it_is_bad_from() -> None:
+    measured = Measurement("performance.auc", "", 0.8, 1000, 5000, interval=(0.79, 0.81), reference_value=0.9)
+    [finding] = decide("m", [measured], RuleSet({"performance.auc": Rule(drop=0.1)}))
+    assert (finding.threshold, finding.is_below) == (pytest.approx(0.81), True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from monitor.decision.rolling import means
@@ -63,3 +65,31 @@ def test_an_empty_window_counts_where_rows_are_the_value() -> None:
     for rows in (80, 0):
         found = means("m", [Measurement("traffic.low", "", float(rows), rows, 0)], rules, state, is_complete=False)
     assert (found[0].value, decide("m", found, rules)[0].verdict) == (40.0, "breach")
+
+
+def performance(windows: list[tuple[float, float, int]], rule: Rule) -> Measurement:
+    """Feed (accuracy, half its interval, labels), the state going through bytes in between; return the last mean."""
+    data, rules = b"", RuleSet({"performance.accuracy": rule})
+    for value, half, n in windows:
+        state = DecisionState.load(data)
+        measured = Measurement("performance.accuracy", "", value, n, 9_000, interval=(value - half, value + half))
+        [found] = means("m", [measured], rules, state, is_complete=True)
+        data = state.to_bytes()
+    return found
+
+
+def test_performance_is_weighted_by_rows_unless_the_rule_says_otherwise() -> None:
+    windows = [(0.9, 0.02, 900), (0.5, 0.08, 100)]
+    assert performance(windows, Rule(below=0.8, over=2)).value == pytest.approx(0.86)
+    assert performance(windows, Rule(below=0.8, over=2, weighting="windows")).value == pytest.approx(0.7)
+    rules = RuleSet({"drift.psi": Rule(above=0.2, over=3, weighting="rows")})
+    assert run([(0.1, None, 100), (0.2, None, 200), (0.3, None, 700)], rules)[-1].value == pytest.approx(0.26)
+
+
+def test_the_interval_of_a_mean_is_made_of_those_of_its_windows() -> None:
+    found = performance([(0.8, 0.04, 500)] * 4, Rule(below=0.85, over=4))
+    assert found.interval == (pytest.approx(0.78), pytest.approx(0.82))
+    rules = RuleSet({"performance.accuracy": Rule(below=0.82, over=4)})
+    assert decide("m", [found], rules)[0].verdict == "insufficient"
+    found = performance([(0.8, 0.04, 500)] * 3 + [(0.8, math.inf, 500)], Rule(below=0.85, over=4))
+    assert found.interval == (-math.inf, math.inf)

@@ -67,6 +67,12 @@ def offset(table: CheckpointTable) -> int | None:
     return table.data.persisted_offset(TP(CHANGELOG, 1))
 
 
+def test_outcomes_are_too(table: CheckpointTable) -> None:
+    log, told = Changelog(), Message("outcomes", None, b"range", 3)
+    write(table, log, (b"r1", b"1"), outcomes=(told,))
+    assert log.batches == [[told, Message(CHANGELOG, b"r1", b"1", 1)], [Message(CHANGELOG, *META, 1)]]
+
+
 def test_dead_letters_and_rows_are_acknowledged_before_meta_is_sent(table: CheckpointTable) -> None:
     log = Changelog()
     letter = Message("dlq", b"k", b"bad")

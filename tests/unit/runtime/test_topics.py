@@ -28,12 +28,24 @@ def test_every_topic_is_expected_with_its_partitions_and_cleanup() -> None:
         "a.alerts": "delete",
         "a.dead-letter": "delete",
         "a.acks": "compact",
+        "a.outcomes": "delete",
+        "a-join-changelog": "compact",
         "a.references": "compact",
         "a.policies": "compact",
     }
     assert specs["a-p-ingest-changelog"].like == "p"
     assert specs["a-merge-changelog"].like == "a.partials"
     assert specs["a.partials"].partitions == 3
+
+
+def test_outcomes_are_kept_longer_than_labels_are_waited_for_and_only_where_there_are_labels() -> None:
+    specs = {
+        spec.name: spec for spec in expected_topics(config(models={"m": {"labels": {"retention": "90d"}}}, outcomes_partitions=5))
+    }
+    assert int(specs["a.outcomes"].settings["retention.ms"]) == 97 * 86_400_000
+    assert (specs["a.outcomes"].partitions, specs["a-join-changelog"].like) == (5, "a.outcomes")
+    without = Config.model_validate({"app": "a", "sources": [{"topic": "p"}]})
+    assert not {spec.name for spec in expected_topics(without)} & {"a.outcomes", "a-join-changelog"}
 
 
 def test_a_source_that_we_make_is_stamped_by_the_broker() -> None:

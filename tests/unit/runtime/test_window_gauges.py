@@ -39,6 +39,26 @@ def result(
     return Message("results", b"k", json.dumps(record | {"features": features, "findings": findings, "more": [1]}).encode())
 
 
+def report(at: int = 0, age: int = 0, accuracy: float = 0.9, segment: str = "all") -> Message:
+    record: dict[str, Any] = {
+        "type": "performance",
+        "model": "m",
+        "version": "7",
+        "window": {"start_ms": at * HOUR_MS, "end_ms": (at + 1) * HOUR_MS, "size_ms": HOUR_MS, "step_ms": HOUR_MS},
+        "segment": segment,
+        "revision": 0,
+        "as_of_ms": (at + 1 + age) * HOUR_MS,
+        "n": 50,
+        "coverage": 0.8,
+        "values": {"accuracy": {"value": accuracy, "low": accuracy - 0.1, "high": accuracy + 0.05}},
+        "estimated": {"values": {"accuracy": {"value": 0.88, "low": None, "high": None}}},
+        "lag": {"p50_ms": 60_000, "p90_ms": 120_000, "p99_ms": 600_000},
+        "conflict": {"better": [], "worse": [], "text": ""},
+        "findings": [{"severity": "critical"}],
+    }
+    return Message("results", b"k", json.dumps(record).encode())
+
+
 def value(gauges: WindowGauges, name: str, **labels: str) -> float | None:
     registry = CollectorRegistry()
     registry.register(gauges)
@@ -111,6 +131,30 @@ def test_only_series_of_partitions_that_are_kept_stay() -> None:
 
 def test_every_gauge_has_a_prefix_a_unit_and_a_help() -> None:
     for name, (labels, text) in GAUGES.items():
-        assert name.startswith(("monitor_window_", "monitor_feature_"))
+        assert name.startswith(("monitor_window_", "monitor_feature_", "monitor_performance", "monitor_label_"))
         assert labels[:4] == ("model", "version", "window", "segment")
         assert text
+
+
+def test_the_last_report_of_each_age_is_told() -> None:
+    gauges = WindowGauges((), 100)
+    gauges.take(0, [result(5), report(5, 0, 0.7), report(0, 4, 0.9), report(1, 4, 0.8)])
+    about = {"metric": "accuracy", "kind": "realised"}
+    assert value(gauges, "monitor_performance", age="0s", **about) == 0.7
+    assert value(gauges, "monitor_performance", age="4h", **about) == 0.8
+    assert value(gauges, "monitor_performance", age="4h", metric="accuracy", kind="high") == 0.8 + 0.05
+    assert value(gauges, "monitor_performance", age="4h", metric="accuracy", kind="estimated") == 0.88
+    assert value(gauges, "monitor_performance_coverage_ratio", age="4h") == 0.8
+    assert value(gauges, "monitor_performance_breaches", age="4h", severity="critical") == 1
+    assert value(gauges, "monitor_performance_conflict", age="4h") == 1
+    assert value(gauges, "monitor_label_lag_seconds", age="4h", quantile="0.9") == 120
+    assert value(gauges, "monitor_window_rows") == 40
+
+
+def test_a_report_of_an_old_window_leaves_the_newest_windows_of_other_ages() -> None:
+    gauges = WindowGauges((), 100)
+    gauges.take(0, [report(9, 0), report(9, 0, segment="s"), report(1, 8), report(2, 8), result(9)])
+    assert value(gauges, "monitor_performance_predictions", age="0s", segment="s") == 50
+    gauges.take(0, [report(13, 0)])
+    assert value(gauges, "monitor_performance_predictions", age="0s", segment="s") is None
+    assert value(gauges, "monitor_performance_predictions", age="8h") == 50

@@ -59,5 +59,5 @@ def test_the_steps_lie_everywhere_in_checkpoints_outboxes_and_finalisations() ->
     world = small(arrives=True, keeps_disk=True, is_live=False)
     seen = steps(world, N_STEPS)
     assert len(world.published["results"]) > 5 and world.published["alerts"]
-    assert {at for place, at in seen if place == "x"} >= EVERYWHERE - {"recover"} | {"send dead letter"}
+    assert {at for place, at in seen if place == "x"} >= EVERYWHERE - {"recover"} | {"send before meta"}
     assert {at for place, at in seen if place == "partials"} >= EVERYWHERE - {"recover", "send then"}

@@ -1,0 +1,106 @@
+"""From records of predictions and labels to reports and alerts: whoever dies, wakes up or loses a disk, they are those of a replay."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import pytest
+
+from monitor.findings import ClosedWindow, Judgement
+from monitor.formats.native import NativeFormat
+from monitor.formats.native_label import NativeLabelFormat
+from monitor.operation import operation_of
+from monitor.performance import Needed
+from monitor.performance_judgement import ClosedOutcomes, PerformanceJudgement, judge_performance
+from monitor.policy import RuleSet
+from monitor.ports import Message, PartitionStage, StoredRecord
+from monitor.replay import Labels, Replay, ReplayOutcome
+from monitor.rules import Rule
+from monitor.stages.merge import MergePartition
+from monitor.stages.settings import Labelling, Settings
+from monitor.windows import WindowSpec
+from tests.simulation import Place, run
+from tests.simulation.joins import PANE_MS, RETENTION_MS, SOURCES, Logs, World, draw, references, settings
+
+RULES = RuleSet({"performance.accuracy": Rule(below=0.99, segments=("*",)), "performance.f1": Rule(below=0.99, over=2)})
+
+
+def reporting() -> Settings:
+    own = settings()
+    specs = (WindowSpec(PANE_MS, PANE_MS), WindowSpec(3 * PANE_MS, PANE_MS))
+    labelling = Labelling(RETENTION_MS, (0, RETENTION_MS // 4, RETENTION_MS))
+    return replace(own, defaults=replace(own.defaults, specs=specs, labelling=labelling))
+
+
+def judge(closed: ClosedWindow, before: bytes, history: Sequence[bytes]) -> Judgement:
+    return Judgement((), (), b"", (), operation=operation_of(closed) if closed.profile.n else b"")
+
+
+def performance(closed: ClosedOutcomes, before: bytes) -> PerformanceJudgement:
+    return judge_performance(closed, before, RULES, Needed(2, 0.0))
+
+
+@dataclass
+class WholeWorld(World):
+    """With stage 2 behind it, and what was published."""
+
+    settings: Settings = field(default_factory=reporting)
+    published: list[Message] = field(default_factory=list)
+
+    def places(self) -> list[Place]:
+        return [*super().places(), Place(self.partials, self._merge, self.published.append)]
+
+    def _merge(self, epoch: int, items: list[tuple[bytes, bytes]], now_ms: int) -> PartitionStage:
+        return MergePartition(
+            self.settings, 0,
+            topology={"p": SOURCES["p"]}, epoch=epoch, judge=judge, judge_performance=performance, references=references(),
+            rows=items, now_ms=now_ms,
+        )  # fmt: skip
+
+
+def replayed(logs: Logs) -> ReplayOutcome:
+    events, labels = ([(p, r) for (topic, p), log in logs.items() if topic == of for r in log.records] for of in "pl")
+    known = [references().at("m", version, 0) for version in ("1", "2")]
+    engine = Replay(
+        reporting(),
+        "p",
+        wire=NativeFormat(),
+        judge=judge,
+        references=[reference for reference in known if reference is not None],
+        future_guard=False,
+        labels=Labels(labels, NativeLabelFormat(), performance, "l", has_timestamps=False),
+    )
+    return engine.run(events)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_reports_and_alerts_are_those_of_a_replay(seed: int) -> None:
+    dice = random.Random(seed)
+    world = WholeWorld(draw(dice), dice)
+    run(world.places(), dice, 1_200)
+    outcome = replayed(world.logs)
+    for topic, expected in (("a.results", outcome.results), ("a.alerts", outcome.alerts)):
+        assert {(m.key, m.value) for m in world.published if m.topic == topic} == set(expected), topic
+    assert outcome.reports == len(outcome.results) > 100
+    assert len(outcome.alerts) > 3
+
+
+def test_the_order_in_which_a_file_has_its_rows_matters_as_little_as_the_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    logs = draw(random.Random(3))
+    expected = replayed(logs)
+    for rows in (1, 7):
+        monkeypatch.setattr("monitor.replay.BATCH_ROWS", rows)
+        found = replayed(logs)
+        assert (found.results, Counter(found.joined)) == (expected.results, Counter(expected.joined))
+    other = {place: logs[place] for place in sorted(logs, reverse=True)}
+    assert set(replayed(other).results) == set(expected.results)
+
+
+def test_a_replay_of_labels_can_be_read_only_from_what_can_be_read_twice() -> None:
+    labels = Labels(iter([(0, StoredRecord(0, 0, b""))]), NativeLabelFormat(), performance)
+    engine = Replay(reporting(), "p", wire=NativeFormat(), judge=judge, labels=labels)
+    with pytest.raises(TypeError, match="can be read only once"):
+        engine.run([])
