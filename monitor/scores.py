@@ -45,13 +45,13 @@ def rank_scores(pooled: Int) -> RankScores:
     """Return the scores of the cells in which N rows lie, both samples pooled; pooled: (…, k) counts in the order of the values.
 
     Rows of a cell share the mean of their ranks' scores (Wilcoxon 1945; Mood 1954 with ties as Mielke 1967): with L rows below
-    a cell of t rows the ranks are L+1 … L+t, whose mean of (rank − c)² is (L + (t+1)/2 − c)² + (t² − 1)/12.
+    a cell of t rows the ranks are L+1 … L+t, whose mean of (rank − c)² is (L + (t+1)/2 − c)² + (t² − 1)/12. 0 where there are no rows.
 
     >>> rank_scores(np.array([1, 2, 1])).location.tolist()
     [0.125, 0.5, 0.875]
     """
     t = pooled.astype(np.float64)
-    n_rows = t.sum(axis=-1, keepdims=True)
+    n_rows = np.maximum(t.sum(axis=-1, keepdims=True), 1)
     below = np.cumsum(t, axis=-1) - t
     from_centre = below + t / 2 - n_rows / 2
     squares = from_centre * from_centre + (t * t - 1) / 12

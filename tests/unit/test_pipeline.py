@@ -11,7 +11,8 @@ import pytest
 from monitor.errors import UnknownCodec
 from monitor.pipeline import judge_window
 from monitor.policy import DEFAULT_RULE_SET, DEFAULT_RULES, Rule, RuleSet
-from tests.closed_windows import MISSING, closed, reference_of
+from monitor.reference import Reference
+from tests.closed_windows import MISSING, closed, profile_of, reference_of
 
 DICE = np.random.default_rng(12)
 REFERENCE = reference_of({"x": DICE.normal(size=2000).tolist(), "c": ["a"] * 1200 + ["b"] * 800})
@@ -65,6 +66,20 @@ def test_an_empty_window_raises_low_traffic_only_and_resolves_nothing() -> None:
 def test_an_empty_window_without_a_reference_resolves_nothing() -> None:
     broken = judge_window(closed(REFERENCE, BROKEN), b"", DEFAULT_RULE_SET)
     assert told(judge_window(closed(None, {}, 1), broken.after, DEFAULT_RULE_SET)) == {("firing", "traffic.low", None)}
+
+
+def test_a_feature_without_a_value_in_the_reference_is_compared_with_nothing() -> None:
+    """Whether the reference has no rows at all, or none with a value: no distance and no test, and no alert of one."""
+    columns = {"@score": np.random.default_rng(1).random(500).tolist()}
+    layout = reference_of(columns).layout
+    for rows in ({"@score": []}, {"@score": [MISSING] * 500}):
+        reference = Reference.build("credit", "7", profile_of(layout, rows))
+        with np.errstate(all="raise"):
+            judgement = judge_window(closed(reference, columns), b"", DEFAULT_RULE_SET)
+        (_, value), *_ = judgement.results
+        found = json.loads(value)
+        assert not {check for check in found["measurements"] if check.startswith("drift.")}
+        assert not [finding for finding in found["findings"] if finding["check"].startswith("drift.")]
 
 
 def test_a_rule_that_is_switched_off_resolves_its_incident() -> None:

@@ -142,3 +142,11 @@ def test_ranks_do_not_overflow_where_there_are_very_many_rows() -> None:
     assert found.location == pytest.approx([0.25, 0.6875, 0.9375])
     location, _ = rank_tests(np.array([[400, 300, 100]]), reference)
     assert location[0] == pytest.approx(0, abs=1e-3)
+
+
+def test_no_rows_have_no_ranks_and_nothing_is_divided_by_their_number() -> None:
+    with np.errstate(all="raise"):
+        none, one = rank_scores(np.zeros((2, 3), np.int64)), rank_scores(np.array([[0, 0, 0], [1, 2, 1]]))
+    assert not none.location.any()
+    assert not none.dispersion.any()
+    assert one.location.tolist() == [[0.0, 0.0, 0.0], [0.125, 0.5, 0.875]]
