@@ -12,7 +12,9 @@ from monitor.findings import Measurement
 from monitor.judgement import Before, judge_measurements
 from monitor.operation import Direction, conflict_of, load_operation
 from monitor.performance import Estimate, Estimated, Needed, OutcomeCells, Realised, estimated, measurements, realised
+from monitor.performance.lags import CURVE_MS
 from monitor.performance.measure import ANY
+from monitor.performance.realised import Lag
 from monitor.performance_result import (
     About,
     ConfusionResult,
@@ -26,7 +28,7 @@ from monitor.performance_result import (
 from monitor.policy import RuleSet
 from monitor.reference import Reference
 from monitor.segments import ALL
-from monitor.windows import Window
+from monitor.windows import Window, duration_text
 
 
 class WindowCells(NamedTuple):
@@ -194,7 +196,7 @@ def _facts(sums: WindowCells, segment: str, found: Realised, expected: Estimated
         coverage=found.coverage,
         n_other_reference=sums.n_other_reference if segment == ALL else 0,
         unusable_labels=found.n_unusable,
-        lag=LagResult(p50_ms=found.lag.p50_ms, p90_ms=found.lag.p90_ms, p99_ms=found.lag.p99_ms) if found.lag else None,
+        lag=_lag(found.lag) if found.lag is not None else None,
         values=_estimates(found.values),
         estimated=EstimatedResult(
             method=expected.method, n=expected.n, values=_estimates(expected.values), unknown=expected.unknown
@@ -206,6 +208,11 @@ def _facts(sums: WindowCells, segment: str, found: Realised, expected: Estimated
         selection_bias=SelectionBiasResult(**found.selection_bias._asdict()) if found.selection_bias is not None else None,
         unknown=found.unknown,
     )
+
+
+def _lag(lag: Lag) -> LagResult:
+    curve = {duration_text(ms): share for ms, share in zip(CURVE_MS, lag.curve, strict=True)}
+    return LagResult(p50_ms=lag.p50_ms, p90_ms=lag.p90_ms, p99_ms=lag.p99_ms, curve=curve)
 
 
 def _estimates(values: dict[str, Estimate]) -> dict[str, EstimateResult]:

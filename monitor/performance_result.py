@@ -43,6 +43,8 @@ class LagResult(msgspec.Struct, kw_only=True):
     p50_ms: int
     p90_ms: int
     p99_ms: int
+    curve: dict[str, float] = {}
+    """Share of them that had come after 1m, 10m, 1h, 6h, 1d, 3d, 7d, 30d; empty where it was not kept."""
 
 
 class SelectionBiasResult(msgspec.Struct, kw_only=True):

@@ -13,7 +13,7 @@ from monitor.performance import intervals
 from monitor.performance.cells import OutcomeCells
 from monitor.performance.classes import ece, mean_auc, of_confusion
 from monitor.performance.intervals import Estimate
-from monitor.performance.lags import lag_quantile_ms
+from monitor.performance.lags import lag_curve, lag_quantile_ms
 from monitor.performance.numbers import NumberSums, number_sums
 from monitor.performance.rows import SUM_BITS
 from monitor.performance.spec import ECE_BINS, PerformanceSpec
@@ -30,6 +30,8 @@ class Lag(NamedTuple):
     p50_ms: int
     p90_ms: int
     p99_ms: int
+    curve: tuple[float, ...]
+    """Share of the labels that had come after each of `lags.CURVE_MS`."""
 
 
 class SelectionBias(NamedTuple):
@@ -199,7 +201,9 @@ def _r2(moments: NumberSums, n: int, ratio: float, variance: float) -> Estimate:
 
 def _lag(counts: Int) -> Lag | None:
     found = [lag_quantile_ms(counts, share) for share in (0.5, 0.9, 0.99)]
-    return None if found[0] is None or found[1] is None or found[2] is None else Lag(found[0], found[1], found[2])
+    if found[0] is None or found[1] is None or found[2] is None:
+        return None
+    return Lag(found[0], found[1], found[2], tuple(lag_curve(counts)))
 
 
 def _selection_bias(counts: Counts) -> SelectionBias | None:

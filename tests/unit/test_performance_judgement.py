@@ -85,6 +85,7 @@ def test_a_record_says_values_with_intervals_coverage_and_lag_by_segment() -> No
         assert accuracy.low is not None and accuracy.high is not None
         assert accuracy.low < accuracy.value == 0.9 < accuracy.high
         assert one.lag is not None and abs(one.lag.p50_ms - 60_000) < 60_000 / 16
+        assert one.lag.curve == dict.fromkeys(("1m", "10m", "1h", "6h", "1d", "3d", "7d", "30d"), 1.0)
         assert one.confusion is not None and np.array(one.confusion.counts)[:2, :2].sum() == 90
         assert one.reference_values["accuracy"] == 0.9
         assert one.reference == REFERENCE.sha256

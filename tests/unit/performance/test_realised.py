@@ -17,6 +17,7 @@ from sklearn.preprocessing import StandardScaler
 from monitor.features import CategoryFeature
 from monitor.layout import layout_of
 from monitor.performance import OutcomeCells, PerformanceSpec, realised
+from monitor.performance.lags import CURVE_MS
 from monitor.profiles import Profile
 from monitor.reference import Reference
 from tests.shapes import number_feature_of
@@ -172,6 +173,11 @@ def test_coverage_lag_and_selection_are_told(tmp_path: Path) -> None:
     fair = told(draw.random(len(y)) < 0.3)
     assert fair.coverage == pytest.approx(0.3, abs=0.03)
     assert fair.selection_bias.p_value > 0.01
+    assert fair.lag is not None
+    waited = np.linspace(0, 86_400_000, fair.n_labelled)
+    exact = [float((waited <= ms).mean()) for ms in CURVE_MS]
+    assert list(fair.lag.curve) == pytest.approx(exact, rel=1 / 16, abs=1e-12)
+    assert fair.lag.curve[4:] == (1.0,) * 4
     assert [getattr(fair.lag, f"p{q}_ms") / 864_000 for q in (50, 90, 99)] == pytest.approx([50, 90, 99], rel=1 / 16)
     low = told(draw.random(len(y)) < 0.6 * (p < np.median(p)))
     assert low.selection_bias.p_value < 1e-6
