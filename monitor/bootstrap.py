@@ -181,10 +181,8 @@ def build_rules(config: Config) -> RuleSet:
     rules = dict(DEFAULT_RULES)
     for check, given in config.rules.items():
         changes = given.model_dump(exclude_none=True, exclude_unset=True)
-        if "above" in changes:
-            changes["below"] = None
-        elif "below" in changes:
-            changes["above"] = None
+        if given.limits:
+            changes = {"above": None, "below": None, "drop": None, "rise": None} | changes
         if "severity" in changes:
             changes.setdefault("levels", {})
         rules[check] = msgspec.structs.replace(rules.get(check, Rule()), **changes)

@@ -17,8 +17,8 @@ from monitor.distances.psi import EPS
 from monitor.errors import InputError
 from monitor.features import AskedKind
 from monitor.formats import FORMATS
-from monitor.policy import CHECKS, DEFAULT_RULES
-from monitor.rule_text import parse_false_alarms
+from monitor.policy import DEFAULT_RULES, PERFORMANCE_CHECKS
+from monitor.rule_text import RULE_CHECKS, parse_false_alarms
 from monitor.rules import DEFAULT_FALSE_ALARMS, SEVERITIES, Severity
 from monitor.segments import FALSE, OTHER, TRUE, Key, parse_key
 from monitor.windows import WindowSpec, duration_text, pane_size_ms
@@ -330,6 +330,10 @@ class RuleConfig(Node):
 
     above: float | None = Field(None, description="bad above this value")
     below: float | None = Field(None, description="bad below this value")
+    drop: float | None = Field(
+        None, description="of performance: bad where it is lower than the reference's own by this share, 0.05"
+    )
+    rise: float | None = Field(None, description="of performance: bad where it is higher than the reference's own by this share")
     severity: Severity | None = Field(
         None, description=", ".join(SEVERITIES) + "; given without levels, it is that of every value"
     )
@@ -344,7 +348,30 @@ class RuleConfig(Node):
     def _one_threshold(self) -> RuleConfig:
         if self.above is not None and self.below is not None:
             raise ValueError("give above or below, not both")
+        if len(self.limits) > 1:
+            raise ValueError(f"give one of {', '.join(self.limits)}")
+        if self.levels and self.limits and "above" not in self.limits:
+            raise ValueError("levels are of values above a threshold")
         return self
+
+    @property
+    def limits(self) -> dict[str, float]:
+        """The threshold, by which of the four it is."""
+        given = {"above": self.above, "below": self.below, "drop": self.drop, "rise": self.rise}
+        return {name: value for name, value in given.items() if value is not None}
+
+    def problem(self, check: str) -> str | None:
+        """Return what is wrong with it as a rule of a check."""
+        if check not in RULE_CHECKS:
+            return f"no such check{near_miss(check, RULE_CHECKS)}; checks are {', '.join(RULE_CHECKS)}"
+        if check not in DEFAULT_RULES and not self.limits and self.enabled:
+            others = ", drop or rise" if check in PERFORMANCE_CHECKS else ""
+            return f"no rule is in force for it by default; give above{',' if others else ' or'} below{others}"
+        if check not in PERFORMANCE_CHECKS and {"drop", "rise"} & {*self.limits}:
+            return f"only of performance a drop or rise against the reference is known: {', '.join(PERFORMANCE_CHECKS)}"
+        if check in PERFORMANCE_CHECKS and self.features:
+            return f"{check} is of the model as a whole; leave out features"
+        return None
 
 
 class Privacy(Node):
@@ -454,14 +481,7 @@ class Config(Node):
                 if t not in topics
             ]
         problems += [
-            f"rules.{check}: no such check{near_miss(check, CHECKS)}; checks are {', '.join(CHECKS)}"
-            for check in self.rules
-            if check not in CHECKS
-        ]
-        problems += [
-            f"rules.{check}: no rule is in force for it by default; give above or below"
-            for check, rule in self.rules.items()
-            if check in CHECKS and check not in DEFAULT_RULES and rule.above is None and rule.below is None
+            f"rules.{check}: {wrong}" for check, rule in self.rules.items() if (wrong := rule.problem(check)) is not None
         ]
         if problems:
             raise ValueError("\n".join(problems))

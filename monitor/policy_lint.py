@@ -77,6 +77,7 @@ def lint(
         found.problems += _unknown_model(place, config, references)
         found.problems += _unknown_names(place, config, references)
         found.warnings += _wrong_side(place)
+    found.warnings += configured_warnings(config, default) if config is not None else []
     found.problems += _contradictions(places)
     for read in reads:
         found.problems += _dead_mutes(read, config)
@@ -168,15 +169,25 @@ def _inapplicable(places: Sequence[_Place], measured: Sequence[Measured]) -> Ite
 
 
 def _wrong_side(place: _Place) -> Iterator[str]:
-    rule, check = place.rule, place.check
+    rule = place.rule
+    yield from (f"{place.at()}: {wrong}" for wrong in _good_as_bad(place.check, rule))
+    if rule.enabled and place.check not in BOTH_WAYS and rule.close_after > 24:
+        yield f"{place.at('close_after')}: {rule.close_after} quiet windows: an incident will hardly ever close"
+
+
+def _good_as_bad(check: str, rule: Rule) -> Iterator[str]:
+    """Say of a rule that it calls bad what is good."""
     if check in BOTH_WAYS or not rule.enabled:
         return
     lower = check in LOWER_IS_WORSE
     if (rule.below is not None and not lower) or (rule.above is not None and lower):
         side, good = ("below", "low") if rule.below is not None else ("above", "high")
-        yield f"{place.at()}: {check} is {good} when all is well: bad {side} {rule.threshold:g} is what quiet windows are"
-    if rule.close_after and rule.close_after > 24:
-        yield f"{place.at('close_after')}: {rule.close_after} quiet windows: an incident will hardly ever close"
+        yield f"{check} is {good} when all is well: bad {side} {rule.threshold:g} is what quiet windows are"
+
+
+def configured_warnings(config: Config, default: RuleSet) -> list[str]:
+    """Return what may not be meant of the configuration's own rules. default: these, over the default ones."""
+    return [f"rules.{check}: {wrong}" for check in config.rules for wrong in _good_as_bad(check, default.rules[check])]
 
 
 # --- rules that meet

@@ -75,9 +75,11 @@ def init(
 def check(config: ConfigPath = DEFAULT_CONFIG) -> None:
     """Say what is wrong with a configuration file and the policies that it names, all at once."""
     from monitor.bootstrap import build_policies  # noqa: PLC0415
+    from monitor.policy_lint import configured_warnings  # noqa: PLC0415
 
     found = load_config(config)
-    build_policies(found)
+    for warning in configured_warnings(found, build_policies(found).default):
+        say(f"warning: {warning}")
     for source in found.sources:
         if source.clock == "wall":
             say(f"note: {source.topic}: on a topic with producers' timestamps the future guard also compares with the clock")
@@ -96,6 +98,7 @@ def show(config: ConfigPath = DEFAULT_CONFIG) -> None:
         name: {
             "above": r.above,
             "below": r.below,
+            **{change: limit for change, limit in (("drop", r.drop), ("rise", r.rise)) if limit is not None},
             "severity": r.severity,
             "levels": r.levels,
             "windows": r.windows,

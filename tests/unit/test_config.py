@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from monitor.bootstrap import build_rules, build_settings
@@ -13,6 +14,8 @@ from monitor.config_file import load_config
 from monitor.config_values import duration_ms
 from monitor.errors import ConfigError
 from monitor.policy import DEFAULT_RULES, Rule
+from monitor.policy_file import read_policy
+from monitor.policy_lint import configured_warnings, lint
 from monitor.stages.settings import Trail
 from monitor.windows import WindowSpec
 
@@ -71,6 +74,15 @@ BROKEN = [
     ),
     ("rules: {drift.helinger: {above: 0.1}}", "no such check (did you mean drift.hellinger?)"),
     ("rules: {drift.w1: {above: 0.1}}", "no such check"),
+    ("rules: {performance.acuracy: {below: 0.8}}", "no such check (did you mean performance.accuracy?)"),
+    (
+        "rules: {performance.accuracy: {windows: 2}}",
+        "rules.performance.accuracy: no rule is in force for it by default; give above, below, drop or rise",
+    ),
+    ("rules: {performance.mae: {rise: 0.1, above: 3}}", "give one of above, rise"),
+    ("rules: {performance.mae: {rise: 0.1, levels: {critical: 3}}}", "levels are of values above a threshold"),
+    ("rules: {drift.psi: {drop: 0.1}}", "rules.drift.psi: only of performance a drop or rise against the reference is known"),
+    ("rules: {performance.auc: {below: 0.7, features: [x]}}", "performance.auc is of the model as a whole; leave out features"),
     ("distances: {psi_eps: 0}", "1: distances.psi_eps: "),
     ("distances: {psi_epsilon: 1}", "did you mean psi_eps?"),
     ("false_alarms: three", "'three' is not a number of false alarms; write such as 1 per 30d"),
@@ -181,6 +193,30 @@ def test_a_check_without_a_default_rule_gets_one_from_the_configuration() -> Non
     rules = build_rules(Config.model_validate({"rules": {"drift.hellinger": {"above": 0.15, "severity": "critical"}}}))
     assert rules.rules["drift.hellinger"] == Rule(above=0.15, severity="critical")
     assert set(rules.rules) - {"drift.hellinger"} == set(DEFAULT_RULES)
+
+
+@pytest.mark.parametrize(
+    ("configured", "short"),
+    [
+        ({"below": 0.8, "segments": ["*"]}, "{when: accuracy < 0.8, segment: '*'}"),
+        ({"drop": 0.05, "windows": 2, "severity": "critical"}, "{when: accuracy drop > 5 %, open_after: 2, severity: critical}"),
+        ({"rise": 0.1}, "accuracy rise > 10 %"),
+    ],
+)
+def test_rules_about_performance_are_in_the_configuration_what_they_are_in_a_policy(
+    configured: dict[str, object], short: str, tmp_path: Path
+) -> None:
+    rules = build_rules(Config.model_validate({"rules": {"performance.accuracy": configured}}))
+    (tmp_path / "p.yaml").write_text(f"name: p\nrules: [{short}]\n")
+    ((_, of_policy),) = read_policy(tmp_path / "p.yaml").policy.rules
+    assert rules.rules["performance.accuracy"] == msgspec.structs.replace(of_policy, policy="")
+
+
+def test_a_rule_of_the_configuration_that_calls_bad_what_is_good_is_told_as_in_a_policy() -> None:
+    found = Config.model_validate({"rules": {"performance.accuracy": {"above": 0.9}, "performance.mae": {"above": 3}}})
+    says = "rules.performance.accuracy: performance.accuracy is high when all is well: bad above 0.9 is what quiet windows are"
+    assert configured_warnings(found, build_rules(found)) == [says]
+    assert lint([], build_rules(found), found, [], None).warnings == [says]
 
 
 def test_the_share_of_psi_eps_goes_with_the_rules() -> None:
