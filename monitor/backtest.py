@@ -1,5 +1,8 @@
 """What another policy would have told: the measurements of published results, judged anew by the code that judges them live.
 
+Reports of performance are judged in the order of their ages, later ones of a window after earlier ones, so that what was restated live
+is restated here too.
+
 Judged by the policies that were in force, results give the alerts that were published, but for what a result does not keep: `why` and
 `evidence`. They have to begin where the model version's state began; results that start later lack what was open or counted before.
 Tests over several windows are those that were made live, of the windows that the live rules had left in. Looks into open windows are not
@@ -8,7 +11,7 @@ taken again: by the rules that were in force closes confirm what was told early,
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
@@ -19,10 +22,16 @@ from monitor.decision.distributions import MEASURED_FOR_RULES
 from monitor.errors import InputError
 from monitor.findings import Measurement
 from monitor.judgement import Before, judge_measurements
+from monitor.performance import Needed
+from monitor.performance.measure import ANY
+from monitor.performance_judgement import ClosedOutcomes, figures_of, judge_performance
+from monitor.performance_result import PerformanceResult, facts_of
 from monitor.policy import Policies
 from monitor.results import Result, measurements_of
 from monitor.segments import ALL
 from monitor.stages.merge_rows import MAX_EMPTY_WINDOWS
+from monitor.stages.performance_chain import Case, reported, restate
+from monitor.stages.performance_rows import Reported
 from monitor.told_early import told_of_results
 from monitor.windows import Window, WindowSpec
 
@@ -76,14 +85,21 @@ class Backtest:
 
     @property
     def fired(self) -> list[Alert]:
-        """The alerts with which incidents opened."""
-        return [one for one in self.alerts if one.data.status == "firing" and not one.data.escalations]
+        """The alerts with which incidents opened; what a revision only restates opened before."""
+        return [
+            one for one in self.alerts if one.data.status == "firing" and not one.data.escalations and one.data.supersedes is None
+        ]
+
+    def and_of(self, other: Backtest) -> Backtest:
+        """Return what both tell."""
+        counts = self.windows + other.windows, self.changed + other.changed
+        return Backtest([*self.alerts, *other.alerts], *counts, self.unmeasured | other.unmeasured)
 
 
 def read_results(lines: Iterable[bytes]) -> list[JudgedWindow]:
     """Return the windows of result records, in the order in which they were judged; the newest revision of each. Raises InputError.
 
-    Reports of performance are left out: rules about them are not judged anew.
+    Reports of performance are left out: `read_reports` returns them.
     """
     by_window: dict[tuple[str, str, Window], dict[str, Result]] = {}
     for i, line in enumerate(lines):
@@ -104,12 +120,55 @@ def read_results(lines: Iterable[bytes]) -> list[JudgedWindow]:
     return sorted(found, key=lambda w: (w.facts.window, w.facts.model, w.facts.version))
 
 
+class Report(NamedTuple):
+    """What was known of a model version's performance in a window at some time: the records of its segments, all rows first."""
+
+    records: list[PerformanceResult]
+
+    @property
+    def whole(self) -> PerformanceResult:
+        """The record of all rows."""
+        return self.records[0]
+
+    @property
+    def window(self) -> Window:
+        """Its window."""
+        w = self.whole.window
+        return Window(w.end_ms, w.size_ms, w.step_ms)
+
+
+def read_reports(lines: Iterable[bytes]) -> list[Report]:
+    """Return the reports of performance among result records, as they were made: by age, then by window. Raises InputError.
+
+    What was published again of the same labels, because windows before it were restated, is no report: to judge finds it again.
+    """
+    found: dict[tuple[int, Window, str, str], dict[str, PerformanceResult]] = {}
+    for i, line in enumerate(lines):
+        if not line.strip():
+            continue
+        try:
+            if b'"performance"' not in line or _decode_kind(line).type != "performance":
+                continue
+            record = _decode_performance(line)
+        except msgspec.DecodeError as error:
+            raise InputError(f"line {i + 1} is no report of performance of this version: {error}") from error
+        w = record.window
+        key = (record.as_of_ms, Window(w.end_ms, w.size_ms, w.step_ms), record.model, record.version)
+        of_report = found.setdefault(key, {})
+        known = of_report.get(record.segment)
+        if known is None or record.revision < known.revision:
+            of_report[record.segment] = record
+    whole = [(key, by_segment) for key, by_segment in sorted(found.items(), key=lambda item: item[0]) if ALL in by_segment]
+    return [Report([by_segment.pop(ALL), *by_segment.values()]) for _, by_segment in whole]
+
+
 class _Kind(msgspec.Struct):
     type: str = ""
 
 
 _decode_kind = msgspec.json.Decoder(_Kind).decode
 _decode = msgspec.json.Decoder(Result).decode
+_decode_performance = msgspec.json.Decoder(PerformanceResult).decode
 _decode_alert = msgspec.json.Decoder(Alert).decode
 
 
@@ -167,6 +226,66 @@ def backtest(windows: Sequence[JudgedWindow], policies: Policies) -> Backtest:
             }
         of_model.end_window()
     return outcome
+
+
+def backtest_reports(reports: Sequence[Report], policies: Policies, needed: Callable[[str], Needed] = lambda _: ANY) -> Backtest:
+    """Judge reports of performance as stage 2 does, each by the policies that apply at its window's start, and what follows it anew.
+
+    reports: of one model version all, in the order of `read_reports`. needed: model → what it takes to judge.
+    """
+    outcome = Backtest()
+    chains: dict[tuple[str, str, WindowSpec], _Reports] = {}
+    for (model, version, _, spec), together in _at_once(reports).items():
+        chain = chains.setdefault((model, version, spec), _Reports(model, version, outcome, policies, needed(model)))
+        chain.take(together)
+    return outcome
+
+
+@dataclass(slots=True)
+class _Reports:
+    """Reports of one model version and kind of window, as they are judged."""
+
+    model: str
+    version: str
+    outcome: Backtest
+    policies: Policies
+    needed: Needed
+    chain: dict[Window, Reported] = field(default_factory=dict)
+
+    def take(self, together: Mapping[Window, Report]) -> None:
+        """Take in what was reported at one age."""
+        restate(dict(self.chain), together.keys(), lambda case: self._judged(case, together.get(case.window)))
+
+    def _judged(self, case: Case, report: Report | None) -> Reported:
+        """report: None where only the state before the window is another one."""
+        rules, old = self.policies.at(case.window.start_ms), case.old
+        figures, as_of_ms, revision = old.figures, old.as_of_ms, old.revision + 1
+        if report is not None:
+            whole = report.whole
+            figures = figures_of(whole.reference or "", [facts_of(record) for record in report.records], rules, self.needed)
+            as_of_ms = whole.as_of_ms
+            if not old.is_published:
+                revision = whole.revision  # compaction may have taken earlier ones
+            self.outcome.windows += not old.is_published
+            self.outcome.changed += rules.sha256 != whole.policy
+        closed = ClosedOutcomes(
+            self.model, self.version, case.window, as_of_ms, False, None, figures,
+            revision=revision, said=old.said, latest=case.latest,
+        )  # fmt: skip
+        judgement = judge_performance(closed, case.before, rules)
+        made = self.chain[case.window] = reported(closed, case, judgement)
+        if made.revision > old.revision:
+            self.outcome.alerts += [_decode_alert(value) for _, value in judgement.alerts]
+        return made
+
+
+def _at_once(reports: Sequence[Report]) -> dict[tuple[str, str, int, WindowSpec], dict[Window, Report]]:
+    """Return the reports that were made together, by model, version, age and kind of window; in order."""
+    found: dict[tuple[str, str, int, WindowSpec], dict[Window, Report]] = {}
+    for report in reports:
+        whole = report.whole
+        found.setdefault((whole.model, whole.version, whole.as_of_ms, report.window.spec), {})[report.window] = report
+    return found
 
 
 def _by_end(windows: Sequence[JudgedWindow]) -> Iterator[list[JudgedWindow]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -14,7 +15,7 @@ from monitor.operation import Direction, conflict_of, load_operation
 from monitor.performance import Estimate, Estimated, Needed, OutcomeCells, Realised, estimated, measurements, realised
 from monitor.performance.lags import CURVE_MS
 from monitor.performance.measure import ANY
-from monitor.performance.realised import Lag
+from monitor.performance.realised import Lag, SelectionBias
 from monitor.performance_result import (
     About,
     ConfusionResult,
@@ -26,7 +27,7 @@ from monitor.performance_result import (
     performance_record,
 )
 from monitor.policy import RuleSet
-from monitor.reference import Reference
+from monitor.reference import Reference, ReferencePerformance
 from monitor.segments import ALL
 from monitor.windows import Window, duration_text
 
@@ -167,10 +168,43 @@ def _measure(sums: WindowCells, rules: RuleSet, needed: Needed) -> _Figures:
         figures.segments.append(_facts(sums, name, found, expected))
         if name == ALL or rules.minds(name):
             measured = measurements(found, expected, reference, name, needed)
-            figures.measured += [_Measured(*(getattr(one, name) for name in _Measured.__struct_fields__)) for one in measured]
+            _add_measured(figures, measured)
             if name == ALL:
                 figures.changes = _changes(measured)
     return figures
+
+
+def figures_of(reference: str, segments: Sequence[PerformanceFacts], rules: RuleSet, needed: Needed = ANY) -> bytes:
+    """Return the figures of a window from what was published of its segments, for `ClosedOutcomes.figures`. reference: its sha256."""
+    figures = _Figures(reference, list(segments), [], {})
+    for facts in segments:
+        if facts.segment == ALL or rules.minds(facts.segment):
+            known = ReferencePerformance(n=facts.n_reference, values=facts.reference_values)
+            _add_measured(figures, measurements(_realised(facts), _estimated(facts), known, facts.segment, needed))
+    return _encode(figures)
+
+
+def _add_measured(figures: _Figures, measured: Sequence[Measurement]) -> None:
+    figures.measured += [_Measured(*(getattr(one, name) for name in _Measured.__struct_fields__)) for one in measured]
+
+
+def _realised(facts: PerformanceFacts) -> Realised:
+    bias = facts.selection_bias
+    return Realised(
+        _known(facts.values),
+        facts.n,
+        facts.labelled,
+        selection_bias=None if bias is None else SelectionBias(bias.by, bias.difference, bias.p_value),
+        ece_by_chance=facts.ece_by_chance,
+    )
+
+
+def _estimated(facts: PerformanceFacts) -> Estimated:
+    return Estimated(_known(facts.estimated.values), facts.estimated.method, facts.estimated.n, facts.estimated.unknown)
+
+
+def _known(values: Mapping[str, EstimateResult]) -> dict[str, Estimate]:
+    return {name: Estimate(one.value, one.low, one.high) for name, one in values.items()}
 
 
 def _changes(measured: list[Measurement]) -> dict[str, Direction]:
@@ -188,6 +222,7 @@ def _changes(measured: list[Measurement]) -> dict[str, Direction]:
 
 
 def _facts(sums: WindowCells, segment: str, found: Realised, expected: Estimated) -> PerformanceFacts:
+    n_ref, own = sums.reference.performance.of_segment(segment)
     return PerformanceFacts(
         segment=segment,
         task=sums.cells.spec.task,
@@ -201,7 +236,9 @@ def _facts(sums: WindowCells, segment: str, found: Realised, expected: Estimated
         estimated=EstimatedResult(
             method=expected.method, n=expected.n, values=_estimates(expected.values), unknown=expected.unknown
         ),
-        reference_values=dict(sums.reference.performance.of_segment(segment)[1]),
+        reference_values=dict(own),
+        n_reference=n_ref,
+        ece_by_chance=found.ece_by_chance,
         confusion=ConfusionResult(classes=list(found.classes), counts=[list(row) for row in found.confusion])
         if found.classes
         else None,

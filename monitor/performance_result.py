@@ -88,6 +88,10 @@ class PerformanceFacts(msgspec.Struct, kw_only=True):
     estimated: EstimatedResult
     reference_values: dict[str, float]
     """The reference's own values, of its own labels."""
+    n_reference: int = 0
+    """Rows of the reference that these are of; 0 where it was not kept."""
+    ece_by_chance: float | None = None
+    """What the `ece` of calibrated scores exceeds once in 1000 windows of as many rows."""
     confusion: ConfusionResult | None
     selection_bias: SelectionBiasResult | None
     unknown: str | None
@@ -142,6 +146,8 @@ class PerformanceResult(msgspec.Struct, kw_only=True):
     values: dict[str, EstimateResult]
     estimated: EstimatedResult
     reference_values: dict[str, float]
+    n_reference: int = 0
+    ece_by_chance: float | None = None
     confusion: ConfusionResult | None
     selection_bias: SelectionBiasResult | None
     unknown: str | None
@@ -157,6 +163,11 @@ class PerformanceResult(msgspec.Struct, kw_only=True):
     policy: str
     """sha256 of the rules in force."""
     policies: dict[str, str]
+
+
+def facts_of(record: PerformanceResult) -> PerformanceFacts:
+    """Return what a record says of its segment, without what was judged of it."""
+    return PerformanceFacts(**{name: getattr(record, name) for name in PerformanceFacts.__struct_fields__})
 
 
 class About(msgspec.Struct):

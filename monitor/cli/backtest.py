@@ -65,21 +65,27 @@ def backtest(
     Standard output has an alert a line, with what became of it: added, removed, changed or kept.
     """
     from monitor.backtest import backtest as judge  # noqa: PLC0415
-    from monitor.backtest import differences, read_results, score  # noqa: PLC0415
-    from monitor.bootstrap import build_policies  # noqa: PLC0415
+    from monitor.backtest import backtest_reports, differences, read_reports, read_results, score  # noqa: PLC0415
+    from monitor.bootstrap import build_policies, build_settings  # noqa: PLC0415
+    from monitor.pipeline import needed_for  # noqa: PLC0415
 
     found = optional_config(config)
     new = build_policies(found, policy)
     old = build_policies(found, against) if against is not None else _in_force(found, is_topic=results is None)
     known = read_incidents(incidents) if incidents is not None else None
-    windows = read_results(_lines(found, results))
-    before, after = judge(windows, old), judge(windows, new)
+    lines = list(_lines(found, results))
+    windows, reports, settings = read_results(lines), read_reports(lines), build_settings(found)
+    before, after = (
+        judge(windows, policies).and_of(backtest_reports(reports, policies, lambda model: needed_for(settings.model(model))))
+        for policies in (old, new)
+    )
     changes = differences(before, after)
     for one in changes:
         data(msgspec.json.encode({"change": one.change, "alert": msgspec.to_builtins(one.alert)}))
     counts = {change: sum(one.change == change for one in changes) for change in ("added", "removed", "changed", "kept")}
+    of_reports = f", {len(reports):,} reports of performance" if reports else ""
     say(
-        f"{len(windows):,} windows: {len(before.fired)} incidents before, {len(after.fired)} after; alerts: "
+        f"{len(windows):,} windows{of_reports}: {len(before.fired)} incidents before, {len(after.fired)} after; alerts: "
         + ", ".join(f"{n} {change}" for change, n in counts.items())
     )
     if before.changed:

@@ -20,6 +20,7 @@ from monitor.stages.merge_meta import Meta
 from monitor.stages.merge_rows import MAX_EMPTY_WINDOWS, Row
 from monitor.stages.partials import OutcomePartial
 from monitor.stages.performance_cells import OutcomeSums
+from monitor.stages.performance_chain import Case, reported, restate
 from monitor.stages.performance_rows import (
     ArrivedOutcome,
     Chain,
@@ -193,46 +194,27 @@ class PerformanceWindows:
 
     def _restate(self, report: _Report, touched: Set[Window]) -> None:
         """Judge the touched windows, and those after them for as long as the state before them is another one than it was."""
-        chain = report.chain
-        published = sorted(window for window, row in chain.items() if row.value.is_published)
-        latest = chain[published[-1]].value.after if published else b""
-        first = min(touched)
-        before = [window for window in published if window < first]
-        old = new = _Before.after(before[-1], chain[before[-1]].value.after) if before else _Before()
-        for window in sorted({*touched, *(w for w in published if w > first)}):
-            row = chain.get(window)
-            value = row.value if row is not None else Reported()
-            state = new.at(window)
-            if window in touched or old.at(window) != state:
-                closed = self._closed(report, window, value, is_fresh=window in touched)._replace(said=value.said, latest=latest)
-                self._put(report, window, self._judged(closed, value, state))
-            elif window > max(touched):
-                break
-            if value.is_published:
-                old = _Before.after(window, value.after)
-            new = _Before.after(window, chain[window].value.after)
 
-    def _judged(self, closed: ClosedOutcomes, old: Reported, before: bytes) -> Reported:
-        """Return what is to replace what was published of a window; published is what is new in it, or in its alerts."""
-        judgement = self._judge(closed, before)
-        made = Reported(
-            revision=old.revision,
-            as_of_ms=closed.as_of_ms,
-            figures=judgement.figures,
-            operation=old.operation,
-            after=judgement.after,
-            said=old.said,
-        )
-        if closed.sums is None and not judgement.is_news:
+        def judged(case: Case) -> Reported:
+            closed = self._closed(report, case.window, case.old, is_fresh=case.is_fresh)._replace(
+                said=case.old.said, latest=case.latest
+            )
+            judgement = self._judge(closed, case.before)
+            made = reported(closed, case, judgement)
+            if made.revision > case.old.revision:
+                self._count(report.name, made, judgement)
+            self._put(report, case.window, made)
             return made
-        name = closed.model
-        made.revision, made.said = closed.revision, judgement.said
+
+        restate({window: row.value for window, row in report.chain.items()}, touched, judged)
+
+    def _count(self, name: str, made: Reported, judgement: PerformanceJudgement) -> None:
+        """Count a publication, and give it its place in the order of sending."""
         serial = self._meta.count(self._meta.serials, name)
         made.unsent = [UnsentReport(serial, list(judgement.results), list(judgement.alerts))]
-        self._meta.count(self._meta.revisions if closed.revision else self._meta.windows, name)
+        self._meta.count(self._meta.revisions if made.revision else self._meta.windows, name)
         for severity in judgement.alert_severities:
             self._owner.count_alert(name, severity)
-        return made
 
     def _closed(self, report: _Report, window: Window, old: Reported, *, is_fresh: bool) -> ClosedOutcomes:
         settings = self._settings.model(report.name)
@@ -328,21 +310,6 @@ class _Report(NamedTuple):
     chain: Chain
     as_of_ms: int
     offset: int
-
-
-class _Before(NamedTuple):
-    """The decision state after a window; it is forgotten when too many windows follow without a report."""
-
-    end_ms: int = NEVER_MS
-    state: bytes = b""
-
-    @classmethod
-    def after(cls, window: Window, state: bytes) -> _Before:
-        return cls(window.end_ms + (MAX_EMPTY_WINDOWS + 1) * window.step_ms, state)
-
-    def at(self, window: Window) -> bytes:
-        """Return the state that a window begins with."""
-        return self.state if window.end_ms <= self.end_ms else b""
 
 
 class _Ages(NamedTuple):

@@ -232,6 +232,29 @@ def test_alerts_are_restated_as_labels_come_and_in_the_end_say_what_the_last_rep
     assert any(alert["supersedes"] for alert in alerts)
 
 
+def test_a_backtest_of_the_policy_gives_the_alerts_of_the_replay(folder: Path) -> None:
+    reports, _ = replayed(folder, "labels.csv")
+    alerts = [json.loads(line) for line in (folder / "alerts.ndjson").read_text().splitlines()]
+    (folder / "softer.yaml").write_text(POLICY.replace("0.9,", "0.8,"))
+    policies = ("--policy", str(folder / "softer.yaml"), "--against", str(folder / "quality.yaml"))
+    done = CliRunner().invoke(
+        app, ["backtest", *policies, str(folder / "results.ndjson"), "--config", str(folder / "monitor.yaml")]
+    )
+    assert done.exit_code == 0, done.output
+    n = len({(r["as_of_ms"], r["window"]["start_ms"], r["window"]["size_ms"]) for r in reports})
+    assert f"{n} reports of performance" in done.stderr
+    assert "note:" not in done.stderr
+    told = [json.loads(line) for line in done.stdout.splitlines()]
+    live = {one["id"]: one["data"] for one in alerts if one["data"]["check"].startswith("performance.")}
+    old = {
+        one["alert"]["id"]
+        for one in told
+        if one["change"] != "added" and one["alert"]["data"]["check"].startswith("performance.")
+    }
+    assert old == set(live)
+    assert {one["change"] for one in told} >= {"kept", "removed"}
+
+
 @pytest.mark.parametrize("labels", ["labels.parquet", "labels.ndjson", "native.ndjson"])
 def test_a_file_of_labels_says_the_same_in_every_format(folder: Path, labels: str) -> None:
     assert replayed(folder, labels)[0] == replayed(folder, "labels.csv")[0]
