@@ -10,6 +10,7 @@ import numpy as np
 
 from monitor.chance import normal_quantile
 from monitor.columns import Int
+from monitor.decision.shape import design_effects
 from monitor.features import NumberFeature
 from monitor.findings import ClosedWindow
 from monitor.reference import LATENCY
@@ -85,6 +86,7 @@ def _latency(closed: ClosedWindow) -> dict[str, LatencyResult]:
         return {}
     edges = np.array([*feature.edges, np.inf])
     reference = closed.reference.profile.summary(LATENCY) if closed.reference is not None else None
+    phi = max(1.0, design_effects(closed.reference, closed.window.size_ms).get(LATENCY, 1.0))
     found = {}
     for name, share in QUANTILES.items():
         cell = _cell(window.values, share)
@@ -94,7 +96,7 @@ def _latency(closed: ClosedWindow) -> dict[str, LatencyResult]:
         if reference is not None and reference.n:
             at = _cell(reference.values, share)
             known = min(float(edges[at]), reference.maximum if reference.maximum is not None else np.inf)
-            change = _change(window.values, reference.values, at)
+            change = _change(window.values, reference.values, at, phi)
         found[name] = LatencyResult(value=value, reference=known, change=change)
     return found
 
@@ -103,12 +105,12 @@ def _cell(counts: Int, share: float) -> int:
     return int(np.searchsorted(np.cumsum(counts), share * counts.sum(), side="left"))
 
 
-def _change(window: Int, reference: Int, cell: int) -> Direction:
-    """Compare the shares of rows above a cell: two proportions, pooled (normal law)."""
+def _change(window: Int, reference: Int, cell: int, phi: float) -> Direction:
+    """Compare the shares of rows above a cell: two proportions, pooled (normal law). phi: so many rows count as one."""
     n, m = int(window.sum()), int(reference.sum())
     above, above_ref = int(window[cell + 1 :].sum()), int(reference[cell + 1 :].sum())
     share, share_ref, pooled = above / n, above_ref / m, (above + above_ref) / (n + m)
-    error = float(np.sqrt(pooled * (1 - pooled) * (1 / n + 1 / m)))
+    error = float(np.sqrt(phi * pooled * (1 - pooled) * (1 / n + 1 / m)))
     far = abs(share - share_ref)
     if far <= normal_quantile((1 - CONFIDENCE) / 2) * error or far < MIN_CHANGE * max(share_ref, 1 - share_ref):
         return "same"

@@ -15,17 +15,23 @@ import pytest
 
 from monitor.bootstrap import build_pipeline
 from monitor.cli.kafka import line
+from monitor.columns import ColumnBatch
 from monitor.config import Config
+from monitor.findings import ClosedWindow
+from monitor.layout import layout_of
 from monitor.operation import Conflict, conflict_of, load_operation, operation_of
 from monitor.performance import Needed, OutcomeCells, PerformanceSpec, Rows
 from monitor.performance_judgement import ClosedOutcomes, PerformanceJudgement, WindowCells, judge_performance
 from monitor.performance_result import PerformanceResult
 from monitor.policy import Policies, RuleSet
+from monitor.profiles import Profile
 from monitor.reference import Reference, ReferencePerformance
+from monitor.reference_build.windows import WindowCounts
 from monitor.rules import Rule
 from monitor.segments import Key, Segmentation
 from monitor.windows import Window
 from tests.closed_windows import HOUR_MS, closed, layout_from, profile_of
+from tests.shapes import number_feature_of
 
 COLUMNS: dict[str, Any] = {
     "country": ["u", "v"] * 500,
@@ -205,6 +211,33 @@ def test_latency_is_better_or_worse_than_the_references(factor: float, change: s
     assert found.rows == 1000
     assert found.latency_ms["p50"].change == change
     assert found.latency_ms["p50"].value == pytest.approx(59 * factor, rel=0.06)
+
+
+@pytest.mark.parametrize("is_calibrated", [True, False])
+def test_latencies_that_come_in_bursts_are_no_other_ones_where_the_reference_knows_bursts(*, is_calibrated: bool) -> None:
+    """40 quiet windows of 30 bursts of 20 rows each: counted as 600 rows they would often be called better or worse."""
+    dice, n, burst = np.random.default_rng(8), 600, 20
+
+    def batch(windows: int) -> ColumnBatch:
+        bursts = dice.lognormal(3, 0.5, windows * n // burst)
+        return ColumnBatch(windows * n, np.repeat(bursts, burst)[np.newaxis], None, [])
+
+    rows = batch(60)
+    profile = Profile(layout_of([number_feature_of("@latency_ms", rows.numbers[0])]))
+    profile.update(rows)
+    counts = WindowCounts(profile, HOUR_MS)
+    counts.add(rows, np.repeat(np.arange(60, dtype=np.int64) * HOUR_MS, n))
+    known = {"calibration": counts.calibration()[0]} if is_calibrated else {}
+    reference = Reference.build("m", "1", profile, **known)
+    changed = 0
+    for at in range(40):
+        window = Profile(reference.layout)
+        window.update(batch(1))
+        quiet = ClosedWindow("m", "1", Window((at + 1) * HOUR_MS, HOUR_MS, HOUR_MS), window, reference, 0, 0, 0, {})
+        found = load_operation(operation_of(quiet))
+        assert found is not None
+        changed += found.latency_ms["p50"].change != "same"
+    assert changed <= 1 if is_calibrated else changed > 10
 
 
 def test_faster_and_less_accurate_is_said_by_one_record() -> None:
