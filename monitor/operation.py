@@ -13,7 +13,7 @@ from monitor.columns import Int
 from monitor.decision.shape import design_effects
 from monitor.features import NumberFeature
 from monitor.findings import ClosedWindow
-from monitor.reference import LATENCY
+from monitor.reference import LATENCY, PREDICTION
 
 QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 CONFIDENCE = 0.999
@@ -43,6 +43,10 @@ class OperationResult(msgspec.Struct, kw_only=True):
     """Share of rows with a status that is not `ok`, of those with one."""
     statuses: int
     """Rows with a status."""
+    errors: int | None = None
+    """Rows with a status that is not `ok`; null where it was not kept."""
+    unanswered: int | None = None
+    """Rows without a prediction: requests that got no answer, as far as producers log these; null where the reference has no predictions."""
 
 
 class Conflict(msgspec.Struct, kw_only=True):
@@ -57,12 +61,16 @@ def operation_of(closed: ClosedWindow) -> bytes:
     """Return what is kept of a window for the reports of its performance: msgpack of an OperationResult."""
     facts = closed.profile.stream
     n = facts.count("with_status")
+    errors = n - facts.count("ok")
+    has_predictions = PREDICTION in closed.profile.layout.index
     return _encode(
         OperationResult(
             rows=facts.count("rows"),
             latency_ms=_latency(closed),
-            error_ratio=(n - facts.count("ok")) / n if n else None,
+            error_ratio=errors / n if n else None,
             statuses=n,
+            errors=errors,
+            unanswered=closed.profile.summary(PREDICTION).missing if has_predictions else None,
         )
     )
 

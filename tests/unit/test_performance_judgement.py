@@ -18,12 +18,14 @@ from monitor.cli.kafka import line
 from monitor.columns import ColumnBatch
 from monitor.config import Config
 from monitor.findings import ClosedWindow
+from monitor.formats.native import NativeFormat
 from monitor.layout import layout_of
 from monitor.operation import Conflict, conflict_of, load_operation, operation_of
 from monitor.performance import Needed, OutcomeCells, PerformanceSpec, Rows
 from monitor.performance_judgement import ClosedOutcomes, PerformanceJudgement, WindowCells, judge_performance
 from monitor.performance_result import PerformanceResult
 from monitor.policy import Policies, RuleSet
+from monitor.ports import StoredRecord
 from monitor.profiles import Profile
 from monitor.reference import Reference, ReferencePerformance
 from monitor.reference_build.windows import WindowCounts
@@ -238,6 +240,27 @@ def test_latencies_that_come_in_bursts_are_no_other_ones_where_the_reference_kno
         assert found is not None
         changed += found.latency_ms["p50"].change != "same"
     assert changed <= 1 if is_calibrated else changed > 10
+
+
+def test_what_failed_and_what_got_no_answer_is_counted() -> None:
+    records = [
+        {"prediction": "1", "status": "ok"},
+        {"prediction": "0", "status": "ok"},
+        {"status": "timeout"},
+        {"prediction": None, "status": "overload"},
+        {"prediction": "maybe"},
+    ]
+    wire = NativeFormat()
+    body = {"model": "m", "version": "1", "time": 0, "features": {"country": "u"}}
+    decoded = wire.decode([StoredRecord(i, 0, msgspec.json.encode(body | more)) for i, more in enumerate(records)])
+    for layout, unanswered in ((LAYOUT, 2), (layout_from({"country": ["u", "v"]}), None)):
+        profile = Profile(layout)
+        batch = wire.columns(layout, decoded.payloads, decoded.offsets)
+        profile.update(batch)
+        profile.stream.add_rows(batch.envelope, *np.zeros((3, len(records)), np.int64))
+        found = load_operation(operation_of(closed(None, {})._replace(profile=profile)))
+        assert found is not None
+        assert (found.statuses, found.errors, found.error_ratio, found.unanswered) == (4, 2, 0.5, unanswered)
 
 
 def test_faster_and_less_accurate_is_said_by_one_record() -> None:
