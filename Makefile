@@ -7,7 +7,7 @@ SCENARIO ?=
 MUTANTS ?= 400
 ARGS ?=
 
-.PHONY: help demo test check bench bench-decisions test-chaos test-mutation bench-storm clean
+.PHONY: help demo test check bench bench-decisions bench-flights test-chaos test-mutation bench-storm clean
 
 help: ## Show this
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -35,6 +35,9 @@ bench: $(STAMP) ## Events per second on Apache Kafka, beside a bare consumer in 
 
 bench-decisions: $(STAMP) ## False alarms and power of the default rules beside other tools; ARGS="--seed 1 --only iid"
 	@$(BIN)/python -m benchmarks.decisions $(ARGS)
+
+bench-flights: $(STAMP) ## Alarms of an untouched year of flights, each with its cause, beside other tools; ARGS=--alone: without these
+	@$(BIN)/python -m benchmarks.flights $(ARGS)
 
 test-chaos: $(STAMP) ## Faults on Apache Kafka: all scenarios (50 min), or SCENARIO=R1|R2|…; FULL=1, SEED=N, JSON=file
 	@$(BIN)/python -m tests.chaos $(SCENARIO) $(if $(FULL),--full) $(if $(SEED),--seed $(SEED)) $(if $(JSON),--json $(JSON))

@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 
 from monitor.ports import Outbox
-from monitor.stages import admission, changes, closing, ingest, merge, merge_rows, partials, partition_panes, rows
+from monitor.stages import admission, changes, closing, ingest, merge, merge_rows, partials, partition_panes, rows, seen_ids
 from monitor.windows import WindowSpec
 
 Undo = Callable[[], None]
@@ -176,6 +176,32 @@ def silence_of_another_clock() -> list[Undo]:
     return [_replace(ingest.IngestPartition, "__init__", init)]
 
 
+def late_partials_twice() -> list[Undo]:
+    """Take a late partial that is part of its sealed pane for one that is still to be added, where a crash left both."""
+    original = merge.MergePartition._sort_arrived
+
+    def sort(self: Any, name: str, model: Any) -> None:
+        undo = _replace(merge_rows.ModelRows, "share", lambda *_: None)
+        try:
+            original(self, name, model)
+        finally:
+            undo()
+
+    return [_replace(merge.MergePartition, "_sort_arrived", sort)]
+
+
+def ids_ahead_of_meta() -> list[Undo]:
+    """Take the ids of events for seen that a crash left ahead of meta: reading on, the events themselves are duplicates."""
+    original = seen_ids.SeenIds.load
+
+    def load(self: Any, stored: Any, mark: Any) -> None:
+        for place, by_row in sorted(stored.items()):
+            n = sum(len(row.payload) for row in by_row.values()) // 8
+            original(self, {place: by_row}, (place[0], n))
+
+    return [_replace(seen_ids.SeenIds, "load", load)]
+
+
 def no_guard() -> list[Undo]:
     """Let a paused process go on as if nothing had happened; alone it is harmless, epochs are there for it."""
     try:
@@ -210,6 +236,8 @@ BY_SIMULATION = (
     every_partial_counts,
     offset_past_foreign_records,
     silence_of_another_clock,
+    late_partials_twice,
+    ids_ahead_of_meta,
 )
 """Those that the simulation must find."""
 

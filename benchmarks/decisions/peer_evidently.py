@@ -7,10 +7,10 @@ import json
 import sys
 import warnings
 
-import numpy as np
 import pandas as pd
 from evidently.legacy.calculations.stattests import get_stattest
 from evidently.legacy.core import ColumnType
+from peer_case import columns
 
 warnings.filterwarnings("ignore")
 
@@ -31,5 +31,4 @@ def flags(reference, windows):
     return found
 
 
-case = np.load(sys.argv[1])
-print(json.dumps([flags(case[f"ref_{i}"], case[f"win_{i}"]) for i in range(len(case.files) // 2)]))
+print(json.dumps([flags(column.reference, column.windows) for column in columns(sys.argv[1])]))

@@ -12,24 +12,30 @@ import pandas as pd
 
 warnings.filterwarnings("ignore")
 import nannyml  # noqa: E402
+from peer_case import columns  # noqa: E402
 
 
-def frame(column):
-    if column.dtype.kind == "f":
-        return pd.DataFrame({"x": column})
-    return pd.DataFrame({"x": pd.Series([None if code == -1 else f"v{code}" for code in column.tolist()], dtype=object)})
+def frame(column, rows):
+    """Each window is a day: chunks are what lies in one."""
+    values = column if column.dtype.kind == "f" else [None if code == -1 else f"v{code}" for code in column.tolist()]
+    day = np.repeat(np.arange(len(rows)), rows)
+    x = pd.Series(values[: len(day)], dtype=None if column.dtype.kind == "f" else object)
+    return pd.DataFrame({"x": x, "at": pd.Timestamp("2000-01-01") + pd.to_timedelta(day, unit="D")})
 
 
-def flags(reference, windows):
-    n, is_number = windows.shape[1], reference.dtype.kind == "f"
+def flags(column):
+    is_number = column.reference.dtype.kind == "f"
     method = {"continuous_methods": ["jensen_shannon"], "categorical_methods": ["jensen_shannon"]}
     calculator = nannyml.UnivariateDriftCalculator(
-        column_names=["x"], treat_as_categorical=[] if is_number else ["x"], chunk_size=n, **method
+        column_names=["x"],
+        treat_as_categorical=[] if is_number else ["x"],
+        timestamp_column_name="at",
+        chunk_period="D",
+        **method,
     )
-    calculator.fit(frame(reference))
-    result = calculator.calculate(frame(windows.reshape(-1))).filter(period="analysis").to_df()
-    return [bool(flag) for flag in result["x", "jensen_shannon", "alert"]]
+    calculator.fit(frame(column.reference, column.reference_rows))
+    made = calculator.calculate(frame(np.concatenate(column.windows), [len(rows) for rows in column.windows]))
+    return [bool(flag) for flag in made.filter(period="analysis").to_df()["x", "jensen_shannon", "alert"]]
 
 
-case = np.load(sys.argv[1])
-print(json.dumps([flags(case[f"ref_{i}"], case[f"win_{i}"]) for i in range(len(case.files) // 2)]))
+print(json.dumps([flags(column) for column in columns(sys.argv[1])]))

@@ -6,12 +6,13 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks.decisions.streams import Array
+from monitor.columns import Int
 
 FOLDER = Path(".cache/peers")
 PEERS = {
@@ -42,7 +43,21 @@ def install() -> dict[str, Path]:
 
 def flags(pythons: dict[str, Path], columns: Sequence[Column]) -> dict[str, list[list[bool]]]:
     """Return per tool a flag of each column and window."""
-    arrays = {f"{kind}_{i}": part for i, column in enumerate(columns) for kind, part in zip(("ref", "win"), column, strict=True)}
+    return _asked(
+        pythons,
+        {f"{kind}_{i}": part for i, column in enumerate(columns) for kind, part in zip(("ref", "win"), column, strict=True)},
+    )
+
+
+def daily_flags(
+    pythons: dict[str, Path], reference: Sequence[Array], rows: Sequence[Array], reference_rows: Int, window_rows: Int
+) -> dict[str, list[list[bool]]]:
+    """Return them of windows that differ in length; by column all rows of the reference, (m,), and of the windows, (n,)."""
+    arrays = {f"{kind}_{i}": part for kind, parts in (("ref", reference), ("win", rows)) for i, part in enumerate(parts)}
+    return _asked(pythons, arrays | {"reference_rows": reference_rows, "window_rows": window_rows})
+
+
+def _asked(pythons: dict[str, Path], arrays: Mapping[str, Array]) -> dict[str, list[list[bool]]]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "case.npz"
         np.savez(path, **arrays)

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy import stats  # type: ignore[import-untyped]  # it has no stubs
 
 from benchmarks.decisions import peers
-from benchmarks.decisions.models import NAMES, Live, Seen, Watched, live_after
+from benchmarks.decisions.models import HOUR_MS, NAMES, Live, Seen, Watched, live_after
 from benchmarks.decisions.quiet import REFERENCE_WINDOWS
 from benchmarks.decisions.streams import SPECS, Array, Drift, Spec, Stream
+from monitor.rules import DEFAULT_FALSE_ALARMS
 
 LIGHT = ("normal", "bimodal", "uniform")
 HEAVY = ("lognormal", "t3")
@@ -18,6 +20,10 @@ SHAPES = ("normal", "lognormal", "t3", "bimodal")
 MODERATE = (5, 10, 20, 100)
 POOL = 4
 """References that the trials take in turns."""
+
+
+MOST = "the most that any test can find"
+"""A bar, not a rule: see `ceiling`."""
 
 
 class Power(NamedTuple):
@@ -65,11 +71,23 @@ def measure(power: Power, dice: np.random.Generator, pythons: dict[str, Path]) -
     rules = {"PSI > 0.2": psi_hits / power.trials}
     for name, found in peers.flags(pythons, columns_of).items():
         rules[name] = sum(map(sum, found)) / sum(map(len, found))
+    if power.missing and power.drift.kind == "missing":
+        rules[MOST] = ceiling(power, DEFAULT_FALSE_ALARMS.of(HOUR_MS))
     within = {str(k): float(np.mean(np.array(delays) <= k)) for k in (1, 2, 3, 6, 24) if k <= power.horizon}
     return {
         "kind": "power", "name": power.name, "n": power.n, "trials": power.trials, "horizon": power.horizon, "within": within,
         "median": float(np.median(delays)), "p95": float(np.quantile(delays, 0.95, method="inverted_cdf")), "rules": rules,
     }  # fmt: skip
+
+
+def ceiling(power: Power, per_window: float) -> float:
+    """Return the largest power that any test of one window has that spends a window's whole budget on missing rows, all features alike.
+
+    Their number is all that a window tells of their share, and the law of the one is ordered by the other: to reject from a number on
+    is the most powerful test (Neyman & Pearson). The share before is taken as known.
+    """
+    enough = int(stats.binom.isf(per_window / len(SPECS), power.n, power.missing)) + 1
+    return float(stats.binom.sf(enough - 1, power.n, power.missing + power.drift.size))
 
 
 def _delay(live: Live, stream: Stream, power: Power, feature: int) -> tuple[int, list[Array], Seen]:

@@ -22,11 +22,12 @@ PEER_DAYS = 2
 
 
 class Quiet(NamedTuple):
-    """A run of quiet days: 24 windows of n rows of each of 50 features."""
+    """A run of quiet days: 24 windows of n rows of each of 50 features. missing: share of rows without a value."""
 
     mode: Mode
     n: int
     days: int
+    missing: float = 0.0
 
 
 def interval(hits: int, of: int) -> tuple[float, float]:
@@ -40,8 +41,8 @@ def measure(quiet: Quiet, dice: np.random.Generator, pythons: dict[str, Path], s
     counts, by_check = Counter[str](), Counter[str]()
     peer_columns: list[peers.Column] = []
     while counts["days"] < quiet.days and (not counts["days"] or time.process_time() < stop_at):
-        watched = Watched.build(Stream(dice, quiet.mode), quiet.n, REFERENCE_WINDOWS)
-        live, stream = Live(watched.reference), Stream(dice, quiet.mode)
+        watched = Watched.build(Stream(dice, quiet.mode, quiet.missing), quiet.n, REFERENCE_WINDOWS)
+        live, stream = Live(watched.reference), Stream(dice, quiet.mode, quiet.missing)
         kept: list[list[Array]] = []
         is_first = not counts["days"]
         for day in range(min(DAYS_PER_REFERENCE, quiet.days - counts["days"])):
@@ -69,7 +70,7 @@ def added(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
     """Return the figures of two runs as those of one; other tools' of either."""
     counts = Counter(old["counts"]) + Counter(new["counts"])
     by_check = Counter(old["alerts"]) + Counter(new["alerts"])
-    return _figures(Quiet(new["mode"], new["n"], 0), counts, by_check, old["rules"] | new["rules"])
+    return _figures(Quiet(new["mode"], new["n"], 0, new["missing"]), counts, by_check, old["rules"] | new["rules"])
 
 
 def _figures(quiet: Quiet, counts: Counter[str], by_check: Counter[str], rules: dict[str, Any]) -> dict[str, Any]:
@@ -77,7 +78,8 @@ def _figures(quiet: Quiet, counts: Counter[str], by_check: Counter[str], rules: 
     feature_windows = days * HOURS * len(SPECS)
     psi = {"days": counts["psi_days"] / days, "feature_windows": counts["psi"] / feature_windows}
     return {
-        "kind": "quiet", "mode": quiet.mode, "n": quiet.n, "days": days, "days_with_alarm": alarms, "share": alarms / days,
+        "kind": "quiet", "mode": quiet.mode, "n": quiet.n, "missing": quiet.missing,
+        "days": days, "days_with_alarm": alarms, "share": alarms / days,
         "interval": list(interval(alarms, days)), "feature_windows": sum(by_check.values()) / feature_windows,
         "alerts": dict(by_check), "counts": dict(counts), "rules": rules | {"PSI > 0.2": psi},
     }  # fmt: skip

@@ -1,12 +1,14 @@
 """Which measurements are alarms: those that a budget of false alarms lets one believe, and whose effect is worth telling.
 
-A budget is the configuration's, or that of the policies whose rules name one; rules with equal budgets share it. Of what it gives a
-window half is kept as a reserve: tails are known to a factor of four, and φ is an estimate. The rest is shared by
-families of hypotheses, within each of which Benjamini and Hochberg's procedure looks at all features and segments at once.
+A budget is the configuration's, or that of the policies whose rules name one; rules with equal budgets share it. What it gives a window
+is shared by families of hypotheses, within each of which Benjamini and Hochberg's procedure looks at all features and segments at once.
+Tests of distributions spend half of their share: their tails are known to a factor of four. Exact tests of counts spend all of it: they
+hold their level whatever the law, and stay below it, as counts are whole.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Literal, NamedTuple
 
@@ -22,12 +24,15 @@ from monitor.policy import RuleSet
 from monitor.rules import FalseAlarms, Rule
 from monitor.windows import WindowSpec
 
-SPENT = 0.5
-"""Of the budget."""
 COUNTS_SHARE = 0.2
-"""Of what is spent, for exact tests of counted rows: missing, never seen, out of range, in the tails …"""
+"""Of the budget, for exact tests of counted rows: missing, never seen, out of range, in the tails …"""
+SPENT = 0.5
+"""Of what is left, by tests of distributions; the other half is a reserve."""
 SCALE_SHARES: Mapping[int, float] = dict(zip(SCALES, (0.5, 0.2, 0.15, 0.15), strict=True))
-"""Of what is left, for the tests of distributions by scale."""
+"""Of what these spend, by scale."""
+
+NEVER = 1e-12
+"""A probability that no budget needs to be spent on."""
 
 
 class Setting(NamedTuple):
@@ -46,7 +51,7 @@ def distribution_alpha(budget: FalseAlarms, spec: WindowSpec, scale: int) -> flo
 
 def counts_alpha(budget: FalseAlarms, spec: WindowSpec) -> float:
     """Return what a window may spend on exact tests of counts."""
-    return SPENT * budget.of(spec.step_ms) * COUNTS_SHARE
+    return budget.of(spec.step_ms) * COUNTS_SHARE
 
 
 class Decided(NamedTuple):
@@ -57,7 +62,7 @@ class Decided(NamedTuple):
 
 
 class _Limit(NamedTuple):
-    """Of a family: up to which p a hypothesis is rejected, and how many there were."""
+    """Of a family: up to which p a hypothesis is rejected, and how many are paid for."""
 
     p: float
     hypotheses: int
@@ -87,9 +92,22 @@ class _Judge:
             if rule.below is None and _can_be_rejected(measurement):
                 if _is_beyond_chance(measurement):
                     self._p_of_count[i] = self._count_p(measurement)
-                of_counts.setdefault(self._budget(rule), []).append(self._p_of_count.get(i, 1.0))
+                together = of_counts.setdefault(self._budget(rule), [])
+                if self._can_reach(measurement, rule):
+                    together.append(self._p_of_count.get(i, 1.0))
         self._scales = {key: _limit(p, distribution_alpha(key[0], setting.spec, key[1])) for key, p in of_scale.items()}
         self._counts = {budget: _limit(p, counts_alpha(budget, setting.spec)) for budget, p in of_counts.items()}
+
+    def _can_reach(self, measurement: Measurement, rule: Rule) -> bool:
+        """Whether chance may ever bring a count above the smallest effect that is told (Hoeffding 1963); else it costs no false alarm.
+
+        Given how many rows are bad on both sides: so it does not depend on what is tested, which is how many of them are the window's.
+        """
+        test = measurement.counted
+        assert test is not None
+        above = _floor(rule) - (test.bad + test.bad_ref) / (test.n + test.m)
+        rows = test.n / self._setting.design_effects.get(measurement.feature, 1.0)
+        return test.kind == "extremes" or above <= 0 or test.parts * math.exp(-2 * rows * above * above) > NEVER
 
     def _budget(self, rule: Rule) -> FalseAlarms:
         return rule.false_alarms or self._rules.false_alarms
@@ -141,7 +159,7 @@ class _Judge:
         return self._made(measured, rule, details, limit, is_rejected=p_value <= limit.p)
 
     def _made(self, measured: Measurement, rule: Rule, details: _Details, limit: _Limit, *, is_rejected: bool) -> Finding:
-        floor = rule.threshold if rule.floor is None else max(rule.threshold, rule.floor)
+        floor = _floor(rule)
         if measured.is_provisional:
             floor = max(floor, rule.levels.get("warning", floor))
         decision = Decision(
@@ -170,6 +188,10 @@ class _Judge:
         return measurement.counted.p_value(self._setting.design_effects.get(measurement.feature, 1.0))
 
 
+def _floor(rule: Rule) -> float:
+    return rule.threshold if rule.floor is None else max(rule.threshold, rule.floor)
+
+
 def _can_be_rejected(measurement: Measurement) -> bool:
     """Whether it is a hypothesis at all: with no bad row on either side an exact test cannot reject, and need not be paid for (Tarone 1990)."""
     test = measurement.counted
@@ -190,7 +212,7 @@ class _Details(NamedTuple):
 
 
 def _limit(p_values: list[float], alpha: float) -> _Limit:
-    return _Limit(benjamini_hochberg(np.array(p_values), alpha)[1], len(p_values))
+    return _Limit(benjamini_hochberg(np.array(p_values), alpha)[1] if p_values else alpha, len(p_values))
 
 
 def _effect(test: ScaleTest) -> tuple[float, tuple[float, float]]:

@@ -28,10 +28,7 @@ from rich.table import Table
 from monitor.config import Config
 from monitor.config_file import load_config
 from monitor.demo import flights as data
-from monitor.demo.flights import DAY_MS, FAULTS, MODEL, REFERENCE_END_MS, VERSION, Flights
-from monitor.files import ColumnOptions
-from monitor.reference import Reference
-from monitor.reference_build import FeatureOptions, build_reference
+from monitor.demo.flights import DAY_MS, FAULTS, MODEL, REFERENCE_END_MS, Flights
 from monitor.runtime import references
 from monitor.runtime.broker import producer, reader
 from monitor.runtime.embedded import PARTITIONS, EmbeddedBroker
@@ -82,7 +79,7 @@ def run_demo(*, as_json: bool, keep: bool) -> int:
         flights = data.load(data.download(Path(".cache") / "demo"))
         data.train(flights)
         first = int((flights.time_ms < REFERENCE_END_MS).sum())
-        reference = _reference(flights, first, folder)
+        reference = data.reference(flights, first, folder)
         console.print(f"reference: {reference.record.rows:,} flights of January to March, sha256 {reference.sha256[:12]}")
         with EmbeddedBroker() as broker:
             path = folder / "monitor.yaml"
@@ -108,16 +105,6 @@ def run_demo(*, as_json: bool, keep: bool) -> int:
         _print(console, summary)
     is_exact = summary["produced"] == summary["counted"] + summary["late"] + summary["rejected"]
     return 0 if is_exact and all(fault["found_after_windows"] for fault in summary["faults"]) else 1
-
-
-def _reference(flights: Flights, first: int, folder: Path) -> Reference:
-    """Build the reference from a file, as a user would."""
-    path = folder / "train.ndjson"
-    with path.open("wb") as file:
-        for _, event in data.events(flights, 0, first):
-            file.write(orjson.dumps(event) + b"\n")
-    options = ColumnOptions(time="time", prediction="prediction", score="score", id="id", model="model", version="version")
-    return build_reference(path, MODEL, VERSION, options, {"hour": FeatureOptions(kind="number")}, window_ms=DAY_MS)
 
 
 def _free_ports(n: int) -> int:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tarfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import cache
@@ -18,10 +18,15 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import numpy as np
+import orjson
+import pyarrow as pa
 from pyarrow import csv
 
 from monitor.columns import Float, Int
 from monitor.errors import InputError
+from monitor.files import ColumnOptions
+from monitor.reference import Reference
+from monitor.reference_build import FeatureOptions, build_reference
 
 LATE_MINUTES = 15
 DAY_MS = 86_400_000
@@ -87,21 +92,33 @@ def download(folder: Path) -> Path:
     return found[0]
 
 
+def read(archive: Path, name: str) -> pa.Table:
+    """Return a table of the archive: "flights", cancelled ones among them, or "weather"; months, days and hours are New York's."""
+    with tarfile.open(archive) as tar:
+        member = next(m for m in tar.getmembers() if m.name.endswith((f"/{name}.csv", f"/{name}.csv.zip")))
+        file = tar.extractfile(member)
+        assert file is not None
+        data = file.read()
+    if member.name.endswith(".zip"):
+        with zipfile.ZipFile(io.BytesIO(data)) as zipped:
+            data = zipped.read(zipped.namelist()[0])
+    return csv.read_csv(io.BytesIO(data))
+
+
+def utc_ms(table: pa.Table, hhmm: Sequence[int]) -> Int:
+    """Return when rows of a table were, epoch milliseconds; hhmm: New York's time of day of each, 1430 is half past two."""
+    days = (table["month"].to_pylist(), table["day"].to_pylist())
+    return np.array([_utc_ms(m, d, t) for m, d, t in zip(*days, hhmm, strict=True)], np.int64)
+
+
 def load(archive: Path) -> Flights:
     """Read the flights that departed (8,255 were cancelled), sorted by departure."""
-    with tarfile.open(archive) as tar:
-        member = next(m for m in tar.getmembers() if m.name.endswith("flights.csv.zip"))
-        packed = tar.extractfile(member)
-        assert packed is not None
-        with zipfile.ZipFile(io.BytesIO(packed.read())) as zipped:
-            table = csv.read_csv(io.BytesIO(zipped.read(zipped.namelist()[0])))
+    table = read(archive, "flights")
     table = table.filter(table["dep_delay"].is_valid())
-    columns = {name: table[name].to_pylist() for name in ("month", "day", "sched_dep_time", "origin", "carrier")}
+    columns = {name: table[name].to_pylist() for name in ("sched_dep_time", "origin", "carrier")}
     delay = np.asarray(table["dep_delay"].to_numpy(), np.float64)
     arrival = np.asarray(table["arr_delay"].fill_null(-10_000).to_numpy(), np.float64)
-    scheduled = np.array(
-        [_utc_ms(m, d, t) for m, d, t in zip(columns["month"], columns["day"], columns["sched_dep_time"], strict=True)]
-    )
+    scheduled = utc_ms(table, columns["sched_dep_time"])
     time_ms = scheduled + (delay * 60_000).astype(np.int64)
     order = np.argsort(time_ms, kind="stable")
     pick = order.tolist()
@@ -136,15 +153,25 @@ def train(flights: Flights) -> None:
     flights.score = model.predict_proba(x)[:, 1]
 
 
-def events(flights: Flights, start: int, stop: int) -> Iterator[tuple[int, dict[str, object]]]:
-    """Yield (event time, native event) of flights start…stop−1, faults included."""
+def reference(flights: Flights, stop: int, folder: Path) -> Reference:
+    """Build the reference of the flights before `stop` from a file, as a user would; days tell how far quiet windows scatter."""
+    path = folder / "train.ndjson"
+    with path.open("wb") as file:
+        for _, event in events(flights, 0, stop):
+            file.write(orjson.dumps(event) + b"\n")
+    options = ColumnOptions(time="time", prediction="prediction", score="score", id="id", model="model", version="version")
+    return build_reference(path, MODEL, VERSION, options, {"hour": FeatureOptions(kind="number")}, window_ms=DAY_MS)
+
+
+def events(flights: Flights, start: int, stop: int, *, is_faulty: bool = True) -> Iterator[tuple[int, dict[str, object]]]:
+    """Yield (event time, native event) of flights start…stop−1, with the faults or as the year was."""
     distance_fault, delay_fault = FAULTS
     for i in range(start, stop):
         time_ms = int(flights.time_ms[i])
         distance, delay = float(flights.distance[i]), float(flights.dep_delay[i])
-        if distance_fault.from_ms <= time_ms < distance_fault.to_ms:
+        if is_faulty and distance_fault.from_ms <= time_ms < distance_fault.to_ms:
             distance *= KM_PER_MILE
-        is_null = delay_fault.from_ms <= time_ms < delay_fault.to_ms and flights.carrier[i] == "UA"
+        is_null = is_faulty and delay_fault.from_ms <= time_ms < delay_fault.to_ms and flights.carrier[i] == "UA"
         score = float(flights.score[i])
         yield (
             time_ms,

@@ -16,8 +16,9 @@ from monitor.errors import ConfigError
 from monitor.runtime import topics
 from monitor.runtime.batches import BatchScheduler
 from monitor.runtime.broker import password
-from monitor.runtime.extensions import BatchTransport, CheckpointTable, MonitorApp, SafeTableManager
+from monitor.runtime.extensions import BatchTransport, CheckpointTable, MonitorApp
 from monitor.runtime.readiness import Readiness
+from monitor.runtime.recovery import SafeTableManager
 
 FAUST_VERSION = "0.15.3"
 

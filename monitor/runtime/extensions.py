@@ -4,41 +4,42 @@
 2. Consumer: stock commits advance one batch per interval, revocation forgets what was acknowledged before it commits, and a partition
    without a commit is never sought, so that records dropped at a generation change are lost.
 3. Table, and store (store.py): stock tables write the local store before the changelog, and count twice after a crash.
-4. Recovery: stock recovery resumes sources before it seeks and clears queues after that: records are lost and committed. It reads
-   4,800 changelog records a second.
+4. Recovery (recovery.py): stock recovery resumes sources before it seeks and clears queues after that: records are lost and committed.
+   It takes the consumer's word for what it has read, at 4,800 changelog records a second.
 5. App: the last checkpoint before a stop, while partitions are still owned.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Container, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NoReturn
 
 import faust
-import structlog
-from faust.tables.manager import TableManager
-from faust.tables.recovery import RebalanceAgain, Recovery
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
-from mode import Service
 
 from monitor.errors import StateMismatch
 from monitor.ports import Checkpoint, Message, Record
-from monitor.runtime.changelog import follows, newest_of
+from monitor.runtime.changelog import follows
 from monitor.runtime.readiness import Readiness
 from monitor.runtime.refusals import Refusals, Refused
 from monitor.runtime.sending import LostOwnership, send_all
 from monitor.runtime.store import LocalStore, StoreFull
 
-SILENCE_S = 1.0
-"""Recovery looks around when no changelog record comes for so long."""
 FULL_S = 1.0
 """A full disk is tried again after so long."""
 
-log = structlog.get_logger()
+
+class _Only:
+    """A set that means what it holds, nothing too."""
+
+    def __init__(self, members: Container[TP]) -> None:
+        self._members = members
+
+    def __contains__(self, tp: object) -> bool:
+        return tp in self._members
 
 
 class BatchConsumer(driver.Consumer):  # type: ignore[misc]
@@ -65,6 +66,14 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         acked.clear()
         self._acked_index[tp].clear()
         return last + 1
+
+    async def _getmany(self, active_partitions: set[TP], timeout: float) -> Any:
+        """Fetch what is active when it comes.
+
+        A fetch that is under way outlasts a rebalance, and aiokafka takes no active partition at all to mean every one: what it then
+        returns is dropped, and the consumer has moved past it.
+        """
+        return await super()._getmany(_Only(active_partitions), timeout)
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Checkpoint and commit while the partitions are still owned; correctness does not depend on it.
@@ -215,163 +224,27 @@ class CheckpointTable(faust.Table):  # type: ignore[misc]
         return rows
 
 
-class SafeRecovery(Recovery):  # type: ignore[misc]
-    """Reads changelogs by the batch, seeks before it resumes, clears no queue that is in use, and lets nothing fail unseen.
-
-    n_taken: changelog records taken in since the start.
-    """
-
-    n_taken = 0
-    _began = 0, 0.0
-
-    def _set_recovery_started(self) -> None:
-        """Withdraw the signal of the recovery before. Stock code does so before each record, and can miss the signal that way."""
-        super()._set_recovery_started()
-        self.signal_recovery_end.clear()
-        self._began = self.n_taken, time.monotonic()
-
-    @Service.task  # type: ignore[untyped-decorator]
-    async def _slurp_changelogs(self) -> None:
-        """Take changelogs in until their ends are reached.
-
-        Stock code takes 0.2 ms a record, writes rows and offset apart, applies records of partitions that are not ours to the table
-        that it saw last, and goes on after an error without the rows.
-        """
-        silences = 0
-        while not self.should_stop:
-            try:
-                event = await asyncio.wait_for(self.tables.changelog_queue.get(), SILENCE_S)
-            except TimeoutError:
-                silences += 1
-                if self.in_recovery and silences > 1:
-                    await self._pass_empty_ends()
-            else:
-                silences = 0
-                try:
-                    await self._take(event)
-                except Exception as error:  # noqa: BLE001  (whatever it is, the store lacks rows)
-                    self.app.fail("recovery", error)
-            if self.in_recovery and not self.need_recovery():
-                self._set_recovery_ended()
-                self.signal_recovery_end.set()
-
-    async def _take(self, event: Any) -> None:
-        message = event.message
-        tp = message.tp
-
-        def is_wanted() -> bool:
-            return tp in self.active_tps and message.generation_id == self.app.owned_generation
-
-        if not is_wanted():
-            return
-        seen = self.active_offsets.get(tp)
-        new = [record for record in message.value if seen is None or record.offset > seen]
-        if new:
-            await self.tp_to_table[tp].take_changelog(tp.partition, newest_of(new), is_wanted)
-            if is_wanted():
-                self.active_offsets[tp] = new[-1].offset
-            self.n_taken += len(new)
-
-    async def _build_offsets(self, consumer: Any, tps: set[TP], destination: Any, title: str) -> None:
-        """Compare every store with its changelog, and wait for a full disk; stock code takes its word for where to read on."""
-        lows, full = await consumer.earliest_offsets(*tps), ""
-        try:
-            for tp in tps:
-                low, high = lows.get(tp) or 0, self.active_highwaters[tp]
-                destination[tp] = self.tp_to_table[tp].compare(tp.partition, low, high)
-        except StoreFull as error:
-            full = str(error)
-        except Exception as error:  # noqa: BLE001  (Faust would end with a trace only)
-            self.app.fail("recovery", error)
-        if full:
-            self.app.on_full_disk(full)
-            await asyncio.sleep(FULL_S)
-            self.signal_recovery_start.set()
-            raise RebalanceAgain  # recovery begins anew
-        await super()._build_offsets(consumer, tps, destination, title)
-
-    async def _pass_empty_ends(self) -> None:
-        """Count a changelog as read whose last offsets hold no record: nothing more would come, and recovery would wait for ever."""
-        for tp, remaining in self.active_remaining().items():
-            if remaining > 0:
-                highwater = self.active_highwaters[tp]
-                position = await self.app.consumer.position(tp)
-                if position is not None and position > highwater:
-                    self.active_offsets[tp] = highwater
-
-    async def on_recovery_completed(self, generation_id: int = 0) -> None:
-        """Load the stages, seek, and only then let records flow.
-
-        Stock code resumes the sources first, seeks one round trip per partition later, and then clears the queues that have been
-        filled meanwhile; and it does not look at what its callbacks raise.
-        """
-        app = self.app
-        consumer = app.consumer
-        n, since_s = self._began
-        if self.n_taken > n:
-            log.info("state_recovered", records=self.n_taken - n, seconds=round(time.monotonic() - since_s, 3))
-        await app.on_rebalance_complete.send()
-        self._set_recovery_ended()
-        for table in self.tables.values():
-            await table.on_recovery_completed(self.actives_for_table[table], self.standbys_for_table[table])
-        assignment = consumer.assignment()
-        if app.owned_generation != generation_id:
-            return  # rebalanced again: the next recovery takes over
-        sources = {tp for tp in assignment if not self._is_changelog_tp(tp)}
-        if assignment:
-            await self._wait(consumer.perform_seek(), timeout=app.conf.broker_request_timeout)
-        if app.owned_generation != generation_id:
-            return
-        self.completed.set()
-        if not app.flow_control.is_active():
-            app.flow_control.resume()
-        consumer.resume_partitions(sources)
-        consumer.resume_flow()
-        await app._fetcher.maybe_start()
-        self.tables.on_actives_ready()
-        if not app.assignor.assigned_standbys():
-            self.tables.on_standbys_ready()
-        app.on_rebalance_end()
-        app.on_resumed()
-
-    def n_remaining(self) -> int:
-        """Return how many changelog records are still to be taken in; may be asked from any thread."""
-        offsets = dict(self.active_offsets)
-        return sum(max(0, end - (offsets.get(tp) or 0)) for tp, end in dict(self.active_highwaters).items())
-
-
-class SafeTableManager(TableManager):  # type: ignore[misc]
-    """Brings `SafeRecovery` in."""
-
-    @property
-    def begun_recovery(self) -> SafeRecovery | None:
-        """The service if the event loop has made it: asking `recovery` from another thread would make it there, with no loop."""
-        return getattr(self, "_recovery", None)
-
-    @property
-    def recovery(self) -> Recovery:
-        recovery: Recovery | None = getattr(self, "_recovery", None)
-        if recovery is None:
-            recovery = self._recovery = SafeRecovery(self.app, self, beacon=self.beacon, loop=self.loop)
-        return recovery
-
-
 class MonitorApp(faust.App):  # type: ignore[misc]
     """A Faust app that asks its worker where to start, and gives it the chance to checkpoint before it lets go.
 
     owned_generation: of the consumer group while partitions are owned, None between a revocation and the next assignment.
+    recovered_generation: whose assignment the tables were recovered for last.
     read_log: returns the records of a topic's partition from one offset to another, none where they cannot be read now.
+    first_at: returns where the first record of a topic's partition is at or after an offset, None when there is none; raises
+    KafkaException where that cannot be told now.
     readiness: what this worker waits for, for tables and drivers to hold and release.
     """
 
     source_topics: frozenset[str] = frozenset()
     output_topics: frozenset[str] = frozenset()
     owned_generation: int | None = None
+    recovered_generation: int | None = None
     readiness: Readiness
     on_assigned: Callable[[Any], None]
     before_revoke: Callable[[], Awaitable[None]]
     start_offset: Callable[[TP], Awaitable[int | None]]
     read_log: Callable[[str, int, int, int], Awaitable[Sequence[Record]]]
+    first_at: Callable[[str, int, int], Awaitable[int | None]]
     fail: Callable[[str, BaseException], NoReturn]
     on_loop: Callable[[], Awaitable[None]]
     on_full_disk: Callable[[str], None]

@@ -73,7 +73,7 @@ class Owners:
             checkpoint_s=config.state.checkpoint / 1000,
         )
 
-        app.read_log = self._read_log
+        app.read_log, app.first_at = self._read_log, self._first_at
 
     def __iter__(self) -> Iterator[PartitionDriver]:
         return iter(list(self._drivers.values()))
@@ -133,8 +133,8 @@ class Owners:
 
         Does nothing when the partitions were revoked meanwhile: the next assignment calls again.
         """
-        generation = self._app.owned_generation
-        if generation is None:
+        generation = self._app.recovered_generation
+        if generation is None or self._app.owned_generation != generation:
             return
         for key in [key for key in self._drivers if key[0] == topic]:
             del self._drivers[key]
@@ -235,6 +235,11 @@ class Owners:
         except ck.KafkaException as error:
             log.warning("log_unread", topic=topic, partition=partition, error=str(error))
             return ()
+
+    async def _first_at(self, topic: str, partition: int, offset: int) -> int | None:
+        """Return where the first record at or after an offset is, None when there is none. Raises KafkaException."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._around.executor, self._around.watch.first_at, topic, partition, offset)
 
     # --- letting go
 

@@ -132,12 +132,15 @@ class FinalWindows:
         before = _before(earlier)
         present = sorted({version for pane in model.panes(window) for version in pane})
         state = Final(after={}, live=present or before.live, empty=0 if present else before.empty + 1)
+        if asked is not None and asked.old is not None:
+            state.remember(asked.old)
         for version in state.live:
             revision, said, latest = 0, b"", b""
-            if asked is not None and asked.old is not None and version in asked.old.live:
-                state.copy(asked.old, version)
-                if version not in asked.again:
-                    continue
+            if asked is not None and asked.old is not None and version in asked.old.published:
+                if version in asked.old.live:
+                    state.copy(asked.old, version)
+                    if version not in asked.again:
+                        continue
                 revision, said = asked.old.revisions.get(version, 0) + 1, asked.old.said.get(version, b"")
                 latest = asked.latest.get(version, b"")
             closed = self._closer.window(name, version, window, model)._replace(revision=revision, said=said, latest=latest)

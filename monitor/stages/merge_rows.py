@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -60,10 +60,10 @@ class Final(msgspec.Struct, kw_only=True):
     """A final window: frozen bytes until they are sent, and the decision state after it by version, where the next one starts.
 
     live: versions that had rows in the last window with any. unseen_for: windows since a version had rows. empty: windows in a row
-    without rows. alarmed: versions with an open incident that is a warning or worse. revisions: of versions that were restated. said: what
-    the next revision has to know of the alerts, by version. edition: how often the row was replaced. serial: place among all that is
-    decided of a model that revises, in which order it is sent. unsent: of earlier editions. tallies: what later windows are judged with, by
-    version with rows (decision.scales); of the first edition.
+    without rows. alarmed: versions with an open incident that is a warning or worse. revisions: of versions that were restated, and of those
+    that it was published for while no version had rows. said: what the next revision has to know of the alerts, by version. edition: how
+    often the row was replaced. serial: place among all that is decided of a model that revises, in which order it is sent. unsent: of
+    earlier editions. tallies: what later windows are judged with, by version with rows (decision.scales); of the first edition.
     """
 
     after: dict[str, bytes]
@@ -93,6 +93,18 @@ class Final(msgspec.Struct, kw_only=True):
     def handed_on(self) -> tuple[object, ...]:
         """What the next window depends on, beside `after`."""
         return sorted(self.after), self.live, self.unseen_for, self.empty, sorted(self.alarmed)
+
+    @property
+    def published(self) -> Set[str]:
+        """Versions that the window was published for, live or not any more."""
+        return {*self.live, *self.revisions}
+
+    def remember(self, old: Final) -> None:
+        """Keep the numbers of versions that late rows of others have taken from the window: what comes of them is their next revision."""
+        for version in old.published - {*self.live}:
+            self.revisions[version] = old.revisions.get(version, 0)
+            if version in old.said:
+                self.said[version] = old.said[version]
 
     def copy(self, old: Final, version: str) -> None:
         """Take over what is known of a version that had rows before too."""

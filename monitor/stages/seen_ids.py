@@ -158,7 +158,7 @@ class SeenIds:
         ordered = hashes[order]
         seen = np.zeros(len(order), bool)
         for bucket in self.buckets:
-            if not self._is_over(bucket, start_ms):
+            if not self.is_over(bucket.end_ms, start_ms):
                 seen |= bucket.has(ordered)
         places = np.arange(len(order))
         candidates = np.where(is_counted[order] & ~seen, places, len(order))
@@ -175,14 +175,13 @@ class SeenIds:
         repeats[order] = seen | (places > first)
         return repeats
 
-    def _is_over(self, bucket: Bucket, start_ms: int) -> bool:
-        """Whether a bucket is forgotten once the clock is in the bucket that begins at `start_ms`."""
-        return bucket.end_ms <= start_ms - BUCKETS * self.size_ms
+    def is_over(self, end_ms: int, clock_ms: int) -> bool:
+        """Whether a bucket that ends at `end_ms` is forgotten once the clock is at `clock_ms`."""
+        return end_ms <= clock_ms // self.size_ms * self.size_ms - BUCKETS * self.size_ms
 
     def collect(self, clock_ms: int) -> list[bytes]:
         """Forget buckets that no later row is compared with; return the keys of their rows."""
-        start_ms = clock_ms // self.size_ms * self.size_ms
-        gone = [bucket for bucket in self.buckets if self._is_over(bucket, start_ms)]
+        gone = [bucket for bucket in self.buckets if self.is_over(bucket.end_ms, clock_ms)]
         self.buckets = self.buckets[len(gone) :]
         return [key for bucket in gone for key in bucket.keys(self.bound_ms)]
 
@@ -217,19 +216,20 @@ class Deduplication:
         return sum(bucket.n for seen in self._seen.values() for bucket in seen.buckets)
 
     def load(self, versions: Versions) -> None:
-        """Take over the ids of earlier owners; give up those that are remembered no longer, or not at all."""
+        """Take over the ids of earlier owners; give up those that are remembered no longer, or not at all.
+
+        Of a bucket that was collected an older version may be left, with fewer hashes than meta says, or a paused owner wrote one again.
+        """
         rows: dict[int, dict[tuple[int, int], dict[int, Stored]]] = {bound: {} for bound in self._seen}
         for key in [key for key in versions.best if key.startswith(f"{_KIND}|".encode())]:
             bound, start, size, place = map(int, key_parts(key)[1:])
-            if bound in rows:
+            if bound in rows and not self._seen[bound].is_over(start + size, self._meta.max_ts):
                 rows[bound].setdefault((start, size), {})[place] = versions.best[key]
             else:
                 versions.drop(key)
         self._meta.ids = {bound: mark for bound, mark in self._meta.ids.items() if bound in rows}
         for bound, seen in self._seen.items():
             seen.load(rows[bound], self._meta.ids.get(bound, (NEVER_MS, 0)))
-        for key in self.collect():  # a paused owner wrote it again
-            versions.drop(key)
 
     def find(
         self, batch: DecodedBatch, rows: Int, by_key: Sequence[ModelSettings], clock_ms: Int, is_counted: Bool

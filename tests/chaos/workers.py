@@ -10,6 +10,7 @@ import time
 import urllib.request
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from http.client import HTTPException
 from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
@@ -131,8 +132,8 @@ class Scraper(threading.Thread):
             try:
                 with urllib.request.urlopen(f"http://127.0.0.1:{self._first_port + index}/metrics", timeout=2) as answer:
                     text = answer.read().decode()
-            except OSError:
-                continue  # it starts, is paused, or has just ended
+            except (OSError, HTTPException):
+                continue  # it starts, is paused, or has just ended, in the middle of its answer perhaps
             if process.poll() is None:
                 self._compare(process.pid, index, text)
 

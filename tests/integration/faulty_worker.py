@@ -15,7 +15,8 @@ from typing import Any
 from monitor.cli.console import log_json
 from monitor.config_file import load_config
 from monitor.runtime.driver import PartitionDriver
-from monitor.runtime.extensions import CheckpointTable, SafeRecovery
+from monitor.runtime.extensions import CheckpointTable
+from monitor.runtime.recovery import SafeRecovery
 from monitor.runtime.worker import Worker
 
 
@@ -34,7 +35,7 @@ def deaf() -> None:
     async def nothing(self: SafeRecovery, *args: Any) -> None:
         """Neither take a record nor look at how far the consumer is."""
 
-    SafeRecovery._take = SafeRecovery._pass_empty_ends = nothing  # type: ignore[method-assign]
+    SafeRecovery._take = SafeRecovery._look_for_the_rest = nothing  # type: ignore[method-assign]
 
 
 def slow() -> None:

@@ -383,6 +383,14 @@ ALERTING = EVENTS + "rules: {traffic.low: {below: 1000000, severity: warning}}\n
 PAUSE_S = 60 if FULL else 5
 
 
+WITH_RIGHTS = {
+    "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+    "super.users": "User:nobody",
+    "allow.everyone.if.no.acl.found": "true",
+}
+"""Of a broker that knows who may do what; where nothing is said of a topic, everybody may do everything."""
+
+
 class Refusing:
     """An output topic that takes nothing, in one way or another."""
 
@@ -486,12 +494,7 @@ class TestRefusal:
         self.run(kafka, app, tmp_path, [(kind, way) for kind in ("results", "dead-letter") for way in ways])
 
     def test_a_topic_that_may_not_be_written_to_is_waited_for(self, app: str, tmp_path: Path) -> None:
-        rights = {
-            "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
-            "super.users": "User:nobody",
-            "allow.everyone.if.no.acl.found": "true",
-        }
-        with KafkaCluster(properties=rights) as kafka:
+        with KafkaCluster(properties=WITH_RIGHTS) as kafka:
             self.run(kafka, app, tmp_path, [("alerts", "denied")])
 
 

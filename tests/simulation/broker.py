@@ -114,8 +114,11 @@ class Store:
             for key, value in (*checkpoint.rows, checkpoint.meta):
                 self._put(key, value)
             self.offset = max(offsets)
-        else:
-            self.recover(changelog.between(self.offset, max(offsets) + 1))
+        elif (missed := changelog.between(self.offset, max(offsets) + 1)) and missed[-1].offset == max(offsets):
+            self.recover(missed)
+        else:  # what was written is superseded, and compacted, already
+            for key, value in (*checkpoint.rows, checkpoint.meta):
+                self._put(key, value)
         self.written_ms = now_ms
 
     def _put(self, key: bytes, value: bytes | None) -> None:

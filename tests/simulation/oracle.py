@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
+from monitor.stages.seen_ids import BUCKETS
+from monitor.stages.settings import ModelSettings
 from monitor.windows import WindowSpec
 from tests.simulation.broker import Log
 from tests.simulation.scenario import ALERT_ROWS, MAX_FUTURE_MS, TAGS, Scenario
@@ -36,12 +38,16 @@ class Counted(Counter[str]):
 
 
 class Expected(NamedTuple):
-    """results, alerts: key → facts. outcomes: how many records became what. malformed: refused records, as (offset, value) by log."""
+    """results, alerts: key → facts. outcomes: how many records became what. refused: the values of those that were.
+
+    restated: of windows with rows that late rows restate, key without the revision → facts of the last one, but for what other windows say.
+    """
 
     results: dict[bytes, dict[str, object]]
     alerts: dict[bytes, dict[str, int]]
     outcomes: Counter[str]
     refused: list[bytes]
+    restated: dict[str, dict[str, object]]
 
 
 def expect(scenario: Scenario, logs: Iterable[Log]) -> Expected:
@@ -53,11 +59,39 @@ def expect(scenario: Scenario, logs: Iterable[Log]) -> Expected:
         _count(scenario, place, log, panes, outcomes, refused)
     results: dict[bytes, dict[str, object]] = {}
     alerts: dict[bytes, dict[str, int]] = {}
+    last: dict[bytes, dict[str, object]] = {}
     for model in sorted({model for model, _, _ in panes}):
         mine = {(start, version): counts for (name, version, start), counts in panes.items() if name == model}
+        is_restated = scenario.settings.model(model).revising is not None
         for spec in scenario.settings.model(model).specs:
-            _windows(scenario, model, spec, mine, results, alerts)
-    return Expected(results, alerts, outcomes, refused)
+            _windows(scenario, model, spec, mine, last if is_restated else results, {} if is_restated else alerts)
+    restated = {key.decode().rpartition("|")[0]: facts for key, facts in last.items() if facts["n"]}
+    return Expected(results, alerts, outcomes, refused, restated)
+
+
+class _Ids:
+    """The ids that were counted on one partition, each with the bucket of the clock that it came in."""
+
+    def __init__(self) -> None:
+        self._buckets: dict[tuple[str, ...], int] = {}
+
+    def is_repeat(self, own: ModelSettings, name: tuple[str, ...], clock: int, *, is_on_time: bool) -> bool:
+        """Whether an id came before and is not forgotten; one that comes in time for the first time is remembered."""
+        bucket = clock // (own.remember_ids_ms // BUCKETS)
+        if name in self._buckets and self._buckets[name] >= bucket - BUCKETS:
+            return True
+        if is_on_time:
+            self._buckets[name] = bucket
+        return False
+
+
+def _body(value: bytes | None) -> list[Any] | None:
+    """Return a tick or an event, None for anything else."""
+    try:
+        body = msgspec.json.decode(value or b"")
+    except msgspec.DecodeError:
+        return None
+    return body if isinstance(body, list) and len(body) in (2, 4, 5) else None
 
 
 def _count(
@@ -66,14 +100,12 @@ def _count(
     """Put every record of a log where it belongs."""
     clock: int | None = None
     known: set[tuple[str, str]] = set()
+    ids = _Ids()
     for offset, record in enumerate(log.records):
         if record is None:
             continue
-        try:
-            body = msgspec.json.decode(record.value or b"")
-        except msgspec.DecodeError:
-            body = None
-        if not isinstance(body, list) or len(body) not in (2, 4):
+        body = _body(record.value)
+        if body is None:
             outcomes["malformed_json"] += 1
             refused.append(record.value or b"")
             continue
@@ -81,7 +113,7 @@ def _count(
             outcomes["ticks"] += 1
             clock = body[1] if clock is None else max(clock, body[1])
             continue
-        model, version, time, tag = body
+        model, version, time, tag, *name = body
         own = scenario.settings.model(model)
         if time > record.timestamp + MAX_FUTURE_MS:
             outcomes["future_timestamp"] += 1
@@ -92,14 +124,24 @@ def _count(
         known.add((model, version))
         moved = min(time, record.timestamp)
         clock = moved if clock is None else max(clock, moved)
-        start = time // own.pane_ms * own.pane_ms
-        if start + own.pane_ms <= clock - own.grace_ms:
-            outcomes["late"] += 1
+        outcome = _outcome(own, time, clock, ids, (model, *name))
+        outcomes[outcome] += 1
+        if outcome == "late":
             panes[model, version, clock // own.pane_ms * own.pane_ms].take(place, offset, "late", clock - time)
-        else:
-            outcomes["counted"] += 1
-            panes[model, version, start].take(place, offset, "n")
-            panes[model, version, start][f"tag {tag}"] += 1
+        elif outcome != "duplicate":
+            pane = panes[model, version, time // own.pane_ms * own.pane_ms]
+            pane.take(place, offset, "n")
+            pane[f"tag {tag}"] += 1
+
+
+def _outcome(own: ModelSettings, time: int, clock: int, ids: _Ids, name: tuple[str, ...]) -> str:
+    """Return what becomes of an event that is not ahead of its record."""
+    overdue = clock - own.grace_ms - (time // own.pane_ms * own.pane_ms + own.pane_ms)
+    if own.remember_ids_ms and ids.is_repeat(own, name, clock, is_on_time=overdue < 0):
+        return "duplicate"
+    if overdue < 0:
+        return "counted"
+    return "revised" if own.revising is not None and overdue < own.revising.for_ms else "late"
 
 
 def _windows(

@@ -17,7 +17,7 @@ from monitor.ports import LOG_APPEND_TIME, Record
 from monitor.profiles import Profile
 from monitor.reference import Reference
 from monitor.segments import Key, Segmentation
-from monitor.stages.settings import ModelSettings, Settings, SourceSettings
+from monitor.stages.settings import ModelSettings, Revising, Settings, SourceSettings
 from monitor.windows import WindowSpec
 from tests.simulation.broker import Log
 
@@ -40,10 +40,19 @@ MODELS = {
     "patient": ModelSettings((WindowSpec(20, 5),), grace_ms=12, sha256="patient"),
     "bound": ModelSettings((WindowSpec(20, 20),), grace_ms=0, sources=("y",), sha256="bound"),
 }
+RESTATED = "again"
+REMEMBERED = "once"
+WITH_LATE = {
+    RESTATED: ModelSettings(
+        (WindowSpec(10, 10), WindowSpec(30, 10)), grace_ms=4, sha256=RESTATED, revising=Revising(for_ms=50, every_ms=20)
+    ),
+    REMEMBERED: ModelSettings((WindowSpec(10, 10),), grace_ms=4, sha256=REMEMBERED, remember_ids_ms=40),
+}
+"""Of some scenarios with event time: late rows restate windows, and an id counts once."""
 
 
 class Wire:
-    """`[model, version, time, tag]` in JSON, `["tick", ms]` for a tick: events without features; anything else is refused."""
+    """`[model, version, time, tag]` in JSON, some with an id, `["tick", ms]` for a tick: events without features; anything else is refused."""
 
     def decode(self, records: Sequence[Record]) -> DecodedBatch:
         events, ticks, rejections = [], [], []
@@ -52,8 +61,8 @@ class Wire:
                 body = msgspec.json.decode(record.value or b"")
             except msgspec.DecodeError:
                 body = None
-            if isinstance(body, list) and len(body) == 4:
-                events.append((record, *body))
+            if isinstance(body, list) and len(body) in (4, 5):
+                events.append((record, *body[:3], body[3:]))
             elif isinstance(body, list) and len(body) == 2:
                 ticks.append((record.offset, body[1]))
             else:
@@ -65,14 +74,18 @@ class Wire:
             np.array([record.timestamp for record, *_ in events], np.int64),
             keys,
             np.array([keys.index((model, version)) for _, model, version, _, _ in events], np.int64),
-            [tag for *_, tag in events],
+            [payload for *_, payload in events],
             ticks,
             [],
             rejections,
         )
 
     def columns(self, layout: Layout, payloads: Sequence[object], offsets: Int) -> ColumnBatch:
-        return ColumnBatch(len(payloads), np.zeros((0, len(payloads))), None, [], tags=[payloads] if layout.tags else [])
+        tags = [[payload[0] for payload in payloads]] if layout.tags else []  # type: ignore[index]
+        return ColumnBatch(len(payloads), np.zeros((0, len(payloads))), None, [], tags=tags)
+
+    def ids(self, payloads: Sequence[object]) -> list[str | None]:
+        return [payload[1] if len(payload) > 1 else None for payload in payloads]  # type: ignore[arg-type,index]
 
     def rows(self, payloads: Sequence[object]) -> list[dict[str, object]]:
         return [{} for _ in payloads]
@@ -90,13 +103,16 @@ def judge(closed: ClosedWindow, before: bytes, history: Sequence[bytes]) -> Judg
     facts |= {name: profile.stream.most(name) for name in ("lateness", "ahead")}
     facts |= {"rows": closed.partition_rows, "offsets": closed.source_offsets, "other": closed.rows_other_layout}
     sent = ((key, msgspec.json.encode({"n": n, "alert": alerts})),) if is_alert else ()
-    return Judgement(((key, msgspec.json.encode(facts)),), sent, msgspec.json.encode([windows, alerts]), ("warning",) * is_alert)
+    after = msgspec.json.encode([windows, alerts])
+    result = ((key, msgspec.json.encode(facts)),)
+    return Judgement(result, sent, after, ("warning",) * is_alert, said=after, is_news=after != closed.said)
 
 
 @dataclass(frozen=True)
 class Scenario:
     """A configuration. is_live: sources have the clock on the wall, and silent partitions move on by themselves.
 
+    has_late: models whose late rows restate windows, and whose ids count once, are among the others.
     end_ms: where the ticks at the end move the clocks of the others.
     """
 
@@ -105,6 +121,7 @@ class Scenario:
     is_live: bool
     has_segments: bool
     end_ms: int = 1_000
+    has_late: bool = False
 
     @classmethod
     def draw(cls, dice: random.Random) -> Scenario:
@@ -113,13 +130,15 @@ class Scenario:
         if dice.random() < 0.3:
             partitions["y"] = 1
         return cls.of(
-            partitions, q=dice.choice((1, 1, 2)), is_live=is_live, has_segments=dice.random() < 0.15, end_ms=dice.choice(ENDS_MS)
-        )
+            partitions, q=dice.choice((1, 1, 2)), is_live=is_live, has_segments=dice.random() < 0.15, end_ms=dice.choice(ENDS_MS),
+            has_late=not is_live and dice.random() < 0.4,
+        )  # fmt: skip
 
     @classmethod
     def of(
-        cls, partitions: dict[str, int], q: int = 1, *, is_live: bool = False, has_segments: bool = False, end_ms: int = 1_000
-    ) -> Scenario:
+        cls, partitions: dict[str, int], q: int = 1, *,
+        is_live: bool = False, has_segments: bool = False, end_ms: int = 1_000, has_late: bool = False,
+    ) -> Scenario:  # fmt: skip
         sources = {
             topic: SourceSettings(topic, "wall", IDLE_AFTER_MS, MAX_FUTURE_MS, MAX_DELAY_MS)
             if is_live
@@ -128,12 +147,13 @@ class Scenario:
             )  # a source that was idle may come back with what is late by then
             for topic in partitions
         }
-        models = {name: model for name, model in MODELS.items() if set(model.sources) <= set(sources)}
+        known = MODELS | WITH_LATE if has_late else MODELS
+        models = {name: model for name, model in known.items() if set(model.sources) <= set(sources)}
         settings = Settings(
             "m", models, PLAIN, sources,
             partials_partitions=q, retire_after_ms=ZOMBIE_MS + IN_FLIGHT_MS, watermark_every_ms=40,
         )  # fmt: skip
-        return cls(settings, partitions, is_live, has_segments, end_ms)
+        return cls(settings, partitions, is_live, has_segments, end_ms, has_late)
 
     def references(self) -> list[Reference]:
         names = (*self.settings.models, "plain") if self.has_segments else ()
@@ -160,6 +180,8 @@ class Producer:
         self.log = log
         self._dice = dice
         self._models = scenario.models(topic)
+        self._grace_ms = {name: scenario.settings.model(name).grace_ms for name in self._models}
+        self._n_ids = 0
         self._is_live = scenario.is_live
         self._tags = TAGS if scenario.has_segments else (None,)
         self._left = n_events
@@ -210,10 +232,19 @@ class Producer:
         model, version = dice.choice(self._models), "1"
         if not self._is_live and dice.random() < 0.2:
             version = "2"
-        grace_ms = MODELS[model].grace_ms if model in MODELS else PLAIN.grace_ms
         if self._is_live and time <= self._base_ms:
-            time = self._base_ms - dice.randrange(grace_ms + 1)  # on time even for a clock that silence has moved
-        return msgspec.json.encode([model, version, time, dice.choice(self._tags)])
+            time = self._base_ms - dice.randrange(self._grace_ms[model] + 1)  # on time even for a clock that silence has moved
+        if model == RESTATED and dice.random() < 0.3:
+            time -= dice.choice((20, 40, 70))
+        return msgspec.json.encode([model, version, time, dice.choice(self._tags), *self._id(model)])
+
+    def _id(self, model: str) -> list[str]:
+        """Return an id, or none. One in four is that of an event before, which may be forgotten by now."""
+        if model != REMEMBERED:
+            return []
+        self._n_ids += 1
+        back = self._dice.choice((1, 2, 3, 9)) if self._dice.random() < 0.25 else 0
+        return [f"i{self._n_ids - back}"]
 
     def finish(self) -> None:
         """Say, once, that nothing more comes."""

@@ -10,7 +10,7 @@ import msgspec
 
 from tests.simulation.broker import Log
 from tests.simulation.oracle import Expected, expect
-from tests.simulation.scenario import ALERT_ROWS, Scenario
+from tests.simulation.scenario import ALERT_ROWS, RESTATED, Scenario
 
 Published = Mapping[str, Sequence[tuple[bytes, bytes]]]
 
@@ -33,6 +33,8 @@ def anomalies_of(scenario: Scenario, logs: Sequence[Log], outcome: Outcome) -> l
     first = {key: min(values) for key, values in results.items()}
     seen = {key: msgspec.json.decode(value) for key, value in first.items()}
     fired = {key: msgspec.json.decode(min(values)) for key, values in alerts.items()}
+    if scenario.has_late:
+        found += _wrong_restated(expected, _without_restated(seen), _without_restated(fired))
     counted, late = _counted(outcome.counters)
     if +counted != +expected.outcomes:
         found.append(f"MISCOUNTED {dict(+counted)} for {dict(+expected.outcomes)}")
@@ -41,6 +43,37 @@ def anomalies_of(scenario: Scenario, logs: Sequence[Log], outcome: Outcome) -> l
     if +late:
         found.append(f"EARLY_CLOSE partials came after their windows were final: {dict(+late)}")
     return found + _wrong(expected, seen, fired)
+
+
+def _without_restated(facts: dict[str, Any]) -> dict[str, dict[int, Any]]:
+    """Remove what is published of windows that late rows restate; return it, key without the revision → revision → facts."""
+    found: dict[str, dict[int, Any]] = defaultdict(dict)
+    for key in [key for key in facts if key.startswith(f"{RESTATED}|")]:
+        window, _, revision = key.rpartition("|")
+        found[window][int(revision)] = facts.pop(key)
+    return found
+
+
+def _wrong_restated(expected: Expected, seen: dict[str, dict[int, Any]], fired: dict[str, dict[int, Any]]) -> list[str]:
+    """The last revision has every row that came in time, those before it fewer, and there is none in between that is not published."""
+    found = [f"NEVER_CLOSED {key}" for key in sorted(expected.restated.keys() - seen.keys())]
+    for key, revisions in sorted(seen.items()):
+        last = max(revisions)
+        if sorted(revisions) != list(range(last + 1)):
+            found.append(f"REVISION_MISSING {key} of {sorted(revisions)}")
+        rows = [revisions[revision]["n"] for revision in sorted(revisions)]
+        if rows != sorted(rows):
+            found.append(f"LOST {key} rows by revision {rows}")
+        facts, wanted = revisions[last], expected.restated.get(key, {"n": 0})
+        if facts["n"] != wanted["n"] or (wanted["n"] and facts | {"window": 0} != wanted | {"window": 0}):
+            found.append(f"{_word(facts['n'], wanted['n'])} {key} revision {last} {facts} for {wanted}")
+        for revision, of in sorted(revisions.items()):
+            is_due, alert = of["n"] >= ALERT_ROWS, fired.get(key, {}).get(revision)
+            if is_due and alert is None:
+                found.append(f"ALERT_MISSING {key} revision {revision}")
+            elif alert is not None and (not is_due or alert["n"] != of["n"]):
+                found.append(f"DUP_ALERT {key} revision {revision} {alert}")
+    return found
 
 
 def _by_key(records: Sequence[tuple[bytes, bytes]]) -> dict[str, set[bytes]]:

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from benchmarks.decisions import power, quiet
 from benchmarks.decisions.__main__ import sections
@@ -42,6 +43,13 @@ def test_every_section_has_a_goal_in_the_table(figures: dict[str, dict[str, Any]
     lines = table(figures).splitlines()
     assert lines[2].startswith("| iid | 100 | 1 | 0: 0.00%")
     assert any(line.startswith("| 0.2 σ | 1000 | 6 | 100.0% | 100.0% | 1, 1 |") for line in lines)
+
+
+def test_no_test_of_missing_rows_finds_more_than_the_limit_that_spends_the_whole_budget() -> None:
+    """27 of 1000 where 10 are usual: chance passes that in 1 of 120,000 windows."""
+    more = Power("2 % more missing", 1_000, Drift("missing", 0.02), 1, 1, missing=0.01)
+    assert stats.binom.sf(26, 1_000, 0.01) < 1 / 2_400 / 50 < stats.binom.sf(25, 1_000, 0.01)
+    assert power.ceiling(more, 1 / 2_400) == pytest.approx(float(stats.binom.sf(26, 1_000, 0.03)))
 
 
 @pytest.mark.parametrize(

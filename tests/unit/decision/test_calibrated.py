@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from monitor.calibration import SCALES
-from monitor.decision.calibrated import COUNTS_SHARE, SCALE_SHARES, SPENT, Setting, decide
+from monitor.decision.calibrated import COUNTS_SHARE, SCALE_SHARES, SPENT, Setting, counts_alpha, decide, distribution_alpha
 from monitor.decision.rolling import means
 from monitor.decision_state import DecisionState
 from monitor.findings import CountTest, Finding, Measurement, ScaleTest
@@ -32,10 +32,10 @@ def shape(p: float, scale: int = 1, cells: Any = MOVED, feature: str = "x", **ch
     )._replace(**changes)
 
 
-def missing(bad: int, bad_ref: int = 100, feature: str = "x") -> Measurement:
+def missing(bad: int, bad_ref: int = 100, feature: str = "x", m: int = 20_000) -> Measurement:
     from monitor.ratios import excess
 
-    return excess("health.missing", feature, (bad, bad_ref), (1_000, 20_000))
+    return excess("health.missing", feature, (bad, bad_ref), (1_000, m))
 
 
 def verdicts(*measurements: Measurement, setting: Setting = HOURLY, rules: RuleSet = DEFAULT_RULE_SET) -> list[str]:
@@ -53,10 +53,33 @@ def test_a_scale_spends_its_share_of_the_budget(scale: int) -> None:
     assert verdicts(shape(1.01 * limit, scale)) == ["ok"]
 
 
-def test_everything_that_is_spent_is_the_budget_less_the_reserve() -> None:
-    assert sum(SCALE_SHARES.values()) == pytest.approx(1)
-    assert SPENT == 0.5
+def test_everything_that_is_spent_is_the_budget_less_the_reserve_of_distributions() -> None:
+    hour = DEFAULT_FALSE_ALARMS.of(3_600_000)
+    spent = sum(distribution_alpha(DEFAULT_FALSE_ALARMS, HOURLY.spec, scale) for scale in SCALES)
+    assert spent == pytest.approx(0.5 * 0.8 * hour)
+    assert counts_alpha(DEFAULT_FALSE_ALARMS, HOURLY.spec) == pytest.approx(0.2 * hour)
     assert FalseAlarms(3, 30 * 86_400_000).of(3_600_000) == pytest.approx(3 / 720)
+
+
+def test_exact_tests_spend_all_of_their_share() -> None:
+    """Of 1000 rows where 1 of 100 is missing, 29 missing ones are believed of one of 50 features; chance shows as many once in 10^6."""
+    quiet = [missing(10, 1_680, f"y{i}", m=168_000) for i in range(49)]
+    assert [verdicts(missing(bad, 1_680, m=168_000), *quiet)[0] for bad in (28, 29)] == ["ok", "breach"]
+
+
+def test_a_threshold_that_chance_never_reaches_is_no_hypothesis() -> None:
+    """That a field is absent from 99 of 100 rows says enough; the tests beside it need not prove more because of it."""
+    from monitor.ratios import ratio, with_excess
+
+    def absent(bad: int, i: int) -> Measurement:
+        return with_excess(ratio("schema.missing_feature", f"y{i}", bad, 1_000, 168_000), bad, 1_680)
+
+    measured = [missing(29, 1_680, m=168_000), *(missing(10, 1_680, f"y{i}", m=168_000) for i in range(49))]
+    decided = decide([*measured, *(absent(10, i) for i in range(49)), absent(1_000, 49)], DEFAULT_RULE_SET, HOURLY).findings
+    assert [finding.verdict for finding in (decided[0], decided[50], decided[-1])] == ["breach", "ok", "breach"]
+    assert decided[0].decision is not None
+    assert decided[0].decision.hypotheses == 50
+    assert verdicts(absent(1_000, 0)) == ["breach"]
 
 
 def test_windows_that_overlap_spend_everything_on_themselves() -> None:

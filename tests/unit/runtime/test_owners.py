@@ -30,6 +30,7 @@ class App:
 
     def __init__(self, *partitions: int) -> None:
         self.owned_generation: int | None = 3
+        self.recovered_generation: int | None = 3
         self.readiness = Readiness()
         self.assignor = SimpleNamespace(assigned_actives=lambda: {TP("s", p) for p in partitions} | {TP("other", 9)})
 
@@ -104,6 +105,14 @@ def test_nothing_is_made_between_a_revocation_and_the_next_assignment() -> None:
     assert (made.epochs, len(owners)) == ({}, 0)
 
 
+def test_nothing_is_made_in_an_assignment_from_what_was_recovered_for_the_one_before() -> None:
+    app, made = App(0), Made()
+    owners = owners_of(app, made)
+    app.owned_generation = 4
+    take_over(owners, Table())
+    assert (made.epochs, len(owners)) == ({}, 0)
+
+
 def test_a_driver_counts_as_owner_until_its_generation_ends() -> None:
     app = App(0)
     owners = owners_of(app, Made())
@@ -147,7 +156,7 @@ class TestNewerEpochs:
         epochs = []
         for generation in (1, 2, 3, 4):
             owners = owners_of(app, made)
-            app.owned_generation = generation
+            app.owned_generation = app.recovered_generation = generation
             owners._guard._confirmed = (generation, owners._guard.now() + 1_000)
             take_over(owners, Table())
             epochs.append(made.epochs[0])

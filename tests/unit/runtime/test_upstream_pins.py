@@ -13,6 +13,7 @@ import aiokafka
 import faust
 import faust.streams
 import pytest
+from aiokafka.consumer.fetcher import Fetcher
 from aiokafka.consumer.group_coordinator import GroupCoordinator
 from faust.stores.rocksdb import Store
 from faust.tables.base import Collection
@@ -30,12 +31,14 @@ PINS: list[tuple[Any, str]] = [
     (Consumer._new_offset, "1d2c7ea89a7ad4f1"),
     (Consumer.on_partitions_revoked, "d04b7ae72c6fc206"),
     (Consumer.on_partitions_assigned, "29ce96596f05a18c"),
+    (ThreadDelegateConsumer._getmany, "f9d47aa9010b5ff2"),
     (ThreadDelegateConsumer.seek_to_committed, "f1d483b861b0328b"),
     (faust.Table._should_expire_keys, "ac578d5af0a404f6"),
     (Collection.persisted_offset, "d473d3ab3fd6f036"),
     (Recovery.on_recovery_completed, "6ef567acf072e46d"),
     (Recovery._slurp_changelogs.fun, "7825c7e50f766d5a"),
     (Recovery._set_recovery_started, "bcfebf81ae13fc75"),
+    (Recovery._seek_offsets, "19598ca63d94d250"),
     (Recovery._build_offsets, "27eec86be06cb51f"),
     (Collection._new_store_by_url, "343a8125107d3f69"),
     (Store.persisted_offset, "6f2e502fb86043a1"),
@@ -50,6 +53,8 @@ PINS: list[tuple[Any, str]] = [
     (Worker._on_sigusr2, "82a9df91cebbc1d6"),
     # relied on
     (Consumer.perform_seek, "0e8c130ff4b0afd8"),
+    (Fetcher.fetched_records, "be4348896b9b66af"),
+    (Recovery.on_rebalance, "aa4d997a1795ceae"),
     (Consumer.getmany, "4b168d84882a70d6"),
     (Consumer._drain_messages, "44a2500309e83c63"),
     (driver.AIOKafkaConsumerThread.seek_wait, "12e8d34e554e9024"),

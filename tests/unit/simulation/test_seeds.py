@@ -86,7 +86,7 @@ def _without_far(log: Log) -> Log:
             body = msgspec.json.decode(record.value or b"")
         except msgspec.DecodeError:
             return False
-        return len(body) == 4 and body[2] > record.timestamp + MAX_FUTURE_MS
+        return len(body) in (4, 5) and body[2] > record.timestamp + MAX_FUTURE_MS
 
     return Log([None if record is None or is_far(record) else record for record in log.records])
 

@@ -266,12 +266,14 @@ class TestStageTwo:
         self.offset += 1
         return StoredRecord(self.offset - 1, 0, partials.encode(item))
 
-    def partial(self, n: int, *, partition: int = 0, start: int = 0, cut: int | None = None, hi: int = 9) -> StoredRecord:
+    def partial(
+        self, n: int, *, partition: int = 0, start: int = 0, cut: int | None = None, hi: int = 9, version: str = "1"
+    ) -> StoredRecord:
         profile = Profile(Layout())
         profile.rows[0] = n
         return self.at(
             partials.Partial(
-                SOURCE, partition, 1, hi, "m", "1", start, 10, 0, hi, 0, n, 0, "", "", 0, 1, profile.to_bytes(), cut_ms=cut
+                SOURCE, partition, 1, hi, "m", version, start, 10, 0, hi, 0, n, 0, "", "", 0, 1, profile.to_bytes(), cut_ms=cut
             )
         )
 
@@ -339,6 +341,37 @@ class TestStageTwo:
         found = self.published(stage)
         assert ("m|0|10|0", 2, 2) in found
         assert ("m|300|10|1", 5, 7) in found
+
+    def test_a_version_that_an_empty_window_was_published_for_goes_on_with_the_next_revision(self) -> None:
+        """Found by a seed: late rows of version 2 had it forgotten, and those of version 1 were published as revision 0 again."""
+
+        def by_version(closed: ClosedWindow, before: bytes, history: Sequence[bytes]) -> Judgement:
+            key = f"{closed.version}|{closed.window.start_ms}|{closed.revision}".encode()
+            return Judgement(((key, b"%d" % closed.profile.n),), (), b"", ())
+
+        own = revising(Revising(50, 10), WindowSpec(10, 10), grace_ms=0)
+        for is_stored in (False, True):
+            store: dict[bytes, bytes] = {}
+            stage = MergePartition(own, 0, topology={SOURCE: 1}, epoch=1, judge=by_version, references=References())
+            stage.skip_to(0)
+            self.offset, sent = 0, []
+            for records in (
+                [self.partial(5), self.mark(20)],
+                [self.partial(2, start=10, cut=30, version="2"), self.mark(30)],
+                [self.partial(3, start=10, cut=40, hi=12), self.mark(40)],
+            ):
+                stage.feed(records, 0)
+                commit(stage, store)
+                box = stage.outbox(0)
+                sent += [(message.key, message.value) for message in box.first]
+                stage.emitted(box, 0)
+                commit(stage, store)
+                if is_stored:
+                    stage = MergePartition(
+                        own, 0, topology={SOURCE: 1}, epoch=1, judge=by_version, references=References(), rows=store.items()
+                    )
+            of_window = [(key, n) for key, n in sent if key is not None and key.split(b"|")[1] == b"10"]
+            assert of_window == [(b"1|10|0", b"0"), (b"2|10|0", b"2"), (b"1|10|1", b"3")]
 
     def test_a_crash_between_any_two_rows_of_a_checkpoint_loses_no_revision(self) -> None:
         log = [

@@ -227,6 +227,28 @@ class TestStored:
         assert checkpoint is not None
         assert {key for key, value in checkpoint.rows if value is None} >= old.keys()
 
+    def test_a_crash_between_the_deletions_of_a_forgotten_row_s_versions_leaves_state_that_is_read(self) -> None:
+        """Found by a seed: an older owner's version has fewer ids than meta says, and the worker refused to start."""
+        stage, store = ingest(), {}
+        stage.feed(rows((1, "a")), 0)
+        commit(stage, store)
+        again = ingest(items=list(store.items()), epoch=2)
+        again.feed([record(1, "m", 2, tag="b"), record(2, "m", 3, tag="c")], 0)
+        commit(again, store)
+        third = ingest(items=list(store.items()), epoch=3)
+        third.feed([record(3, "tick", 200)], 0)
+        commit(third, store)
+        checkpoint = commit(third)
+        assert checkpoint is not None
+        deleted = [key for key, value in checkpoint.rows if value is None]
+        assert set(deleted) == set(self.ids(store))
+        assert len(deleted) == 2
+        for left in deleted:
+            items = {key: value for key, value in store.items() if key not in deleted or key == left}
+            last = ingest(items=list(items.items()), epoch=4)
+            assert last.gauges()["ids",] == 0
+            assert left in {key for key, value in last.checkpoint().rows if value is None}  # type: ignore[union-attr]
+
     def test_switching_it_off_deletes_the_ids_and_switching_it_on_begins_anew(self) -> None:
         stage, store = ingest(), {}
         stage.feed(rows((1, "a")), 0)

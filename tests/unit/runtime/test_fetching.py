@@ -1,0 +1,63 @@
+"""aiokafka's own fetcher, and what it is asked for while partitions change hands."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+from aiokafka.consumer.fetcher import Fetcher, FetchResult
+from faust.types import TP
+
+from monitor.runtime.extensions import BatchConsumer
+
+PAUSED, ACTIVE = TP("a-t-changelog", 1), TP("a-t-changelog", 2)
+
+
+class Fetched(list[int]):
+    """Two records of a fetch."""
+
+    next_fetch_offset = 2
+
+
+class Thread:
+    """The consumer's thread: records of both partitions have come, and a position for each."""
+
+    def __init__(self) -> None:
+        self.positions = {PAUSED: 2, ACTIVE: 2}
+        self.consumed: set[TP] = set()
+        found = {tp: self._found(tp) for tp in self.positions}
+        subscriptions = SimpleNamespace(reassignment_in_progress=False, is_assigned=lambda _: True)
+        self.fetcher = SimpleNamespace(_records=found, _subscriptions=subscriptions, _notify=lambda _: None)
+        self.fetcher._wait_consume_future = None
+
+    def _found(self, tp: TP) -> FetchResult:
+        state = SimpleNamespace(paused=False, position=2, consumed_to=lambda _: self.consumed.add(tp))
+        assignment = SimpleNamespace(active=True, state_value=lambda _: state)
+        return FetchResult(tp, assignment=assignment, partition_records=Fetched([0, 1]), backoff=0)
+
+    async def getmany(self, active: Any, timeout: float) -> Any:
+        return await Fetcher.fetched_records(self.fetcher, active, 0)
+
+
+def fetch(active: set[TP]) -> tuple[dict[TP, list[int]], set[TP]]:
+    """Return what a fetch gives that began before, and which positions it has moved."""
+    consumer = BatchConsumer.__new__(BatchConsumer)
+    consumer._thread = thread = Thread()
+    return asyncio.run(consumer._getmany(active, 1.0)), thread.consumed
+
+
+def test_a_fetch_takes_nothing_when_all_partitions_were_paused_meanwhile() -> None:
+    """It would be dropped, and the consumer would have moved past it: after the seek, that is a record lost."""
+    assert fetch(set()) == ({}, set())
+
+
+def test_a_fetch_takes_what_is_active_when_it_comes() -> None:
+    assert fetch({ACTIVE}) == ({ACTIVE: [0, 1]}, {ACTIVE})
+
+
+def test_the_fetcher_takes_an_empty_set_to_mean_every_partition() -> None:
+    """If this changes, `BatchConsumer._getmany` is of no use any more."""
+    thread = Thread()
+    assert asyncio.run(thread.getmany(set(), 1.0)) == {PAUSED: [0, 1], ACTIVE: [0, 1]}
+    assert thread.consumed == {PAUSED, ACTIVE}
