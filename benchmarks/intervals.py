@@ -52,7 +52,7 @@ def populations(seed: int) -> dict[str, tuple[PerformanceSpec, Any, Any, Any]]:
     spec = PerformanceSpec("multiclass", classes=tuple("0123"), score_names=names, are_probabilities=True, edges=edges4)
     found["four classes"] = spec, shares.argmax(axis=1), shares, label
     for name, noise in (("numbers", draw.normal(0, 1, n)), ("numbers, heavy tails", draw.standard_t(5, n))):
-        predicted = draw.normal(10, 3, n)
+        predicted = draw.normal(30, 3, n)
         feature = _number("@prediction", predicted)
         spec = PerformanceSpec(
             "regression", predicted_edges=np.array(feature.edges), centre=feature.centre, exponent=feature.exponent

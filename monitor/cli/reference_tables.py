@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 from rich import box
 from rich.table import Table
 
@@ -96,6 +97,7 @@ def _print_performance(found: ReferencePerformance) -> None:
     say(f"performance ({found.task}{about}, {rows}): {values}")
     if found.unknown is not None:
         say(f"performance is known in part: {found.unknown}")
+    say(_estimates(found))
     if 0 < len(found.classes) <= SHOWN_CLASSES:
         table = Table()
         table.add_column("label ╲ prediction")
@@ -104,6 +106,16 @@ def _print_performance(found: ReferencePerformance) -> None:
         for name, counts in zip(found.classes, found.confusion, strict=True):
             table.add_row(name, *(f"{n:,}" for n in counts))
         ERR.print(table)
+
+
+def _estimates(found: ReferencePerformance) -> str:
+    made = found.estimator
+    if isinstance(made, msgspec.UnsetType):
+        return "estimates without labels: none; they take scores in [0, 1], or numbers as predictions"
+    if found.task == "regression":
+        return "estimates without labels: mae and rmse, by predicted number (DLE)"
+    n_calibrated = sum(bool(one.scores) for one in made.calibrations)
+    return f"estimates without labels: from scores (CBPE), {n_calibrated} of {len(made.calibrations)} calibrated by isotonic regression"
 
 
 def _labels(labels: dict[str, int]) -> str:

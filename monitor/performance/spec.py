@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
 
@@ -79,47 +79,16 @@ class PerformanceSpec:
     def of(cls, reference: Reference) -> PerformanceSpec:
         """Return the specification of a reference; task `unknown` where neither its labels nor its predictions say what the model does."""
         layout, found = reference.layout, reference.performance
-        common = {"segments": layout.segments, "reference": reference.sha256}
+        estimator = None if isinstance(found.estimator, msgspec.UnsetType) else found.estimator
+        nothing = cls("unknown", segments=layout.segments, estimator=estimator, reference=reference.sha256)
         predicted = layout.features[layout.index[PREDICTION]] if PREDICTION in layout.index else None
-        if isinstance(predicted, NumberFeature) and found.task in (None, "regression"):
-            if found.task is None and 0 < len(reference.record.labels) <= 2:
-                return cls("unknown", why=found.unknown, **common)  # type: ignore[arg-type]
-            return cls(
-                "regression",
-                predicted_edges=np.array(predicted.edges),
-                centre=predicted.centre,
-                exponent=predicted.exponent,
-                estimator=_estimator(found),
-                **common,  # type: ignore[arg-type]
-            )
-        classes = _classes(reference, predicted if isinstance(predicted, CategoryFeature) else None)
-        if not 2 <= len(classes) <= MAX_CLASSES:
-            why = (
-                f"{len(classes)} classes"
-                if classes
-                else found.unknown or "no prediction of the reference says what the classes are"
-            )
-            return cls("unknown", why=why, **common)  # type: ignore[arg-type]
-        positive = _positive(classes, found)
-        names = _score_names(layout, classes, positive)
-        numbers = [feature for feature in map(layout.features.__getitem__, map(layout.index.__getitem__, names))]
-        scores = [feature for feature in numbers if isinstance(feature, NumberFeature)]
-        are_probabilities = bool(scores) and all(f.minimum >= 0 and f.maximum <= 1 for f in scores)
-        if len(classes) > 2 and not are_probabilities:
-            names, scores = (), []
-        return cls(
-            "binary" if len(classes) == 2 else "multiclass",
-            why=None if len(classes) > 2 or positive is not None else f"which of {' and '.join(classes)} is the positive class",
-            classes=classes,
-            positive=positive,
-            score_names=names,
-            are_probabilities=are_probabilities,
-            edges=tuple(
-                score_edges(f, max(SCORE_CELLS // len(scores), MIN_SCORE_CELLS), is_probability=are_probabilities) for f in scores
-            ),
-            estimator=_estimator(found),
-            **common,  # type: ignore[arg-type]
-        )
+        if not isinstance(predicted, NumberFeature) or found.task not in (None, "regression"):
+            classes = _classes(reference, predicted if isinstance(predicted, CategoryFeature) else None)
+            return _of_classes(nothing, reference, classes)
+        if found.task is None and 0 < len(reference.record.labels) <= 2:
+            return replace(nothing, why=found.unknown)
+        edges = np.array(predicted.edges)
+        return replace(nothing, task="regression", predicted_edges=edges, centre=predicted.centre, exponent=predicted.exponent)
 
     def outcomes(self, values: Sequence[object]) -> Int | Float:
         """Return predictions or labels, as events have them, as `Rows.predicted` has them.
@@ -179,12 +148,39 @@ class PerformanceSpec:
         return int(max(block.stop for block in self.blocks.values()))
 
 
+def _of_classes(nothing: PerformanceSpec, reference: Reference, classes: tuple[str, ...]) -> PerformanceSpec:
+    """nothing: the specification to fill in, if it can be."""
+    layout, k = reference.layout, len(classes)
+    if not classes:
+        no_classes = "no prediction of the reference says what the classes are"
+        return replace(nothing, why=reference.performance.unknown or no_classes)
+    if not 2 <= k <= MAX_CLASSES:
+        return replace(nothing, why=f"only one class: {classes[0]}" if k == 1 else f"{k} classes")
+    positive = _positive(classes, reference.performance)
+    names = _score_names(layout, classes, positive)
+    scores = [feature for name in names if isinstance(feature := layout.features[layout.index[name]], NumberFeature)]
+    are_probabilities = bool(scores) and all(feature.minimum >= 0 and feature.maximum <= 1 for feature in scores)
+    if k > 2 and not are_probabilities:
+        names, scores = (), []
+    n_cells = max(SCORE_CELLS // max(len(scores), 1), MIN_SCORE_CELLS)
+    return replace(
+        nothing,
+        task="binary" if k == 2 else "multiclass",
+        why=None if k > 2 or positive is not None else f"which of {' and '.join(classes)} is the positive class",
+        classes=classes,
+        positive=positive,
+        score_names=names,
+        are_probabilities=are_probabilities,
+        edges=tuple(score_edges(feature, n_cells, is_probability=are_probabilities) for feature in scores),
+    )
+
+
 def _classes(reference: Reference, predicted: CategoryFeature | None) -> tuple[str, ...]:
     """Return the classes: those of the reference's confusion, of its labels and predictions, or of its predictions alone."""
     if reference.performance.classes:
         return tuple(reference.performance.classes)
     labels = reference.record.labels
-    if predicted is None:
+    if predicted is None or predicted.is_hashed:
         return tuple(sorted(labels)) if len(labels) == 2 else ()
     return tuple(sorted({*predicted.values, *labels}))
 
@@ -213,7 +209,3 @@ def score_edges(feature: NumberFeature, n_cells: int, *, is_probability: bool) -
     bins = np.arange(1, ECE_BINS) / ECE_BINS if is_probability else np.zeros(0)
     own = own[(own >= low) & (own <= high)]
     return np.unique(np.concatenate((np.linspace(low, high, n_cells + 1), bins, own)))
-
-
-def _estimator(found: ReferencePerformance) -> PerformanceEstimator | None:
-    return None if isinstance(found.estimator, msgspec.UnsetType) else found.estimator

@@ -14,7 +14,12 @@ from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from monitor.features import CategoryFeature
+from monitor.layout import layout_of
 from monitor.performance import OutcomeCells, PerformanceSpec, realised
+from monitor.profiles import Profile
+from monitor.reference import Reference
+from tests.shapes import number_feature_of
 from tests.unit.performance.made import cells_of, reference_of, rows_of
 from tests.unit.performance.nannyml import load_set
 
@@ -204,3 +209,25 @@ def test_a_reference_without_anything_to_tell_classes_by_counts_nothing(tmp_path
     assert (spec.task, spec.why) == ("unknown", "60 classes")
     found = realised(cells_of(spec, many[:5], many[:5]))
     assert (found.values, found.unknown) == ({}, "60 classes")
+
+
+def test_without_labels_the_predictions_of_the_reference_say_what_the_task_is() -> None:
+    def spec_of(*features: Any) -> PerformanceSpec:
+        return PerformanceSpec.of(Reference.build("m", "1", Profile(layout_of(features))))
+
+    classes = CategoryFeature(name="@prediction", values=("late", "on time"))
+    known = CategoryFeature(name="@prediction", values=("true", "false"), value_type="boolean")
+    score, number = number_feature_of("@score", np.linspace(0, 1, 500)), number_feature_of("@prediction", np.linspace(0, 90, 500))
+    found = spec_of(classes, score)
+    assert (found.task, found.classes, found.positive, found.score_names) == ("binary", ("late", "on time"), None, ())
+    assert found.why == "which of late and on time is the positive class"
+    assert set(realised(cells_of(found, ["late"] * 9, ["late"] * 9)).values) == {"accuracy"}
+    found = spec_of(known, score)
+    assert (found.task, found.positive, found.score_names, found.why) == ("binary", 1, ("@score",), None)
+    assert set(realised(cells_of(found, [True, False], [True, True], np.array([0.9, 0.8]))).values) > {"auc", "brier", "f1"}
+    found = spec_of(number)
+    assert (found.task, set(realised(cells_of(found, [1.0, 2.0], [1.5, 2.0])).values)) == (
+        "regression", {"mae", "rmse", "r2", "bias", "mape"},
+    )  # fmt: skip
+    assert spec_of(score).task == "unknown"
+    assert spec_of(CategoryFeature(name="@prediction", values=("late",))).why == "only one class: late"
