@@ -121,7 +121,9 @@ class Oracle:
         return found
 
 
-def published(records: Iterable[bytes | None], source: str) -> tuple[list[str], dict[Delta, bytes], dict[int, int]]:
+def published(
+    records: Iterable[bytes | None], source: str, grace_ms: int
+) -> tuple[list[str], dict[Delta, bytes], dict[int, int]]:
     """Return what is wrong of the deltas in one partition of `partials`, these, and how far each partition of the join is."""
     found: list[str] = []
     deltas: dict[Delta, bytes] = {}
@@ -129,7 +131,7 @@ def published(records: Iterable[bytes | None], source: str) -> tuple[list[str], 
     for value in records:
         item = partials.decode(value or b"")
         if isinstance(item, partials.Watermark) and item.source == source:
-            closed[item.partition] = max(closed.get(item.partition, -(1 << 50)), *item.closed.values())
+            closed[item.partition] = max(closed.get(item.partition, -(1 << 50)), item.closed.get(grace_ms, -(1 << 50)))
         elif isinstance(item, partials.OutcomePartial):
             place = (item.partition, item.version, item.start_ms, item.cut_ms, item.chunk)
             if place not in deltas and item.cut_ms <= closed.get(item.partition, -(1 << 50)):

@@ -6,7 +6,8 @@ clock of the join has passed its cut, so what is in it is a function of the outc
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import msgspec
@@ -56,6 +57,21 @@ class Place(NamedTuple):
     cut_ms: int
 
 
+@dataclass(slots=True)
+class Labelled:
+    """Predictions, their labels, and lags in ms, that wait to be counted."""
+
+    entries: list[Entry] = field(default_factory=list)
+    values: list[Outcome] = field(default_factory=list)
+    lags: list[int] = field(default_factory=list)
+
+    def add(self, other: Labelled) -> None:
+        """Let what waits there wait here."""
+        self.entries += other.entries
+        self.values += other.values
+        self.lags += other.lags
+
+
 class Delta:
     """State OPEN, CLOSED or EMITTED. hi: last offset of `outcomes` that was counted. durable: (state, hi) of the last durable version."""
 
@@ -72,13 +88,13 @@ class Delta:
         self.durable: tuple[int, int] | None = None
         self.emitted_ms = 0
         self.made: dict[int, list[Rows]] = {1: [], -1: []}
-        self.labelled: dict[int, list[tuple[Entry, Outcome, int]]] = {1: [], -1: []}
-        """by sign: prediction, label and lag"""
+        self.labelled: dict[int, Labelled] = {1: Labelled(), -1: Labelled()}
+        """by sign"""
 
     @property
     def is_waiting(self) -> bool:
         """Whether there is anything to fold."""
-        return any(self.made.values()) or any(self.labelled.values())
+        return any(self.made.values()) or any(labelled.entries for labelled in self.labelled.values())
 
     def fold(self) -> None:
         """Count what waits."""
@@ -88,11 +104,10 @@ class Delta:
                 self.cells.add_made(_together(parts), sign)
                 self.made[sign] = []
         for sign, labelled in self.labelled.items():
-            if labelled:
-                entries, values, lags = zip(*labelled, strict=True)
-                labels = self.spec.outcomes(values)
-                self.cells.add_labelled(rows_of(self.spec, entries), labels, np.array(lags, np.int64), sign)
-                self.labelled[sign] = []
+            if labelled.entries:
+                labels, lags = self.spec.outcomes(labelled.values), np.array(labelled.lags, np.int64)
+                self.cells.add_labelled(rows_of(self.spec, labelled.entries), labels, lags, sign)
+                self.labelled[sign] = Labelled()
 
     def row(self) -> tuple[bytes, int, int, bytes]:
         """Return what is stored: key, state, hi and payload."""
@@ -111,13 +126,12 @@ class Delta:
             )  # fmt: skip
 
 
-def rows_of(spec: PerformanceSpec, entries: Iterable[Entry]) -> Rows:
+def rows_of(spec: PerformanceSpec, entries: Sequence[Entry]) -> Rows:
     """Return predictions as arrays."""
-    entries = list(entries)
     values = [entry.predicted for entry in entries]
     predicted: Int | Float = np.array(values, np.int64) if spec.is_classes else np.array(values, np.float64)
-    scores = np.array([entry.scores for entry in entries], np.float64).reshape(len(entries), len(spec.score_names))
-    segments = np.array([entry.segments for entry in entries], np.int64).reshape(len(entries), -1)
+    scores = np.frombuffer(b"".join([entry.scores for entry in entries]), "<f8").reshape(len(entries), len(spec.score_names))
+    segments = np.frombuffer(b"".join([entry.segments for entry in entries]), "<u2").reshape(len(entries), -1)
     return Rows(predicted, scores, memberships(segments))
 
 

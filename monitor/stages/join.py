@@ -12,7 +12,7 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from monitor.errors import StateMismatch
+from monitor.errors import OffsetGap, StateMismatch
 from monitor.ports import Checkpoint, Message, Outbox, Pending, Record
 from monitor.reference import References
 from monitor.stages import outcomes, partials
@@ -179,9 +179,9 @@ class JoinPartition:
             self._take(known, self._again.cursor, self._again.joining, self._again.clock)
             if self._entries.n_changed >= MAX_CHANGED:
                 self._entries.write(self._again.cursor.hi, self._again.clock.copy())
-            if len(known) < len(records):
-                self._again.cursor.skip_to(self._cursor.next_offset, lost=False)  # the last offsets held no record
             self._end_again()
+            if self._again is not None and len(known) < len(records):
+                raise OffsetGap(self._again.cursor.next_offset, records[len(known)].offset)
             records = records[len(known) :]
         if records:
             self._take(records, self._cursor, self._joining, self._meta.clock)

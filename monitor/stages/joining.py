@@ -14,10 +14,9 @@ from typing import NamedTuple
 import numpy as np
 
 from monitor.columns import Codes, Float, Int
-from monitor.events import Outcome
 from monitor.hash_key import DIGEST_BYTES
 from monitor.performance import Rows
-from monitor.stages.deltas import Delta, Deltas, Place, memberships, rows_of
+from monitor.stages.deltas import Delta, Deltas, Labelled, Place, memberships, rows_of
 from monitor.stages.outcome_clock import OutcomeClock
 from monitor.stages.outcomes import Labels, Predictions, Range
 from monitor.stages.pending import Entries, Entry, Kind, Label
@@ -116,7 +115,7 @@ class Joining:
         reached, every = self.reached(settings), settings.pane_ms
         offsets, times = (np.frombuffer(column, "<i8").tolist() for column in (labels.offsets, labels.times))
         get, put = self.entries.get, self.entries.put
-        first: dict[tuple[int, int, int], list[tuple[Entry, Outcome, int]]] = {}
+        first: dict[tuple[int, int, int], Labelled] = {}
         n_first = 0
         for i, (at, time_ms, value) in enumerate(zip(offsets, times, labels.values, strict=True)):
             if at <= after:
@@ -128,7 +127,12 @@ class Joining:
             if old is not None and not old.labels and old.time_ms is not None:
                 put(key, _labelled(old, (label,)))
                 which = old.kind, old.time_ms // every, max(old.time_ms, time_ms) // every
-                first.setdefault(which, []).append((old, value, time_ms - old.time_ms))
+                pairs = first.get(which)
+                if pairs is None:
+                    pairs = first[which] = Labelled()
+                pairs.entries.append(old)
+                pairs.values.append(value)
+                pairs.lags.append(time_ms - old.time_ms)
                 n_first += 1
             elif old is None and _is_over(time_ms, settings, reached):
                 self.count(labels.model, EXPIRED_LABELS)
@@ -140,8 +144,8 @@ class Joining:
             for (kind, pane, known), pairs in first.items():
                 delta = self.delta(self.entries.state.kinds[kind], pane * every, (known + 1) * every, offset, touched)
                 if delta is not None:
-                    delta.labelled[1] += pairs
-                    self.deltas.changed(delta, len(pairs))
+                    delta.labelled[1].add(pairs)
+                    self.deltas.changed(delta, len(pairs.entries))
 
     def _take_label(self, model: str, key: bytes, label: Label, offset: int, touched: dict[Place, Delta]) -> None:
         """Take a label in of an id that has no prediction, or another label."""
@@ -205,7 +209,7 @@ class Joining:
         if term.label is None:
             delta.made[sign].append(rows_of(delta.spec, [entry]))
         else:
-            delta.labelled[sign].append((entry, term.label.value, term.label.time_ms - entry.time_ms))
+            delta.labelled[sign].add(Labelled([entry], [term.label.value], [term.label.time_ms - entry.time_ms]))
         self.deltas.changed(delta, 1)
 
     def delta(self, kind: Kind, time_ms: int, cut_ms: int, offset: int, touched: dict[Place, Delta]) -> Delta | None:
@@ -248,13 +252,14 @@ class _Predictions:
         kind = self.entries.kind(self._kind)
         if joining.deltas is not None:
             joining.deltas.use(self._kind.reference)
-        stamps = zip(times[first:].tolist(), offsets[first:].tolist(), strict=True)
-        columns = (predicted[first:].tolist(), map(tuple, scores[first:].tolist()), map(tuple, segments[first:].tolist()))
+        columns = zip(times[first:].tolist(), offsets[first:].tolist(), predicted[first:].tolist(), strict=True)
+        k, s = 8 * scores.shape[1], 2 * segments.shape[1]
+        packed = self._rows.scores, self._rows.segments
         fresh = []
         ids, get, put = self._rows.ids, self.entries.get, self.entries.put
-        for i, ((time_ms, at), *row) in enumerate(zip(stamps, *columns, strict=True), first):
+        for i, (time_ms, at, code) in enumerate(columns, first):
             key = ids[i * DIGEST_BYTES : (i + 1) * DIGEST_BYTES]
-            new = Entry(kind, time_ms, self._place, at, *row)
+            new = Entry(kind, time_ms, self._place, at, code, packed[0][i * k : (i + 1) * k], packed[1][i * s : (i + 1) * s])
             if get(key) is None or joining.living(key) is None:
                 put(key, new)
                 fresh.append(i)

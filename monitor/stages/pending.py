@@ -40,15 +40,18 @@ class Label(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 
 class Entry(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """One id. kind: in `PendingState.kinds`. time_ms: of the prediction, None while only labels have come; scores and segments: its rows."""
+    """One id. kind: in `PendingState.kinds`. time_ms: of the prediction, None while only labels have come.
+
+    scores, segments: the prediction's rows of `outcomes.Predictions`. They are bytes, of which Python's garbage collector keeps no account.
+    """
 
     kind: int
     time_ms: int | None
     place: int = 0
     offset: int = 0
     predicted: int | float = 0
-    scores: tuple[float, ...] = ()
-    segments: tuple[int, ...] = ()
+    scores: bytes = b""
+    segments: bytes = b""
     labels: tuple[Label, ...] = ()
 
 

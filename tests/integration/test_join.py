@@ -87,7 +87,7 @@ def told(config: Config) -> tuple[list[str], dict[tuple[int, str, int, int, int]
         logs.setdefault(message.partition() or 0, []).append(message.value())
     of_model = [log for log in logs.values() if any(isinstance(partials.decode(v or b""), partials.OutcomePartial) for v in log)]
     assert len(of_model) <= 1
-    return published(of_model[0] if of_model else [], f"{config.app}.outcomes")
+    return published(of_model[0] if of_model else [], f"{config.app}.outcomes", GRACE)
 
 
 def test_what_is_known_at_each_time_is_that_of_the_oracle_through_kills_and_lost_disks(

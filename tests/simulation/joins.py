@@ -198,7 +198,7 @@ def oracle_of(logs: Logs) -> Oracle:
 
 def anomalies(world: World) -> list[str]:
     """Return everything that is not as it must be."""
-    found, deltas, closed = published((record.value for record in world.partials.records), "a.outcomes")
+    found, deltas, closed = published((record.value for record in world.partials.records), "a.outcomes", GRACE_MS)
     if len(closed) != R or len(set(closed.values())) != 1 or min(closed.values()) < 0:
         found.append(f"NEVER_CLOSED {closed}")
     oracle = oracle_of(world.logs)

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 import pytest
 
+from monitor.errors import OffsetGap
 from monitor.features import NumberFeature
 from monitor.hash_key import NO_KEY
 from monitor.layout import Layout
@@ -126,13 +127,11 @@ def clocks(closed: int) -> list[Told]:
     return [Told(closed=closed, place=(topic, i)) for topic, n in joins.SOURCES.items() for i in range(n)]
 
 
-def one_join(*told: Told) -> JoinPartition:
-    """Feed ranges to a join, a checkpoint after each."""
-    stage = JoinPartition(settings(), 0, topology=joins.SOURCES, epoch=1, references=joins.references(), pending=Disk())
-    stage.skip_to(0)
+def values_of(told: Sequence[Told]) -> list[bytes]:
+    """Return ranges as they are on the topic."""
     upto: Counter[tuple[str, int]] = Counter()
-    reference = joins.spec_of("1").reference
-    for offset, rows in enumerate(told):
+    reference, found = joins.spec_of("1").reference, []
+    for rows in told:
         place = rows.place or (("p", 0) if rows.predictions else ("l", 0))
         first = upto[place] - 1
         upto[place] += len(rows.predictions) + len(rows.labels)
@@ -145,10 +144,19 @@ def one_join(*told: Told) -> JoinPartition:
             outcomes.Labels(MODEL, _id(key), _i8(at), _i8(ms), [value])
             for at, (key, ms, value) in zip(offsets, rows.labels, strict=False)
         ]
-        one = Range(
-            *place, 1, first, upto[place] - 1, {GRACE_MS: rows.closed}, False, joins.SOURCES[place[0]], predictions, known
+        n = joins.SOURCES[place[0]]
+        found.append(
+            outcomes.encode(Range(*place, 1, first, upto[place] - 1, {GRACE_MS: rows.closed}, False, n, predictions, known))
         )
-        stage.feed([StoredRecord(offset, 0, outcomes.encode(one))], 0)
+    return found
+
+
+def one_join(*told: Told) -> JoinPartition:
+    """Feed ranges to a join, a checkpoint after each."""
+    stage = JoinPartition(settings(), 0, topology=joins.SOURCES, epoch=1, references=joins.references(), pending=Disk())
+    stage.skip_to(0)
+    for offset, value in enumerate(values_of(told)):
+        stage.feed([StoredRecord(offset, 0, value)], 0)
         checkpoint = stage.checkpoint()
         assert checkpoint is not None
         stage.committed(checkpoint)
@@ -286,6 +294,27 @@ class TestLostStore:
             assert stage.checkpoint() is not None
             assert {key: fresh.entries[key] for key in kept.entries} == kept.entries  # it has swept nothing yet
             assert len(kept.entries) > 4
+
+    def test_a_gap_behind_what_is_read_again_is_told_as_any_other_one(self) -> None:
+        """The state has read up to the marker of a transaction at 4; records 0 to 3 and 5 are there."""
+        log = [*clocks(0), Told(predictions=[("a", 3)])]
+        first = one_join(*log)
+        first.skip_to(len(log) + 1)
+        checkpoint = first.checkpoint()
+        assert checkpoint is not None
+        rows = [(key, value) for key, value in (*checkpoint.rows, checkpoint.meta) if value is not None]
+        disk = Disk()
+        again = JoinPartition(
+            settings(), 0, topology=joins.SOURCES, epoch=2, references=joins.references(), pending=disk, rows=rows
+        )
+        records = [StoredRecord(offset, 0, value) for offset, value in enumerate(values_of(log))]
+        beyond = StoredRecord(len(log) + 1, 0, records[0].value)
+        with pytest.raises(OffsetGap) as gap:
+            again.feed([*records, beyond], 0)
+        assert (gap.value.expected, gap.value.got) == (len(log), len(log) + 1)
+        again.skip_to(gap.value.got)
+        again.feed([*records, beyond], 0)
+        assert (again.next_offset, again.counters()["gaps",], len(disk.entries)) == (len(log) + 2, 1, 1)
 
     def test_a_store_of_another_application_or_ahead_of_the_state_is_not_used(self) -> None:
         world = unfaulted(draw(random.Random(2), quiet_ms=20))
