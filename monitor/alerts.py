@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
 import msgspec
 import orjson
 
 from monitor.decision.shape import design_effects
-from monitor.features import OTHER, NumberFeature, ViewName
-from monitor.findings import ClosedWindow, Compared, Decision, Evidence, Finding
+from monitor.features import ViewName
+from monitor.findings import Decision, Evidence, Finding
 from monitor.incidents import Member, Transition
 from monitor.policy import DEFAULT_POLICY, RuleSet
-from monitor.sides import Sides
+from monitor.reasons import Reason
 from monitor.windows import Window
 
-MAX_REASONS = 5
 MAX_MEMBERS = 50
-NEVER_SEEN = "never seen"
 
 
 class AlertWindow(msgspec.Struct, kw_only=True):
@@ -42,25 +39,25 @@ class AlertWindow(msgspec.Struct, kw_only=True):
     """Rows that came too late while this window was current: at its partition's clock, not at the row's own time."""
 
 
+class AlertLook(msgspec.Struct, kw_only=True):
+    """A look into a window that is still open: at all events before a time."""
+
+    upto: str
+    """RFC 3339, UTC; exclusive."""
+    upto_ms: int
+    elapsed: float
+    """Share of the window that was over."""
+    rows: int
+    """Rows so far."""
+    recent_rows: int
+    """The newest of them: value, why and severity are theirs, which is what the window will be like if it goes on like this."""
+
+
 class AlertReference(msgspec.Struct, kw_only=True):
     """What the window was compared with; nulls without a reference."""
 
     id: str | None
     sha256: str | None
-
-
-class Reason(msgspec.Struct, kw_only=True):
-    """What contributes to the value: a cell's share in the reference and in the window, and its part of a distance.
-
-    Of `health.never_seen`: a value that the reference does not have, `#` and its hash where values are not kept, and its share.
-    """
-
-    bin: str
-    ref: float
-    cur: float
-    contribution: float
-    """They add up to the distance (drift.js, drift.hellinger: to its square; drift.psi_corrected and drift.distribution: to psi, of this
-    window alone); of `health.never_seen` to at most its value."""
 
 
 class AlertMember(msgspec.Struct, kw_only=True):
@@ -149,6 +146,10 @@ class AlertData(msgspec.Struct, kw_only=True):
     """null while causes are not told apart."""
     source_offsets: dict[str, dict[str, list[int]]]
     """topic → partition → [first, last]: the records that make the number reproducible."""
+    early: bool | msgspec.UnsetType = msgspec.UNSET
+    """true: told while the window is open; its close confirms it without another alert, or takes it back. Absent else."""
+    look: AlertLook | msgspec.UnsetType = msgspec.UNSET
+    """Of an early alert."""
 
 
 class Alert(msgspec.Struct, kw_only=True):
@@ -160,7 +161,8 @@ class Alert(msgspec.Struct, kw_only=True):
     source: str
     """/monitor/{model}/{version}"""
     id: str
-    """sha256 of model, version, segment, window, check, feature, revision and status; of what is resolved or taken back, of its incident too."""
+    """sha256 of model, version, segment, window, check, feature, revision and status; of what is resolved or taken back, of its incident too;
+    of an early alert, of the time up to which it looked."""
     time: str
     """The window's end."""
     subject: str
@@ -184,6 +186,14 @@ _FIRST_MS, _LAST_MS = -62_135_596_800_000, 253_402_300_799_999
 """0001-01-01 and the last millisecond of 9999: a long window around an accepted event may reach beyond."""
 
 
+class Look(NamedTuple):
+    """A look into an open window."""
+
+    upto_ms: int
+    rows: int
+    recent_rows: int
+
+
 class WindowFacts(NamedTuple):
     """What an alert says of its window, whether from a profile or from a result record."""
 
@@ -201,6 +211,8 @@ class WindowFacts(NamedTuple):
     """Whether it could measure everything that there is."""
     design_effects: Mapping[str, float]
     """Rows that count as one, by feature with a known φ."""
+    look: Look | None = None
+    """None of a window that is closed."""
 
     def source_view(self, feature: str) -> tuple[str | None, ViewName | None]:
         """Return the event's name of a measured feature and the view; (None, None) for the model as a whole."""
@@ -226,7 +238,7 @@ def facts_of(evidence: Evidence) -> WindowFacts:
     )
 
 
-def alert_id(facts: WindowFacts | ClosedWindow, finding: Finding, status: str, incident_id: str = "") -> str:
+def alert_id(facts: WindowFacts, finding: Finding, status: str, incident_id: str = "") -> str:
     """Return the sha256 of what the alert is about; the same window and cause give the same id.
 
     incident_id: of the incident that is resolved or taken back; two may have fired about the same.
@@ -238,6 +250,7 @@ def alert_id(facts: WindowFacts | ClosedWindow, finding: Finding, status: str, i
     ]  # fmt: skip
     about += [measurement.over] if measurement.over > 1 else []
     about += [incident_id] if incident_id else []
+    about += ["early", facts.look.upto_ms] if facts.look is not None else []
     return hashlib.sha256(orjson.dumps(about)).hexdigest()
 
 
@@ -322,6 +335,18 @@ def _data(facts: WindowFacts, transition: Transition, rules: RuleSet, why: list[
         policy_name=finding.rule.policy or DEFAULT_POLICY,
         policies=dict(rules.shas),
         source_offsets=facts.source_offsets,
+        early=True if facts.look is not None else msgspec.UNSET,
+        look=_look(facts.look, window) if facts.look is not None else msgspec.UNSET,
+    )
+
+
+def _look(look: Look, window: Window) -> AlertLook:
+    return AlertLook(
+        upto=iso(look.upto_ms),
+        upto_ms=look.upto_ms,
+        elapsed=(look.upto_ms - window.start_ms) / window.size_ms,
+        rows=look.rows,
+        recent_rows=look.recent_rows,
     )
 
 
@@ -339,47 +364,3 @@ def _member(facts: WindowFacts, member: Member) -> AlertMember:
         value=finding.measurement.value if finding is not None else None,
         threshold=finding.threshold if finding is not None else None,
     )
-
-
-def reasons(evidence: Evidence, finding: Finding) -> list[Reason]:
-    """Return the cells that contribute most to a drift, never-seen values as one; of `health.never_seen` these values. Most first."""
-    compared = evidence.features.get(finding.measurement.feature)
-    if compared is not None and finding.measurement.check == "health.never_seen":
-        return _new_values(compared)
-    check = "drift.psi" if finding.measurement.check == "drift.distribution" else finding.measurement.check
-    distance = next((d for d in evidence.registry if d.check == check), None)
-    if compared is None or distance is None or distance.contributions is None or not compared.window.n:
-        return []
-    reference, window = compared.cells
-    n, m = int(window.sum()), int(reference.sum())
-    found: dict[str, list[float]] = {}
-    parts = distance.contributions(Sides(reference, window)).tolist()
-    for name, ref, cur, part in zip(cell_names(compared), reference.tolist(), window.tolist(), parts, strict=True):
-        sums = found.setdefault(name, [0, 0, 0.0])
-        sums[:] = sums[0] + ref, sums[1] + cur, sums[2] + part
-    top = sorted(found, key=lambda name: (-found[name][2], name))[:MAX_REASONS]
-    return [
-        Reason(bin=name, ref=found[name][0] / m, cur=found[name][1] / n, contribution=found[name][2])
-        for name in top
-        if found[name][2] > 0
-    ]
-
-
-def _new_values(compared: Compared) -> list[Reason]:
-    """Return the values that surely came most."""
-    shares = [
-        (one.text if one.text is not None else f"#{one.hash_text}", one.rows / compared.window.n)
-        for one in compared.window.frequent
-    ]
-    return [Reason(bin=name, ref=0.0, cur=share, contribution=share) for name, share in shares[:MAX_REASONS]]
-
-
-def cell_names(compared: Compared) -> Sequence[str]:
-    """Return a name per reported cell: intervals, values, `other`, `never seen`."""
-    feature, k = compared.feature, len(compared.cells[0])
-    if isinstance(feature, NumberFeature):
-        edges = ["-inf", *(f"{edge:.12g}" for edge in feature.reported)]
-        return [f"({low}, {high}]" for low, high in pairwise(edges)] + [f"({edges[-1]}, inf)"]
-    has_other = compared.reference.values[-1] or compared.window.values[-1]
-    names = [*feature.values, f"({OTHER})"] if has_other else list(feature.values)
-    return names + [f"({NEVER_SEEN})"] * (k - len(names))

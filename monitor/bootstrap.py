@@ -19,7 +19,6 @@ from monitor.reference import Reference, References
 from monitor.rule_text import parse_false_alarms
 from monitor.rules import Rule
 from monitor.stages.settings import Labelling, LearningSettings, ModelSettings, Revising, Settings, SourceSettings, Trail
-from monitor.windows import pane_size_ms
 
 LABEL_FORMATS = ("native-label",)
 """Formats whose sources have no predictions: no window waits for them."""
@@ -110,6 +109,7 @@ def _model(model: ModelConfig, sources: Sequence[Source]) -> ModelSettings:
         trail=Trail(*trail) if trail is not None else None,
         revising=revising,
         labelling=_labelling(model) if label_topics(sources) else None,
+        early_above_ms=model.early_above_ms,
         remember_ids_ms=_remember_ids_ms(model, revising, sources) if model.deduplicate else 0,
     )
 
@@ -129,7 +129,7 @@ def _labelling(model: ModelConfig) -> Labelling:
 
 
 def _revising(model: ModelConfig) -> Revising:
-    every = model.revise_every or pane_size_ms(window.spec for window in model.windows)
+    every = model.revise_every or model.pane_ms
     return Revising(model.revise_for, every)
 
 

@@ -135,6 +135,8 @@ class DecodedBatch:
     """(offset, why)"""
     label_rows: list[LabelRow] = field(default_factory=list)
     """what `labels` names"""
+    held_bytes: int = 0
+    """memory that the payloads take, about"""
 
 
 class _Places(dict[Any, int]):

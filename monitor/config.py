@@ -24,6 +24,8 @@ from monitor.segments import FALSE, OTHER, TRUE, Key, parse_key
 from monitor.windows import WindowSpec, duration_text, pane_size_ms
 
 MAX_PANES_PER_WINDOW = 10_000
+EARLY_ABOVE_MS = 3_600_000
+"""Windows of an hour close soon enough."""
 
 
 def trail_ms(text: str) -> tuple[int, int] | None:
@@ -262,6 +264,10 @@ class ModelConfig(Node):
     revise_every: Duration | None = Field(
         None, description="with revise: late events are gathered for so long, a multiple of the pane, which it is if left out"
     )
+    early: bool = Field(
+        True,
+        description="windows longer than 1h are looked at about 48 times while they are open, and severe breaks told then; panes are short enough",
+    )
     deduplicate: bool = Field(
         False, description="an event whose id was counted is a duplicate, for as long as a window could count it a second time"
     )
@@ -284,7 +290,7 @@ class ModelConfig(Node):
             raise ValueError("two windows are the same")
         if len({s.keys for s in self.segments}) < len(self.segments):
             raise ValueError("segments: two are by the same keys")
-        pane = pane_size_ms(specs)
+        pane = self.pane_ms
         trail = trail_ms(self.reference)
         if trail is not None and trail[0] > MAX_PANES_PER_WINDOW * pane:
             raise ValueError(f"reference: {self.reference} is longer than {MAX_PANES_PER_WINDOW} panes of {pane} ms")
@@ -302,10 +308,21 @@ class ModelConfig(Node):
             raise ValueError(f"revise_for: it must be longer than 0, and at most {MAX_PANES_PER_WINDOW} panes: {longest}")
 
     @property
+    def early_above_ms(self) -> int | None:
+        """Length above which windows are looked at while they are open; None where none are."""
+        return EARLY_ABOVE_MS if self.early else None
+
+    @property
+    def pane_ms(self) -> int:
+        """Length of a pane."""
+        return pane_size_ms([window.spec for window in self.windows], self.early_above_ms)
+
+    @property
     def content_sha256(self) -> str:
         """Hash of what changes the content of windows' state."""
         specs = sorted(window.spec for window in self.windows)
-        return hashlib.sha256(json.dumps([specs, self.grace]).encode()).hexdigest()[:16]
+        pane = [self.pane_ms] if self.pane_ms != pane_size_ms(specs) else []
+        return hashlib.sha256(json.dumps([specs, self.grace, *pane]).encode()).hexdigest()[:16]
 
 
 class RuleConfig(Node):

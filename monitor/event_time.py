@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from monitor.columns import Int
+from monitor.errors import InputError
 
 TimeUnit = Literal["s", "ms", "us", "ns", "iso8601"]
 
@@ -65,3 +66,23 @@ def time_ms(time: Any, unit: TimeUnit) -> int:
     except (ValueError, OverflowError):
         return INVALID_MS
     return found if EARLIEST_MS <= found < INVALID_MS else INVALID_MS
+
+
+def text_ms(text: str) -> int:
+    """Return an ISO 8601 date or time in epoch milliseconds, rounded down; UTC unless it carries an offset. Raises InputError.
+
+    >>> text_ms("2025-01-01"), text_ms("2025-01-01 01:00:00.5"), text_ms("2025-01-01T01:00:00+01:00")
+    (1735689600000, 1735693200500, 1735689600000)
+    """
+    try:
+        moment = datetime.fromisoformat(text.strip())
+    except ValueError as error:
+        raise InputError(f"{text!r} is not an ISO 8601 time, such as 2025-01-31T13:00:00Z") from error
+    return moment_ms(moment)
+
+
+def moment_ms(moment: datetime) -> int:
+    """Return a date and time in epoch milliseconds, rounded down; UTC where it has no zone."""
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return (moment - _EPOCH) // _MS

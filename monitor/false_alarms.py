@@ -21,9 +21,8 @@ from monitor.decision.calibrated import counts_alpha, distribution_alpha
 from monitor.decision.distributions import Distributions
 from monitor.decision.shape import CHECK
 from monitor.distances import DISTANCES
-from monitor.findings import ClosedWindow, Compared, Evidence, Measurement
+from monitor.findings import ClosedWindow, Compared, Evidence, Measurement, gather
 from monitor.laws import sample_of
-from monitor.pipeline import gather
 from monitor.policy import DEFAULT_POLICY, RuleSet, is_of_model
 from monitor.reference import Reference
 from monitor.rules import MONTH_MS, FalseAlarms, Rule

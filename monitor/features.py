@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Literal, get_args
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Literal, get_args, overload
 
 import msgspec
 import numpy as np
 
-from monitor.columns import Int
+from monitor.columns import Float, Int
 from monitor.hash_key import HashKey
 
 OTHER = "other"
@@ -73,6 +73,61 @@ def _no_hashes() -> tuple[int, ...]:
     return ()
 
 
+class Edges(Sequence[float]):
+    """Numbers in 8 bytes each, of which a tuple takes 32: fine edges are most of what references take of a worker's memory.
+
+    Equal to a tuple of the same numbers, and hashed as it is.
+    """
+
+    __slots__ = ("_hash", "array")
+
+    def __init__(self, numbers: Sequence[float]) -> None:
+        self.array: Float = np.array(numbers, np.float64)
+        self.array.flags.writeable = False
+        self._hash: int | None = None
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    @overload
+    def __getitem__(self, at: int) -> float: ...
+    @overload
+    def __getitem__(self, at: slice) -> tuple[float, ...]: ...
+    def __getitem__(self, at: int | slice) -> float | tuple[float, ...]:
+        found: Any = self.array[at].tolist()
+        return tuple(found) if isinstance(at, slice) else found
+
+    def __iter__(self) -> Iterator[float]:
+        return iter(self.array.tolist())
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, Edges):
+            return np.array_equal(self.array, other.array)
+        return tuple(self) == other
+
+    def __hash__(self) -> int:
+        if self._hash is None:
+            self._hash = hash(tuple(self))
+        return self._hash
+
+    def __repr__(self) -> str:
+        return repr(tuple(self))
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Float:
+        return np.array(self.array, dtype) if copy else np.asarray(self.array, dtype)
+
+
+def builtin(value: object) -> list[float]:
+    """Return what msgspec's encoders write for `Edges`: their `enc_hook`. Raises NotImplementedError for anything else."""
+    if isinstance(value, Edges):
+        return list(value)
+    raise NotImplementedError(f"objects of type {type(value).__name__} are not encoded")
+
+
+encode_json = msgspec.json.Encoder(enc_hook=builtin).encode
+"""Return the JSON of features, or of what holds some."""
+
+
 class NumberFeature(SourceView, frozen=True, kw_only=True, omit_defaults=True, tag="number", tag_field="kind"):
     """A numeric feature. Cell i holds (edges[i−1], edges[i]]; the last one is open to the right.
 
@@ -84,7 +139,7 @@ class NumberFeature(SourceView, frozen=True, kw_only=True, omit_defaults=True, t
     """
 
     name: str
-    edges: tuple[float, ...]
+    edges: Sequence[float]
     reported: tuple[float, ...]
     minimum: float
     maximum: float
@@ -94,6 +149,10 @@ class NumberFeature(SourceView, frozen=True, kw_only=True, omit_defaults=True, t
     unit: TimestampUnit | None = None
     vocabulary: bytes = b""
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.edges, Edges):
+            msgspec.structs.force_setattr(self, "edges", Edges(self.edges))
+
     @property
     def n_values(self) -> int:
         """Number of value cells."""
@@ -101,7 +160,7 @@ class NumberFeature(SourceView, frozen=True, kw_only=True, omit_defaults=True, t
 
     def reported_groups(self) -> Int:
         """Return, per value cell, the index of the reported cell that holds it; shape (n_values,)."""
-        upper = np.append(np.array(self.edges), np.inf)
+        upper = np.append(np.asarray(self.edges, np.float64), np.inf)
         return np.searchsorted(np.array(self.reported), upper, side="left").astype(np.int64)
 
 

@@ -46,6 +46,8 @@ class ClosedWindow(NamedTuple):
     """`Judgement.said` of the revision before this one; b"" of the first."""
     latest: bytes = b""
     """Of a revision: the decision state after the newest final window."""
+    early: bytes = b""
+    """What was told of the window while it was open, see `told_early`; b"" of nothing, and of a revision."""
 
 
 class Judgement(NamedTuple):
@@ -289,12 +291,31 @@ def compare(closed: ClosedWindow, segment: int = 0) -> dict[str, Compared]:
 def _borders(feature: NumberFeature) -> tuple[Int, int, int, Float]:
     """Return the reported cell of each value cell, how many cells lie below the minimum, the first one above the maximum, and the edges."""
     below = bisect_right(feature.edges, math.nextafter(feature.minimum, -math.inf))
-    return feature.reported_groups(), below, bisect_left(feature.edges, feature.maximum) + 1, np.array(feature.edges)
+    return (
+        feature.reported_groups(),
+        below,
+        bisect_left(feature.edges, feature.maximum) + 1,
+        np.asarray(feature.edges, np.float64),
+    )
+
+
+def outside_cells(feature: NumberFeature) -> tuple[int, int]:
+    """Return how many value cells lie below the reference's minimum, and the first one above its maximum."""
+    return _borders(feature)[1:3]
 
 
 def _spread(summary: FeatureSummary) -> Spread:
     """Return where the values of a side lie that has some."""
     return Spread(*(value or 0.0 for value in (summary.minimum, summary.maximum, summary.mean, summary.std)))
+
+
+def gather(closed: ClosedWindow, segment: int = 0, registry: tuple[Distance, ...] = DISTANCES) -> Evidence:
+    """Put every feature of a segment of a window next to its reference, with all distances."""
+    features = compare(closed, segment)
+    profile, reference = closed.profile, closed.reference
+    name, n = profile.layout.segments[segment], int(profile.rows[segment])
+    n_ref = int(reference.profile.rows[reference_segment(closed, segment)]) if reference else 0
+    return Evidence(closed, name, n, n_ref, features, measure(features, registry), registry)
 
 
 STACK = 64

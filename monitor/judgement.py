@@ -6,13 +6,15 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from monitor import incidents
-from monitor.alerts import Reason, WindowFacts, alert_id, alert_record, id_of
+from monitor.alerts import WindowFacts, alert_id, alert_record, id_of
 from monitor.decision.calibrated import Setting, decide
 from monitor.decision.rolling import means
 from monitor.decision_state import DecisionState, track_key
 from monitor.findings import Finding, Measurement
 from monitor.policy import RuleSet
+from monitor.reasons import Reason
 from monitor.restated import fired_before, load_said, restated, said_of
+from monitor.told_early import confirm, load_told
 
 
 class Decided(NamedTuple):
@@ -38,11 +40,12 @@ class Decided(NamedTuple):
 
 
 class Before(NamedTuple):
-    """What a window finds. state: after the window before it. said, latest: of a revision, see findings.ClosedWindow."""
+    """What a window finds. state: after the window before it. said, latest: of a revision, early: see findings.ClosedWindow."""
 
     state: bytes = b""
     said: bytes = b""
     latest: bytes = b""
+    early: bytes = b""
 
 
 def judge_measurements(
@@ -64,7 +67,10 @@ def judge_measurements(
         end_ms=facts.window.end_ms,
         is_complete=facts.is_complete,
     )
-    told = restated(said, transitions, findings, state, before.latest)
+    if before.early:
+        transitions, told, said = confirm(load_told(before.early), transitions, findings, state)
+    else:
+        told = restated(said, transitions, findings, state, before.latest)
     now_said = said_of(transitions, told, said, lambda transition: id_of(facts, transition))
     return Decided(
         findings,

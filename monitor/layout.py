@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from monitor.columns import ColumnBatch, Float, Int, NoValue, Special
-from monitor.features import CategoryFeature, Feature, NumberFeature, canonical
+from monitor.features import CategoryFeature, Feature, NumberFeature, canonical, encode_json
 from monitor.hash_key import NO_KEY, HashKey
 from monitor.outside import Found
 from monitor.segments import ALL, Key, Segmentation, codes_of_numbers, codes_of_values
@@ -110,7 +110,7 @@ class Layout:
     @cached_property
     def sha256(self) -> str:
         """Identity of the layout: two profiles merge only if it is equal."""
-        content = msgspec.json.encode(self.features)
+        content = encode_json(self.features)
         if self.segmentations:
             content += msgspec.json.encode(self.segmentations)
         return hashlib.sha256(content).hexdigest()
@@ -179,7 +179,7 @@ class Layout:
 
     @cached_property
     def _edges(self) -> tuple[Float, ...]:
-        return tuple(np.array(feature.edges, np.float64) for _, feature in self.numbers)
+        return tuple(np.asarray(feature.edges, np.float64) for _, feature in self.numbers)
 
     @cached_property
     def grid(self) -> tuple[Float, Int]:

@@ -10,15 +10,17 @@ Nothing here reads a clock, a broker or a file.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypedDict, Unpack
 
-from monitor.alerts import facts_of, reasons
+from monitor import looks
+from monitor.alerts import facts_of
 from monitor.checks import CHECKS, WHOLE_CHECKS
 from monitor.decision.distributions import Distributions
-from monitor.distances import DISTANCES, Distance, with_eps
-from monitor.findings import ClosedWindow, Evidence, Judgement, compare, measure, reference_segment
+from monitor.decision.early import OpenWindow
+from monitor.distances import with_eps
+from monitor.findings import ClosedWindow, Judgement, gather
 from monitor.formats import Format
 from monitor.judgement import Before, judge_measurements
 from monitor.operation import operation_of
@@ -26,6 +28,7 @@ from monitor.performance import Needed
 from monitor.performance_judgement import ClosedOutcomes, PerformanceJudgement, judge_performance
 from monitor.policy import Policies, RuleSet
 from monitor.ports import PartitionStage, Pending
+from monitor.reasons import reasons
 from monitor.reference import References
 from monitor.results import result_record
 from monitor.segments import ALL
@@ -33,6 +36,7 @@ from monitor.stages.ingest import IngestPartition
 from monitor.stages.join import JoinPartition
 from monitor.stages.merge import MergePartition
 from monitor.stages.settings import Labelling, Settings
+from monitor.stages.waiting import Waiting
 
 
 class Owner(TypedDict, total=False):
@@ -48,19 +52,22 @@ class Owner(TypedDict, total=False):
 class Pipeline:
     """The stages of one application, composed; owns no state.
 
-    formats: of each source topic. references, policies: filled by whoever reads their topics or files.
+    formats: of each source topic. references, policies: filled by whoever reads their topics or files. waiting: of all source partitions.
     """
 
     settings: Settings
     formats: Mapping[str, Format]
     policies: Policies = field(default_factory=Policies)
     references: References = field(default_factory=References)
+    waiting: Waiting = field(default_factory=Waiting)
 
     def ingest(self, topic: str, partition: int, *, partitions: int, **owner: Unpack[Owner]) -> PartitionStage:
         """Stage 1 of one source partition: events → partial profiles and a watermark; what the join is to know of them."""
         owner.setdefault("epoch", 1)
         wire, known = self.formats[topic], self.references
-        return IngestPartition(self.settings, topic, partition, partitions=partitions, wire=wire, references=known, **owner)
+        return IngestPartition(
+            self.settings, topic, partition, partitions=partitions, wire=wire, references=known, waiting=self.waiting, **owner
+        )
 
     def merge(self, partition: int, *, topology: Mapping[str, int], **owner: Unpack[Owner]) -> MergePartition:
         """Stage 2 of one partition of `partials`: partial profiles and outcomes → final windows, results, alerts.
@@ -74,6 +81,7 @@ class Pipeline:
             topology=topology,
             judge=self.judge,
             judge_performance=self.judge_performance,
+            look=self.look,
             references=self.references,
             **owner,
         )
@@ -96,6 +104,10 @@ class Pipeline:
         needed = Needed(labelling.min_labels, labelling.min_coverage)
         return judge_performance(closed, before, self.policies.at(closed.window.start_ms), needed)
 
+    def look(self, window: OpenWindow, newest: Callable[[int], ClosedWindow], before: looks.Before) -> looks.Looked:
+        """Say what there is to tell of a window while it is open. newest: returns its newest rows, at least so many."""
+        return looks.look_window(window, newest, before, self.policies.at(window.closed.window.start_ms))
+
 
 def judge_window(closed: ClosedWindow, before: bytes, rules: RuleSet, history: Sequence[bytes] = ()) -> Judgement:
     """Measure a window, decide which measurements are bad, and follow the incidents that they open and close.
@@ -116,7 +128,7 @@ def judge_window(closed: ClosedWindow, before: bytes, rules: RuleSet, history: S
     decided = judge_measurements(
         facts_of(evidence[ALL]),
         measured,
-        Before(before, closed.said, closed.latest),
+        Before(before, closed.said, closed.latest, closed.early),
         rules,
         why=lambda finding: reasons(evidence.get(finding.measurement.segment, evidence[ALL]), finding),
     )
@@ -133,12 +145,3 @@ def judge_window(closed: ClosedWindow, before: bytes, rules: RuleSet, history: S
         tallies=distributions.kept(decided.alone),
         operation=operation_of(closed) if closed.profile.n else b"",
     )
-
-
-def gather(closed: ClosedWindow, segment: int = 0, registry: tuple[Distance, ...] = DISTANCES) -> Evidence:
-    """Put every feature of a segment of a window next to its reference, with all distances."""
-    features = compare(closed, segment)
-    profile, reference = closed.profile, closed.reference
-    name, n = profile.layout.segments[segment], int(profile.rows[segment])
-    n_ref = int(reference.profile.rows[reference_segment(closed, segment)]) if reference else 0
-    return Evidence(closed, name, n, n_ref, features, measure(features, registry), registry)

@@ -155,6 +155,10 @@ class PartitionStage(Protocol):
         """Current values for telemetry, such as ("watermark_ms",)."""
         ...
 
+    def memory(self) -> Mapping[str, int]:
+        """Bytes by what takes them, such as "panes", about."""
+        ...
+
 
 class Pending(Protocol):
     """What a join keeps by prediction id: entries under keys of 16 bytes, and beside them how far they go.

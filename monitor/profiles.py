@@ -6,11 +6,12 @@ Merging is addition, minimum and maximum of integers and extremes: associative, 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cramjam
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from monitor.columns import ColumnBatch, Float, Int, Objects, Special
 from monitor.errors import StateMismatch, UnknownCodec
@@ -25,6 +26,8 @@ CODEC_VERSION = 2
 """1 kept hashes of never-seen values, and nothing else of values outside a dictionary; and had one segment."""
 MAX_FREQUENT = 10
 """Never-seen values that a summary names."""
+_WIDTHS = (np.uint16, np.uint32, np.int64)
+"""Of counts while they are counted: most panes have few rows for their many cells."""
 
 
 class FeatureSummary(NamedTuple):
@@ -92,7 +95,7 @@ _decoders: dict[int, Callable[[bytes], _Wire | _Wire1]] = {
 class Profile:
     """Counts of rows under one layout, by segment; segment 0 is all rows.
 
-    counts: (n_segments, n_cells) int64. rows: (n_segments,) int64.
+    counts: (n_segments, n_cells) int64; until it is asked for, as many bytes a cell as the largest needs. rows: (n_segments,) int64.
     sums: (n_segments, n_numbers, 2) of Python integers, Σq and Σq² of sketches/moments.py.
     minimum, maximum: (n_segments, n_numbers) float64, ±inf where nothing was counted.
     outside: per category feature, its values outside the dictionary (all rows only).
@@ -100,13 +103,13 @@ class Profile:
     stream: what is known of the rows as events, and of events that are no rows; empty for a reference's rows (all rows only).
     """
 
-    __slots__ = ("counts", "inspected", "layout", "maximum", "minimum", "outside", "rows", "stream", "sums", "unexpected")
+    __slots__ = ("_counts", "inspected", "layout", "maximum", "minimum", "outside", "rows", "stream", "sums", "unexpected")
 
     def __init__(self, layout: Layout) -> None:
         n_segments, n_numbers = len(layout.segments), len(layout.numbers)
         self.layout = layout
         self.rows: Int = np.zeros(n_segments, np.int64)
-        self.counts: Int = np.zeros((n_segments, layout.n_cells), np.int64)
+        self._counts: npt.NDArray[Any] = np.zeros((n_segments, layout.n_cells), _WIDTHS[0])
         self.sums: Objects = np.zeros((n_segments, n_numbers, 2), object)
         self.minimum: Float = np.full((n_segments, n_numbers), np.inf)
         self.maximum: Float = np.full((n_segments, n_numbers), -np.inf)
@@ -119,6 +122,27 @@ class Profile:
     def n(self) -> int:
         """All rows."""
         return int(self.rows[0])
+
+    @property
+    def held_bytes(self) -> int:
+        """Memory that it takes, about: integers of sums are objects of 40 bytes."""
+        return self._counts.nbytes + 40 * self.sums.size + 2 * self.minimum.nbytes
+
+    @property
+    def counts(self) -> Int:
+        """Rows by segment and cell, to be read and written; int64 from then on."""
+        if self._counts.dtype != np.int64:
+            self._counts = self._counts.astype(np.int64)
+        return self._counts
+
+    def counts_of(self, segment: int) -> Int:
+        """Return a copy of one segment's counts, (n_cells,) int64."""
+        return np.array(self._counts[segment], np.int64)
+
+    def _make_room(self, n: int) -> None:
+        """Widen the counts so that each holds so many rows."""
+        if self._counts.dtype != np.int64 and n > np.iinfo(self._counts.dtype).max:
+            self._counts = self._counts.astype(next(width for width in _WIDTHS if n <= np.iinfo(width).max))
 
     def update(self, batch: ColumnBatch, blocks: Collection[int] | None = None) -> None:
         """Count a batch; only in some blocks of the layout where the others hold it already.
@@ -144,25 +168,32 @@ class Profile:
         """Count what is counted by segment."""
         layout = self.layout
         self.rows[0] += batch.n
-        self.counts[0] += np.bincount(category_cells.ravel(), minlength=layout.n_cells)
+        found = np.bincount(category_cells.ravel(), minlength=layout.n_cells)
+        fractional = list(layout.fractional(batch))
+        for cell, rows in fractional:
+            found[cell] += np.count_nonzero(rows)
         if not layout.segmentations:
-            self.counts[0] += layout.count_numbers(batch)
-            for cell, rows in layout.fractional(batch):
-                self.counts[0, cell] += np.count_nonzero(rows)
+            found += layout.count_numbers(batch)
+            self._add_counts(0, found)
             self._add_moments(batch)
             return
         number_cells = layout.number_cells(batch)
-        self.counts[0] += np.bincount(number_cells.ravel(), minlength=layout.n_cells)
+        found += np.bincount(number_cells.ravel(), minlength=layout.n_cells)
+        self._add_counts(0, found)
         cells = np.concatenate((number_cells, category_cells))
-        fractional = list(layout.fractional(batch))
-        for cell, rows in fractional:
-            self.counts[0, cell] += np.count_nonzero(rows)
+        self._make_room(int(self._counts[1:].max(initial=0)) + batch.n)
         for i, segment in enumerate(layout.segment_rows(batch, category_cells)):
             self.rows += np.bincount(segment, minlength=len(self.rows))
-            np.add.at(self.counts.ravel(), (segment * layout.n_cells + cells).ravel(), 1)
+            np.add.at(self._counts.ravel(), (segment * layout.n_cells + cells).ravel(), 1)
             for cell, rows in fractional:
-                np.add.at(self.counts[:, cell], segment[rows], 1)
+                np.add.at(self._counts[:, cell], segment[rows], 1)
             self._add_moments(batch, segment, with_all=i == 0)
+
+    def _add_counts(self, segments: slice | int, counts: npt.NDArray[Any]) -> None:
+        """Add counts, whatever their own width."""
+        self._make_room(int(self._counts[segments].max(initial=0)) + int(counts.max(initial=0)))
+        at = self._counts[segments]
+        np.add(at, counts, out=at, casting="unsafe")
 
     def _add_moments(self, batch: ColumnBatch, segment: Int | None = None, *, with_all: bool = False) -> None:
         """Take sums and extremes of the numbers in, by segment of each row; with_all: those of all rows too."""
@@ -206,7 +237,7 @@ class Profile:
 
     def _add_segments(self, other: Profile, segments: slice) -> None:
         self.rows[segments] += other.rows[segments]
-        self.counts[segments] += other.counts[segments]
+        self._add_counts(segments, other._counts[segments])
         self.sums[segments] += other.sums[segments]
         self.minimum[segments] = np.minimum(self.minimum[segments], other.minimum[segments])
         self.maximum[segments] = np.maximum(self.maximum[segments], other.maximum[segments])
@@ -216,12 +247,12 @@ class Profile:
         position = self.layout.index[name]
         feature = self.layout.features[position]
         start = self.layout.offsets[position]
-        counts = self.counts[segment]
+        counts = self._counts[segment]
 
         def special(kind: Special) -> int:
             return int(counts[start + kind - 1])
 
-        values = counts[self.layout.value_slice(position)]
+        values = counts[self.layout.value_slice(position)].astype(np.int64)
         never_seen = special(Special.NEVER_SEEN)
         n = int(values.sum())
         if isinstance(feature, CategoryFeature):
@@ -266,7 +297,7 @@ class Profile:
             layout=bytes.fromhex(self.layout.sha256),
             first=segments.start,
             rows=varint.encode(self.rows[segments]),
-            counts=varint.encode(self.counts[segments].ravel()),
+            counts=varint.encode(self._counts[segments].ravel()),
             sums=[_int_bytes(value) for value in self.sums[segments].ravel().tolist()],
             minimum=self.minimum[segments].astype("<f8").tobytes(),
             maximum=self.maximum[segments].astype("<f8").tobytes(),
@@ -292,11 +323,11 @@ class Profile:
         wire = self._unpack(data)
         if wire.layout.hex() != self.layout.sha256:
             raise StateMismatch(f"a profile of layout {wire.layout.hex()[:12]} was read with {self.layout.sha256[:12]}")
-        n_cells, n_numbers = self.counts.shape[1], self.minimum.shape[1]
+        n_cells, n_numbers = self._counts.shape[1], self.minimum.shape[1]
         n = sum(byte < 0x80 for byte in wire.rows)
         at = slice(wire.first, wire.first + n)
         self.rows[at] += varint.decode(wire.rows, n)
-        self.counts[at] += varint.decode(wire.counts, n * n_cells).reshape(n, n_cells)
+        self._add_counts(at, varint.decode(wire.counts, n * n_cells).reshape(n, n_cells))
         sums = [int.from_bytes(value, "little", signed=True) for value in wire.sums]
         self.sums[at] += np.array(sums, object).reshape(n, n_numbers, 2)
         minimum, maximum = (np.frombuffer(part, "<f8").reshape(n, n_numbers) for part in (wire.minimum, wire.maximum))

@@ -14,10 +14,9 @@ import numpy as np
 
 from monitor.columns import Float, Int, Special
 from monitor.features import CategoryFeature, FeatureKind, NumberFeature, kind_of
-from monitor.findings import ClosedWindow
+from monitor.findings import ClosedWindow, gather
 from monitor.hash_key import HashKey
 from monitor.layout import N_SPECIAL
-from monitor.pipeline import gather
 from monitor.profiles import FeatureSummary, Profile
 from monitor.reference import Reference
 from monitor.windows import Window

@@ -19,6 +19,7 @@ from monitor.formats import Format
 from monitor.hash_key import NO_KEY, HashKey
 from monitor.ports import Message, PartitionStage, StoredRecord
 from monitor.reference import Reference, References
+from monitor.stages.early_looks import Look
 from monitor.stages.final_windows import Judge
 from monitor.stages.ingest import IngestPartition
 from monitor.stages.join import JoinPartition
@@ -126,8 +127,9 @@ class _Source:
 class Replay:
     """Feeds records of any number of partitions to the stages, in memory.
 
-    settings: of the application; `topic` is one of its sources. judge: see pipeline.judge_window. hash_key: see reference.References.
-    future_guard: whether record timestamps mean something; without them event time alone moves the clock. labels: what became known.
+    settings: of the application; `topic` is one of its sources. judge: see pipeline.judge_window. look: see pipeline.look.
+    hash_key: see reference.References. future_guard: whether record timestamps mean something; without them event time alone moves the
+    clock. labels: what became known.
     """
 
     def __init__(
@@ -137,6 +139,7 @@ class Replay:
         *,
         wire: Format,
         judge: Judge,
+        look: Look | None = None,
         references: Sequence[Reference] = (),
         hash_key: HashKey = NO_KEY,
         future_guard: bool = True,
@@ -154,6 +157,7 @@ class Replay:
         self._topic = topic
         self._judge = judge
         self._labels = labels
+        self._look = look
         self._references = References(hash_key)
         for reference in references:
             self._references.add(reference)
@@ -255,6 +259,7 @@ class Replay:
             topology={self._topic: self._sources[self._topic].n},
             epoch=1,
             judge=self._judge,
+            look=self._look,
             judge_performance=self._labels.judge if self._labels is not None else None,
             references=self._references,
         )

@@ -49,8 +49,8 @@ def said_of(
 
     transitions: all of this one. told, said: see `restated`; what was not told again has the id that it had.
     """
-    ids = {one.about: one.alert for one in said} | {_about(t): alert_id(t) for t in told if not t.is_taken_back}
-    now = [Said(*_about(t), ids[_about(t)], t.opened_ms, t.severity, t.cause is None) for t in transitions]
+    ids = {one.about: one.alert for one in said} | {about(t): alert_id(t) for t in told if not t.is_taken_back}
+    now = [Said(*about(t), ids[about(t)], t.opened_ms, t.severity, t.cause is None) for t in transitions]
     return _encode(now) if now else b""
 
 
@@ -71,9 +71,9 @@ def restated(
         return list(transitions)
     earlier = {one.about: one.alert for one in said}
     is_open = {incident.id for incident in DecisionState.load(latest).incidents.values()}
-    told = [t._replace(supersedes=earlier.get(_about(t), "")) for t in transitions]
+    told = [t._replace(supersedes=earlier.get(about(t), "")) for t in transitions]
     told = [t for t in told if t.status == "resolved" or not t.supersedes or t.incident_id in is_open]
-    held = {_about(t) for t in transitions}
+    held = {about(t) for t in transitions}
     by_key = {track_key(finding.measurement): finding for finding in findings}
     taken_back = (_taken_back(one, by_key, after) for one in said if one.about not in held)
     return told + [transition for transition in taken_back if transition is not None]
@@ -98,7 +98,8 @@ def _taken_back(one: Said, by_key: dict[str, Finding], after: DecisionState) -> 
     return told._replace(finding=finding, supersedes=one.alert, is_taken_back=True)
 
 
-def _about(transition: Transition) -> tuple[str, Literal["firing", "resolved"], str]:
+def about(transition: Transition) -> tuple[str, Literal["firing", "resolved"], str]:
+    """Return what a reader of alerts would call the same."""
     return track_key((transition.cause or transition.finding).measurement), transition.status, transition.incident_id
 
 

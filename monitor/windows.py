@@ -7,7 +7,7 @@ tumbling window begins on a Thursday.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 NEVER_MS = -(1 << 62)
@@ -63,13 +63,58 @@ class WindowSpec(NamedTuple):
         return window._replace(end_ms=window.end_ms + self.step_ms)
 
 
-def pane_size_ms(specs: Iterable[WindowSpec]) -> int:
+MIN_PIECES, PIECES = 24, 48
+"""A long window is sealed in at least so many pieces, in more than the latter only where other windows ask for it."""
+
+
+def pane_size_ms(specs: Sequence[WindowSpec], early_above_ms: int | None = None) -> int:
     """Return the length of a pane: the greatest common divisor of all sizes and steps.
+
+    Where windows longer than `early_above_ms` are looked at while they are open, it is a divisor of that: at most a 48th of each, unless
+    it is a 24th of it anyway.
 
     >>> pane_size_ms([WindowSpec(3_600_000, 3_600_000), WindowSpec(86_400_000, 3_600_000)])
     3600000
+    >>> pane_size_ms([WindowSpec(86_400_000, 86_400_000)], 3_600_000)
+    1800000
     """
-    return math.gcd(*(length for spec in specs for length in spec))
+    pane = math.gcd(*(length for spec in specs for length in spec))
+    if early_above_ms is None:
+        return pane
+    for spec in specs:
+        if spec.size_ms > early_above_ms and is_rare(spec) and pane * MIN_PIECES > spec.size_ms:
+            fewest = -(-pane * PIECES // spec.size_ms)
+            pane //= next((parts for parts in range(fewest, MAX_PARTS * fewest) if pane % parts == 0), 1)
+    return pane
+
+
+MAX_PARTS = 20
+"""Lengths without a divisor near the wanted one are left as they are."""
+
+
+def is_rare(spec: WindowSpec) -> bool:
+    """Whether windows of a kind close less often than a long one is looked at while it is open."""
+    return spec.step_ms * MIN_PIECES > spec.size_ms
+
+
+def early_specs(specs: Sequence[WindowSpec], above_ms: int | None) -> tuple[WindowSpec, ...]:
+    """Return the kinds of windows that are looked at while they are open: longer ones, in pieces of at most a 24th."""
+    if above_ms is None:
+        return ()
+    pane = pane_size_ms(specs, above_ms)
+    return tuple(spec for spec in specs if spec.size_ms > above_ms and is_rare(spec) and pane * MIN_PIECES <= spec.size_ms)
+
+
+def next_look_ms(spec: WindowSpec, pane_ms: int, time_ms: int) -> int:
+    """Return when windows of a kind are looked at next, after a time: about 48 times each, and never where one ends.
+
+    >>> [next_look_ms(WindowSpec(100, 100), 1, t) for t in (100, 102, 103, 199)]
+    [103, 103, 106, 203]
+    """
+    every = -(-spec.size_ms // (PIECES * pane_ms)) * pane_ms
+    begin = time_ms // spec.step_ms * spec.step_ms
+    at = begin + ((time_ms - begin) // every + 1) * every
+    return at if at < begin + spec.step_ms else begin + spec.step_ms + every
 
 
 def duration_text(ms: int) -> str:

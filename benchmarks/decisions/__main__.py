@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.decisions import peers, power, quiet
+from benchmarks.decisions import early, peers, power, quiet
 from benchmarks.decisions.power import HEAVY, LIGHT, MODERATE, SHAPES, Power
 from benchmarks.decisions.quiet import Quiet
 from benchmarks.decisions.streams import Drift
@@ -54,7 +54,7 @@ def sections(quick: bool, seconds: float = math.inf) -> dict[str, Section]:
     )
     found |= {f"{case.name}, n={case.n}": trials(case) for case in cases}
     found["immaterial"] = lambda dice, _: power.immaterial(20_000 if quick else 100_000, 1 if quick else 10, dice)
-    return found
+    return found | early.sections(quick, seconds)
 
 
 def main() -> None:
@@ -71,7 +71,8 @@ def main() -> None:
     options = parser.parse_args()
     seed = int(np.random.SeedSequence().entropy) % 2**32 if options.seed is None else options.seed  # type: ignore[arg-type]
     print(f"seed {seed}", file=sys.stderr)
-    pythons = {} if options.quick else peers.install()
+    is_alone = options.only and all(name.startswith("early") for name in options.only.split(","))
+    pythons = {} if options.quick or is_alone else peers.install()
     figures: dict[str, Any] = (
         json.loads(options.out.read_text()) if (options.only or options.add) and options.out.exists() else {}
     )
@@ -83,6 +84,8 @@ def main() -> None:
             known_of = figures.get(name, {}) if options.add else {}
             if known_of and found["kind"] == "quiet":
                 found = quiet.added(known_of, found)
+            if known_of and found["kind"] == "early-quiet":
+                found = early.added(known_of, found)
             figures[name] = found | {"seeds": [*known_of.get("seeds", []), seed]}
             print(f"{name}: {time.process_time() - began:.0f} s {json.dumps(figures[name])}", file=sys.stderr)
             options.out.parent.mkdir(parents=True, exist_ok=True)

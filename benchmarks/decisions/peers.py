@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.decisions.streams import Array
+from benchmarks.environments import python_with
 from monitor.columns import Int
 
-FOLDER = Path(".cache/peers")
 PEERS = {
     "Evidently 0.7.23": ("evidently", ["evidently==0.7.23", "pandas<2.3"]),
     "NannyML 0.13.1": ("nannyml", ["nannyml==0.13.1", "statsmodels"]),
@@ -29,13 +29,8 @@ def install() -> dict[str, Path]:
     """Return the interpreters of the tools that pip can install, by name; say of the others that they are left out."""
     found = {}
     for name, (script, packages) in PEERS.items():
-        python = FOLDER / script / "bin" / "python"
         try:
-            if not python.exists():
-                subprocess.run([sys.executable, "-m", "venv", str(FOLDER / script)], check=True)
-            if subprocess.run([python, "-c", f"import {script}"], capture_output=True, check=False).returncode:
-                subprocess.run([python, "-m", "pip", "install", "--quiet", *packages], check=True)
-            found[name] = python
+            found[name] = python_with(script, packages)
         except (OSError, subprocess.CalledProcessError) as error:
             print(f"{name} is left out: {error}", file=sys.stderr)
     return found

@@ -12,6 +12,9 @@ Goal = tuple[str, Callable[[dict[str, Any]], bool]]
 PEERS = ("PSI > 0.2", "Evidently 0.7.23", "NannyML 0.13.1")
 
 GOALS: dict[str, Goal] = {
+    "early iid": ("≤ 2 % of days, upper bound ≤ 3 %", lambda f: f["share"] <= 0.02 and f["interval"][1] <= 0.03),
+    "early 10 σ": ("told in < 5 % of the window", lambda f: f["worst"] < 0.05),
+    "early": ("≤ 10 % of days", lambda f: f["share"] <= 0.1),
     "iid": ("≤ 2 % of days, upper bound ≤ 3 %", lambda f: f["share"] <= 0.02 and f["interval"][1] <= 0.03),
     "missing": ("≤ 2 % of days", lambda f: f["share"] <= 0.02),
     "clustered": ("≤ 10 % of days", lambda f: f["share"] <= 0.1),
@@ -45,7 +48,7 @@ def table(figures: dict[str, dict[str, Any]]) -> str:
     lines.append("")
     lines += [f"- {f['name']}: {MOST} in 1 is {f['rules'][MOST]:.0%}" for f in drift.values() if MOST in f["rules"]]
     for name, f in figures.items():
-        if f["kind"] in ("small", "immaterial"):
+        if f["kind"] in ("small", "immaterial", "early-quiet", "early-power"):
             facts = ", ".join(f"{key} {value}" for key, value in f.items() if key not in ("kind", "seeds"))
             lines.append(f"- {name}: {facts}; goal: {_goal(name)[0]}: {_met(name, f)}")
     return "\n".join(lines)

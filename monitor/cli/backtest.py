@@ -16,7 +16,7 @@ from monitor.config import Config
 from monitor.config_file import problems, read_yaml
 from monitor.config_values import Node
 from monitor.errors import ConfigError, InputError
-from monitor.files import text_ms
+from monitor.event_time import text_ms
 from monitor.policy import Policies
 
 

@@ -88,7 +88,7 @@ def publish(
     ] = None,
 ) -> None:
     """Put a policy on the policies topic. A later one of the same name must say from when it applies."""
-    from monitor.files import text_ms  # noqa: PLC0415
+    from monitor.event_time import text_ms  # noqa: PLC0415
     from monitor.policy import Policies  # noqa: PLC0415
     from monitor.runtime import policies, topics  # noqa: PLC0415
 

@@ -21,7 +21,6 @@ from monitor.config_file import load_config
 from monitor.config_values import duration_ms
 from monitor.distances import DISTANCES
 from monitor.errors import InputError
-from monitor.files import ColumnOptions
 from monitor.reference import Reference
 
 reference = typer.Typer(help="Record a model's state before deployment.", no_args_is_help=True)
@@ -90,6 +89,7 @@ def build(
 ) -> None:
     """Build a reference from a file of rows: `monitor reference build train.csv --model credit --model-version 7`."""
     from monitor.bootstrap import build_hash_key, feature_options  # noqa: PLC0415
+    from monitor.files import ColumnOptions  # noqa: PLC0415
     from monitor.reference_build import SegmentOptions, build_reference  # noqa: PLC0415
 
     found = optional_config(config)
@@ -152,6 +152,7 @@ def infer(
     """Write what a reference would take the columns for, to be edited and pasted under models.<model>.features of monitor.yaml."""
     from monitor.bootstrap import feature_options  # noqa: PLC0415
     from monitor.cli.inferred import features_yaml  # noqa: PLC0415
+    from monitor.files import ColumnOptions  # noqa: PLC0415
     from monitor.reference_build import infer_features  # noqa: PLC0415
 
     columns = ColumnOptions(
@@ -265,7 +266,7 @@ def publish(
 ) -> None:
     """Put a reference on the references topic. A later one for the same version must say from when it applies."""
     from monitor.bootstrap import build_hash_key, missing_segments  # noqa: PLC0415
-    from monitor.files import text_ms  # noqa: PLC0415
+    from monitor.event_time import text_ms  # noqa: PLC0415
     from monitor.reference import References  # noqa: PLC0415
     from monitor.runtime import references, topics  # noqa: PLC0415
 

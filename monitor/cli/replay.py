@@ -107,6 +107,7 @@ def replay(
         source,
         wire=pipeline.formats[source] if rows.is_native else NativeFormat(),  # rows of a table become events with `time` in ms
         judge=pipeline.judge,
+        look=pipeline.look,
         references=references,
         hash_key=build_hash_key(found),
         future_guard=rows.has_record_timestamps,

@@ -26,7 +26,7 @@ class Distributions:
         if self._plan is not None:
             for i, name in enumerate(closed.profile.layout.segments):
                 if rules.minds_with(shape.CHECK, name):
-                    self._tallies[name] = self._plan.tally(closed.profile.counts[i])
+                    self._tallies[name] = self._plan.tally(closed.profile.counts_of(i))
 
     def measured(self, evidence: Mapping[str, Evidence], history: Sequence[bytes]) -> Iterator[Measurement]:
         """Yield `drift.distribution` and `drift.tails` per feature and segment; history: see pipeline.judge_window."""

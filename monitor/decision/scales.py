@@ -27,6 +27,7 @@ MIN_MERGED_SHARE = 2 / 3
 """A scale with fewer of its windows than this is not judged: see `Tallies.without`."""
 CODEC_VERSION = 1
 
+Int32 = np.ndarray[tuple[int, ...], np.dtype[np.int32]]
 Mask = np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
 
 
@@ -48,18 +49,18 @@ class Tallies(NamedTuple):
 class Plan(NamedTuple):
     """Where tallies come from: for one layout, with the scores of one set of reference rows."""
 
-    group_of: Int
+    group_of: Int32
     """(n_cells,) of a profile's flat vector: the tallied cell; the number of those where none"""
     n_groups: int
     starts: Int
     """(n_features,) first tallied cell of each"""
-    feature_of_cell: Int
+    feature_of_cell: Int32
     """(g,)"""
     numbers: Int
     """(n_numbers,) positions of the numbers"""
     number_slices: tuple[slice, ...]
     """of each number's value cells in the flat vector"""
-    scores: tuple[tuple[Int, Int], ...]
+    scores: tuple[tuple[Int32, Int32], ...]
     """of each number: location and dispersion score of its fine cells"""
 
     def tally(self, counts: Int) -> Tallies:
@@ -93,16 +94,22 @@ def plan_of(ranked: Profile) -> Plan:
     sizes = np.diff([*starts, n_groups])
     positions = [position for position, _ in layout.numbers]
     slices = tuple(layout.value_slice(position) for position in positions)
-    scores = tuple(quantised_scores(ranked.counts[0, at]) for at in slices)
+    counts = ranked.counts_of(0)
+    scores = tuple(_narrow(quantised_scores(counts[at])) for at in slices)
     return Plan(
-        group_of=group_of,
+        group_of=group_of.astype(np.int32),
         n_groups=n_groups,
         starts=np.array(starts, np.int64),
-        feature_of_cell=np.repeat(np.arange(len(starts)), sizes),
+        feature_of_cell=np.repeat(np.arange(len(starts), dtype=np.int32), sizes),
         numbers=np.array(positions, np.int64),
         number_slices=slices,
         scores=scores,
     )
+
+
+def _narrow(scores: tuple[Int, Int]) -> tuple[Int32, Int32]:
+    """Return scores in 4 bytes, of which `SCORE_BITS` leave room: a plan is kept for every reference."""
+    return scores[0].astype(np.int32), scores[1].astype(np.int32)
 
 
 def plan_for(closed: ClosedWindow) -> Plan | None:
@@ -171,7 +178,7 @@ def earlier_of(history: Sequence[bytes], segment: str, reference: Reference, pla
     return found
 
 
-@lru_cache(maxsize=1_024)
+@lru_cache(maxsize=2 * MAX_EARLIER)  # of one model: each of its segments asks for the same windows
 def _load(data: bytes) -> _Wire:
     """Raise UnknownCodec when a later version of this program wrote it."""
     wire = _decode(data)
@@ -200,8 +207,8 @@ def sampled(plan: Plan, reference: Int) -> Sampled:
     return Sampled(of[..., 0], of[..., 1], of[..., 2])
 
 
-def _moments(rows: Int, scores: Int) -> tuple[float, float, float]:
-    m = int(rows.sum())
+def _moments(rows: Int, narrow: Int32) -> tuple[float, float, float]:
+    m, scores = int(rows.sum()), narrow.astype(np.int64)
     if not m:
         return 0.0, 0.0, 0.0
     mean = int(rows @ scores) / m

@@ -27,6 +27,8 @@ UNKNOWN_PHI = 5.0
 """Where windows were never seen to scatter, they are taken to do so as if rows came in fives."""
 GRID = 4
 """Small cells are pooled for the next lower of n = 2^(i/4) rows: so much of what depends on n need not be computed anew."""
+MAX_STEPS = 16
+"""Of those, so many are remembered at a time: twice what the scales need of rows that vary by a fifth."""
 INFO = CheckInfo(
     CHECK,
     "psi of the reported cells less what chance puts into it: of the last window, or of the last 3, 6 or 24 taken as one, where these show "
@@ -71,7 +73,7 @@ class Side:
     names: tuple[str, ...]
     is_category: tuple[bool, ...]
     calibration: Calibration
-    _pools: dict[tuple[int, int], Int] = field(default_factory=dict)
+    _pools: dict[int, dict[int, bytes]] = field(default_factory=dict)
     _laws: dict[int, Laws] = field(default_factory=dict)
 
     def laws(self, scale: int) -> Laws:
@@ -83,11 +85,13 @@ class Side:
 
     def pooled(self, feature: int, cells: Int, step: int) -> Int:
         """Return the group of each tallied cell of a feature, so that a group expects enough of 2^(step/GRID) rows."""
-        key = (feature, step)
-        if key not in self._pools:
+        if step not in self._pools and len(self._pools) >= MAX_STEPS:
+            self._pools.clear()
+        known = self._pools.setdefault(step, {})
+        if feature not in known:
             make = category_groups if self.is_category[feature] else number_groups
-            self._pools[key] = make(cells, 2 ** (step / GRID))
-        return self._pools[key]
+            known[feature] = make(cells, 2 ** (step / GRID)).astype(np.uint16).tobytes()
+        return np.frombuffer(known[feature], np.uint16).astype(np.int64)
 
 
 def distribution(evidence: Evidence, plan: Plan, own: Tallies, earlier: Sequence[Tallies]) -> Iterator[Measurement]:
@@ -158,7 +162,7 @@ def _side(reference: Reference, plan: Plan, segment: int) -> Side:
 
 
 def _make_side(reference: Reference, plan: Plan, segment: int) -> Side:
-    features, counts = reference.layout.features, reference.profile.counts[segment]
+    features, counts = reference.layout.features, reference.profile.counts_of(segment)
     kinds = tuple(isinstance(feature, CategoryFeature) for feature in features)
     names = tuple(feature.name for feature in features)
     return Side(plan.tally(counts), sampled(plan, counts), names, kinds, reference.calibration)

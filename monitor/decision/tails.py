@@ -45,7 +45,7 @@ def tails(evidence: Evidence) -> Iterator[Measurement]:
     if closed.reference is None:
         return
     segment = closed.profile.layout.segments.index(evidence.segment)
-    window, reference = closed.profile.counts[segment], closed.reference.profile.counts[reference_segment(closed, segment)]
+    window, reference = closed.profile.counts_of(segment), closed.reference.profile.counts_of(reference_segment(closed, segment))
     ends = _ends(closed.reference.ranked)
     bad, bad_ref = (_between(counts, ends) for counts in (window, reference))
     for i, position in enumerate(ends.positions):
@@ -58,6 +58,13 @@ def tails(evidence: Evidence) -> Iterator[Measurement]:
             measured = excess(CHECK, name, counts, rows, tests=bad[i].size)
             facts = {**measured.evidence, "side": SIDES[at // len(DEPTHS)], "depth": DEPTHS[at % len(DEPTHS)]}
             yield measured._replace(min_n=MIN_ROWS, segment=evidence.segment, evidence=facts)
+
+
+def tail_spans(ranked: Profile) -> dict[int, list[tuple[int, int]]]:
+    """Return, by position of a number, the half-open spans of flat cells of its tails: both sides, each at every depth."""
+    ends = _ends(ranked)
+    spans = np.stack((ends.first, ends.stop), axis=-1).reshape(len(ends.positions), -1, 2).tolist()
+    return {position: [(first, stop) for first, stop in of] for position, of in zip(ends.positions, spans, strict=True)}
 
 
 def _between(counts: Int, ends: _Ends) -> Int:
@@ -75,13 +82,13 @@ def _most_surprising(bad: Int, bad_ref: Int, rows: tuple[int, int]) -> int:
 @lru_cache(maxsize=256)
 def _ends(ranked: Profile) -> _Ends:
     """Cached by identity of the rows."""
-    layout = ranked.layout
+    layout, counts = ranked.layout, ranked.counts_of(0)
     positions = tuple(position for position, _ in layout.numbers)
     first = np.zeros((len(positions), len(SIDES), len(DEPTHS)), np.int64)
     stop = np.zeros_like(first)
     for i, position in enumerate(positions):
         at = layout.value_slice(position)
-        rows: Int = ranked.counts[0, at]
+        rows = counts[at]
         most = np.ceil(np.array(DEPTHS) * rows.sum())
         first[i, 0], stop[i, 0] = at.start, at.start + np.searchsorted(np.cumsum(rows), most, side="right")
         first[i, 1], stop[i, 1] = at.stop - np.searchsorted(np.cumsum(rows[::-1]), most, side="right"), at.stop

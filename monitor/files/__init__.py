@@ -4,6 +4,6 @@ from monitor.files.events import EventFile
 from monitor.files.labels import LabelFile
 from monitor.files.rows import ColumnOptions, Columns
 from monitor.files.tables import Table, open_table
-from monitor.files.times import text_ms, times_ms
+from monitor.files.times import times_ms
 
-__all__ = ["ColumnOptions", "Columns", "EventFile", "LabelFile", "Table", "open_table", "text_ms", "times_ms"]
+__all__ = ["ColumnOptions", "Columns", "EventFile", "LabelFile", "Table", "open_table", "times_ms"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, date, datetime, time
+from datetime import date, datetime, time
 from typing import Any
 
 import numpy as np
@@ -12,32 +12,12 @@ import pyarrow.compute as pc
 
 from monitor import event_time
 from monitor.errors import InputError
-from monitor.event_time import INVALID_MS, TimeUnit
+from monitor.event_time import INVALID_MS, TimeUnit, moment_ms, text_ms
 from monitor.windows import NEVER_MS
 
 _NUMBER = re.compile(r"\s*-?(?:\d{1,7}|\d{9,19})(?:\.\d+)?\s*").fullmatch
 """A number written as text; eight digits are an ISO 8601 date."""
 _NEW_MS, _OLD_MS = 946_684_800_000, 4_102_444_800_000  # 2000 … 2100: where an integer of the right unit is likely to lie
-
-
-def text_ms(text: str) -> int:
-    """Return an ISO 8601 date or time in epoch milliseconds, rounded down; UTC unless it carries an offset. Raises InputError.
-
-    >>> text_ms("2025-01-01"), text_ms("2025-01-01 01:00:00.5"), text_ms("2025-01-01T01:00:00+01:00")
-    (1735689600000, 1735693200500, 1735689600000)
-    """
-    try:
-        moment = datetime.fromisoformat(text.strip())
-    except ValueError as error:
-        raise InputError(f"{text!r} is not an ISO 8601 time, such as 2025-01-31T13:00:00Z") from error
-    return _moment_ms(moment)
-
-
-def _moment_ms(moment: datetime) -> int:
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    since = moment - datetime(1970, 1, 1, tzinfo=UTC)
-    return since.days * 86_400_000 + since.seconds * 1_000 + since.microseconds // 1_000
 
 
 def value_ms(value: Any, unit: TimeUnit) -> int | None:
@@ -49,9 +29,9 @@ def value_ms(value: Any, unit: TimeUnit) -> int | None:
     if value is None:
         return None
     if isinstance(value, datetime):
-        return _moment_ms(value)
+        return moment_ms(value)
     if isinstance(value, date):
-        return _moment_ms(datetime.combine(value, time()))
+        return moment_ms(datetime.combine(value, time()))
     if isinstance(value, str):
         if not _NUMBER(value):
             return text_ms(value)

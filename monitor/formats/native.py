@@ -24,6 +24,9 @@ from monitor.ports import Record
 INSPECT_EVERY = 64
 """A row whose offset is divisible by this has its names compared with the layout's: a share that the log decides."""
 
+EVENT_BYTES, READ_FACTOR = 300, 3
+"""What an event takes beside its record, and features that were read, of which JSON has some 15 bytes each."""
+
 MAX_NAME_CHARS = 128
 """Of an unexpected feature's name, that much is kept."""
 
@@ -123,6 +126,7 @@ class NativeFormat:
             keys, times = [keys[i] for i in left], times[left]
         others.sort()
         names, key_index = _index(keys)
+        values = [record.value or b"" for record in accepted]
         self._last_key = names[0] if len(names) == 1 else None
         return DecodedBatch(
             offsets=np.array([record.offset for record in accepted], np.int64),
@@ -130,10 +134,11 @@ class NativeFormat:
             record_ms=np.array([record.timestamp for record in accepted], np.int64),
             keys=names,
             key_index=key_index,
-            payloads=list(zip(events, [record.value for record in accepted], strict=True)),
+            payloads=list(zip(events, values, strict=True)),
             ticks=[(offset, other.tick) for offset, other in others if isinstance(other, Tick)],
             labels=[],
             rejections=[(offset, other) for offset, other in others if isinstance(other, Rejection)],
+            held_bytes=_held_bytes(events, values),
         )
 
     def _read(self, records: Sequence[Record]) -> tuple[list[Record], list[Any], list[tuple[int, Tick | Rejection]]]:
@@ -315,6 +320,12 @@ def _value(raw: msgspec.Raw) -> Any:
         return _decode_value(raw)
     except FAILURES:
         return NoValue.WRONG_TYPE
+
+
+def _held_bytes(events: Sequence[Event], values: Sequence[bytes]) -> int:
+    """Return about what events and their records take; whether features were read is the same for most of a batch."""
+    is_read = bool(events) and not isinstance(events[0].features, msgspec.Raw)
+    return len(events) * EVENT_BYTES + sum(map(len, values)) * (READ_FACTOR if is_read else 1)
 
 
 def _texts(key: _Key) -> tuple[str, str]:

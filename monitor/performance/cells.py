@@ -73,6 +73,11 @@ class OutcomeCells:
         """Whether nothing is counted, or all of it was taken back."""
         return not len(self._settled()[0]) and not any(sums.any() for sums in self._sums.values())
 
+    @property
+    def held_bytes(self) -> int:
+        """Memory that the counts take."""
+        return 16 * (len(self._keys) + self._pending_size)
+
     def segments(self) -> list[int]:
         """Return the segments in which anything is counted, rising."""
         keys = self._settled()[0]

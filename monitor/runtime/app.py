@@ -13,7 +13,7 @@ import faust.streams
 from monitor.bootstrap import PRODUCER_TIMEOUT_MS
 from monitor.config import Config, Kafka
 from monitor.errors import ConfigError
-from monitor.runtime import topics
+from monitor.runtime import memory, topics
 from monitor.runtime.batches import BatchScheduler
 from monitor.runtime.broker import password
 from monitor.runtime.extensions import BatchTransport, CheckpointTable, MonitorApp
@@ -53,9 +53,9 @@ def build_app(config: Config, folder: Path, sources: Iterable[str]) -> MonitorAp
         web_enabled=False,
         worker_redirect_stdouts=False,
         stream_wait_empty=False,  # waits for ever for what is not acknowledged
-        stream_buffer_maxsize=32,  # of batches
+        stream_buffer_maxsize=memory.max_batches(config.state.memory),
         broker_max_poll_records=5_000,
-        consumer_max_fetch_size=4 << 20,
+        consumer_max_fetch_size=memory.FETCH_BYTES,
         broker_commit_interval=1.0,
         broker_commit_every=1_000_000,
         broker_session_timeout=session_s,

@@ -218,6 +218,7 @@ class PartitionDriver:
 
     async def _take(self, event: Any) -> None:
         await self._fold(event.value)
+        event.value = event.message.value = ()  # what it holds is in the stage; it is only acknowledged later
         self._unacked.append(event)
 
     async def _fold(self, records: list[Record]) -> None:

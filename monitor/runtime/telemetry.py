@@ -92,6 +92,12 @@ METRICS: tuple[Metric, ...] = (
     ),
     Metric("monitor_stores_rebuilt_total", "counter", (), "Local stores that were damaged and made anew from the changelog"),
     Metric("monitor_store_memory_bytes", "gauge", (), "Memory of all local stores: block cache and write buffers"),
+    Metric(
+        "monitor_memory_bytes",
+        "gauge",
+        ("part",),
+        "Memory by what takes it, about: stores, references, rows (waiting to be folded), panes, windows, other; together what is resident",
+    ),
     Metric("monitor_rebalances_total", "counter", (), "Assignments of partitions"),
     Metric("monitor_rebalance_seconds", "histogram", (), "From giving partitions up, at first from the start, to reading again"),
     Metric(

@@ -21,7 +21,7 @@ from monitor.config import Config
 from monitor.errors import ConfigError, StateMismatch
 from monitor.pipeline import Pipeline
 from monitor.ports import PartitionStage
-from monitor.runtime import topics
+from monitor.runtime import memory, topics
 from monitor.runtime.app import build_app, check_environment
 from monitor.runtime.broker import BrokerUnreachable, partition_counts, topic_ids
 from monitor.runtime.compacted import LEAD_S, Follower, Listener, Take
@@ -29,6 +29,7 @@ from monitor.runtime.driver import PartitionDriver, Start
 from monitor.runtime.exits import EXIT_SLOW_STOP, EXIT_UNREACHABLE, before_end, end_process, ending
 from monitor.runtime.extensions import CheckpointTable, MonitorApp
 from monitor.runtime.folder import claim, unwritable
+from monitor.runtime.garbage import spare_events
 from monitor.runtime.health import Health
 from monitor.runtime.http import serve
 from monitor.runtime.lives import Lives
@@ -49,8 +50,6 @@ STOP_S = 20
 """A stop that takes longer is ended by force; the state allows it."""
 FULL_S = 5.0
 """For so long after it was met last, a full disk counts as full."""
-STORE_SHARE = 4
-"""A quarter of `state.memory` is the local stores'; the rest is for open panes, batches and the program."""
 TOPICS_S = 60.0
 """How often the topics are looked at again: a changed number of partitions, or a topic made anew, must not go unnoticed."""
 
@@ -89,10 +88,12 @@ class Worker:
             end_process(str(error), EXIT_UNREACHABLE)
         self.topology = topics.topology(config, self.counts)
         self._topics = topics.of_state(config)
-        self._memory = StoreMemory(config.state.memory // STORE_SHARE)
+        self._memory = StoreMemory(memory.stores_limit(config.state.memory))
+        self._memory_watch = memory.MemoryWatch(config.state.memory)
         self._loop: asyncio.AbstractEventLoop
         self.telemetry = Telemetry(WindowGauges(config.metrics.distances, config.metrics.max_series))
         self.pipeline: Pipeline = build_pipeline(config)
+        self.pipeline.waiting.limit = memory.waiting_limit(config.state.memory)
         self._partials = f"{config.app}.partials"
         self._ids = topic_ids(config.kafka, [*self.counts]) if not embedded else dict.fromkeys(self.counts)
         self._topic_watch = TopicWatch(config.kafka, {topic: self._ids.get(topic) for topic in self._topics})
@@ -132,6 +133,8 @@ class Worker:
         app.timer(TICK_S)(self._tick)
         app.timer(1.0)(self._observe)
         app.timer(TOPICS_S)(self._check_topics)
+        app.timer(memory.LOOK_S)(self._observe_memory)
+        app.timer(memory.TRIM_S)(self._trim)
         return tables
 
     def _add_stage(self, app: MonitorApp, name: str, topic: str) -> CheckpointTable:
@@ -274,6 +277,19 @@ class Worker:
         self.telemetry.stores_rebuilt(sum(table.data.rebuilt for table in self.tables))
         self.telemetry.gauge("monitor_store_memory_bytes", self._memory.used)
 
+    async def _observe_memory(self) -> None:
+        parts = {"stores": self._memory.used, "references": self.pipeline.references.held_bytes}
+        for driver in self.owners:
+            for part, held in driver.stage.memory().items():
+                parts[part] = parts.get(part, 0) + held
+        resident = memory.resident_bytes()
+        for part, held in self._memory_watch.look(resident, parts).items():
+            self.telemetry.gauge("monitor_memory_bytes", held, (part,))
+
+    async def _trim(self) -> None:
+        """Not on the event loop: it takes as long as there is memory."""
+        await asyncio.to_thread(memory.trim)
+
     # --- obstacles
 
     def _on_full_disk(self, reason: str) -> None:
@@ -297,6 +313,7 @@ class Worker:
         threading.Thread(target=_end_by_force, args=(worker,), daemon=True).start()
         self._topic_watch.start()
         self.health.watchdog(self.config.watchdog).start()
+        spare_events()
         try:
             worker.execute_from_commandline()
         except SystemExit as done:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from monitor.stages.early_rows import Early
 from monitor.stages.merge_rows import AnyRow, Arrived, Final
 from monitor.stages.performance_rows import ArrivedOutcome, Reported
 from monitor.stages.rows import CLOSED, OPEN
@@ -24,8 +25,8 @@ class Changes:
 
     @property
     def has_final(self) -> bool:
-        """Whether a final window, or a report of its performance, that was not sent is among them."""
-        return any(isinstance(row.value, Final | Reported) and row.state == CLOSED for row in self._rows.values())
+        """Whether a final window, a look into an open one, or a report of performance, that was not sent is among them."""
+        return any(isinstance(row.value, Final | Early | Reported) and row.state == CLOSED for row in self._rows.values())
 
     def put(self, row: AnyRow) -> None:
         """Write a row as it is at the next checkpoint."""

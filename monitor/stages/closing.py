@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from monitor.errors import StateMismatch
 from monitor.findings import ClosedWindow
@@ -14,6 +15,16 @@ from monitor.stages.merge_rows import Arrivals, ModelRows, Sealed, Share, count_
 from monitor.stages.settings import Settings
 from monitor.stages.trail import counted_on, trailing
 from monitor.windows import NEVER_MS, Window
+
+
+@dataclass(slots=True)
+class Merged:
+    """Sealed panes of a version together. by_reference: sha256 → profile. offsets, rows: see findings.ClosedWindow."""
+
+    by_reference: dict[str, Profile] = field(default_factory=dict)
+    offsets: dict[str, dict[str, list[int]]] = field(default_factory=dict)
+    rows: dict[str, dict[str, int]] = field(default_factory=dict)
+    lost: int = 0
 
 
 class Closer:
@@ -48,23 +59,32 @@ class Closer:
 
     def window(self, name: str, version: str, window: Window, model: ModelRows) -> ClosedWindow:
         """Merge a version's sealed panes of a window under the newest of their references."""
-        by_reference: dict[str, Profile] = {}
-        offsets: dict[str, dict[str, list[int]]] = {}
-        rows: dict[str, dict[str, int]] = {}
-        sealed = [pane[version].value for pane in model.panes(window) if version in pane]
-        for pane in sealed:
-            spans(pane.shares, offsets)
-            count_rows(pane.shares, rows)
-            for sha, data in pane.profiles:
-                self._merged(by_reference, sha).add_block(data)
+        merged = Merged()
+        for pane in model.panes(window):
+            if version in pane:
+                self.add(merged, pane[version].value)
+        return self.closed(name, version, window, model, merged)
+
+    def add(self, merged: Merged, pane: Sealed) -> None:
+        """Add a sealed pane to those before it."""
+        spans(pane.shares, merged.offsets)
+        count_rows(pane.shares, merged.rows)
+        merged.lost += pane.lost
+        for sha, data in pane.profiles:
+            self._merged(merged.by_reference, sha).add_block(data)
+
+    def closed(self, name: str, version: str, window: Window, model: ModelRows, merged: Merged) -> ClosedWindow:
+        """Return a window of merged panes, which are of no further use if they have several references."""
+        by_reference = merged.by_reference
         judged = max(by_reference, key=self._age, default=None)
         if judged is None:
             reference = self._references.at(name, version, window.start_ms)
             profile = Profile(reference.layout if reference else Layout())
         else:
             reference = self._references.by_sha256(judged) if judged else None
-            profile = by_reference.pop(judged)
-        for other in by_reference.values():
+            profile = by_reference[judged]
+        others = [other for sha, other in by_reference.items() if sha != judged]
+        for other in others:
             profile.stream.merge(other.stream)  # whatever their layout, they are rows of this window
         trail = self._settings.model(name).trail
         if reference is not None and trail is not None:
@@ -77,10 +97,10 @@ class Closer:
             profile=profile,
             reference=reference,
             revision=0,
-            rows_other_layout=sum(other.n for other in by_reference.values()),
-            lost_offsets=sum(pane.lost for pane in sealed),
-            source_offsets=offsets,
-            partition_rows=rows,
+            rows_other_layout=sum(other.n for other in others),
+            lost_offsets=merged.lost,
+            source_offsets=merged.offsets,
+            partition_rows=merged.rows,
         )
 
     def _merged(self, by_reference: dict[str, Profile], sha256: str) -> Profile:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from monitor.stages.early_rows import Early
 from monitor.stages.learning import is_forgotten
 from monitor.stages.merge_rows import Final, ModelRows, Row, n_unneeded
 from monitor.stages.performance_rows import Reported
@@ -23,7 +24,7 @@ class Settled(NamedTuple):
     sent_by_ms: int
     upto_ms: int = FOREVER_MS
 
-    def is_ripe(self, row: Row[Final] | Row[Reported]) -> bool:
+    def is_ripe(self, row: Row[Final] | Row[Early] | Row[Reported]) -> bool:
         """Whether what is known of a window was sent, durably and long enough ago, so that it may be collected."""
         return row.state == EMITTED and row.is_durable and row.hi <= self.durable_hi and row.sent_ms <= self.sent_by_ms
 
@@ -52,7 +53,7 @@ class Collection:
 
     def has_row(self, kind: str, parts: list[str]) -> bool:
         """Whether a row belongs to what has been collected: a paused owner wrote it again."""
-        if kind == "window":
+        if kind in ("window", "early"):
             name, end, size, step = parts[:4]
             return int(end) <= self._windows.get(f"{name}|{size}|{step}", NEVER_MS)
         if kind in ("partial", "sealed", "found"):
@@ -71,11 +72,12 @@ class Collection:
         collected: list[bytes] = []
         for spec, finals in model.final.items():
             unneeded = n_unneeded([each for each in finals if each[0].end_ms <= settled.upto_ms])
-            while unneeded and settled.is_ripe(finals[0][1]):
+            while unneeded and settled.is_ripe(finals[0][1]) and all(map(settled.is_ripe, model.early.get(finals[0][0], ()))):
                 unneeded -= 1
                 window, row = finals.pop(0)
                 self._windows[f"{name}|{spec.size_ms}|{spec.step_ms}"] = window.end_ms
                 collected += row.keys
+                collected += [key for look in model.early.pop(window, ()) for key in look.keys]
         return collected
 
     def _collect_panes(self, name: str, model: ModelRows, settled: Settled) -> list[bytes]:

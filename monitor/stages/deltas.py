@@ -290,6 +290,11 @@ class Deltas:
         self._snapshot = []
 
     @property
+    def held_bytes(self) -> int:
+        """Memory that their counts take."""
+        return sum(delta.cells.held_bytes for delta in self if delta.cells is not None)
+
+    @property
     def n_unsent(self) -> int:
         """How many deltas are still to be sent, closed or not."""
         return sum(delta.state != EMITTED for delta in self)

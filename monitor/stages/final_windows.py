@@ -12,6 +12,7 @@ from typing import NamedTuple
 from monitor.findings import ClosedWindow, Judgement
 from monitor.stages.changes import Changes
 from monitor.stages.closing import Closer
+from monitor.stages.early_looks import told_of
 from monitor.stages.history import History
 from monitor.stages.merge_meta import Meta
 from monitor.stages.merge_rows import MAX_EMPTY_WINDOWS, Final, ModelRows, Row, history_of, window_key
@@ -143,7 +144,9 @@ class FinalWindows:
                         continue
                 revision, said = asked.old.revisions.get(version, 0) + 1, asked.old.said.get(version, b"")
                 latest = asked.latest.get(version, b"")
-            closed = self._closer.window(name, version, window, model)._replace(revision=revision, said=said, latest=latest)
+            early = b"" if revision else told_of(model, window, version)
+            closed = self._closer.window(name, version, window, model)
+            closed = closed._replace(revision=revision, said=said, latest=latest, early=early)
             judgement = self._judge(closed, before.after.get(version, b""), history_of(earlier, version))
             state.after[version] = judgement.after
             self._operations[version] = judgement.operation

@@ -25,6 +25,7 @@ from monitor.stages.outcome_rows import OutcomeRows
 from monitor.stages.partition_panes import PartitionPanes
 from monitor.stages.rows import META, Versions, check_kinds
 from monitor.stages.settings import Settings
+from monitor.stages.waiting import Waiting
 from monitor.windows import FOREVER_MS, NEVER_MS
 
 
@@ -38,7 +39,7 @@ class _Sent(NamedTuple):
 class IngestPartition:
     """State machine of one source partition (ports.PartitionStage).
 
-    rows: what the store holds of this partition, every epoch. Raises StaleOwner, UnknownCodec, StateMismatch.
+    rows: what the store holds of this partition, every epoch. waiting: shared with other partitions. Raises StaleOwner, UnknownCodec, StateMismatch.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class IngestPartition:
         rows: Iterable[tuple[bytes, bytes]] = (),
         topic_id: str | None = None,
         now_ms: int = 0,
+        waiting: Waiting | None = None,
     ) -> None:
         self._settings = settings
         self._source = settings.sources[topic]
@@ -91,6 +93,8 @@ class IngestPartition:
                 self._outcomes.begin(stored.hi)
         self._panes = PartitionPanes(settings, wire, references, self._kept, self._meta, self._outcomes)
         self._panes.load(self._versions, now_ms)
+        if waiting is not None:
+            self._panes.share(waiting)
         best.clear()
         self._loaded_ms = now_ms
         self._durable_hi = self._cursor.hi
@@ -282,3 +286,7 @@ class IngestPartition:
             ("idle",): float(self._meta.idle),
             ("ids",): float(self._panes.n_ids),
         }
+
+    def memory(self) -> Mapping[str, int]:
+        """Bytes by what takes them: rows that wait, and panes."""
+        return {"rows": self._panes.waiting_bytes, "panes": self._panes.held_bytes}

@@ -305,3 +305,7 @@ class JoinPartition:
             ("open_rows",): float(self._deltas.n_unsent),
             ("rows",): float(len(self._deltas)),
         }
+
+    def memory(self) -> Mapping[str, int]:
+        """Bytes by what takes them: entries that are at hand, and counts."""
+        return {"entries": self._entries.held_bytes, "deltas": self._deltas.held_bytes}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from monitor.reference import Reference, References
+from monitor.reference import STATE_LEVEL, Reference, References
 from monitor.stages.rows import OPEN, Stored, row_key
 
 _KIND = "reference"
@@ -31,6 +31,6 @@ class KeptReferences:
 
     def new_rows(self) -> list[tuple[bytes, int, int, bytes]]:
         """Return rows (key, state, hi, payload) of references not written yet."""
-        rows = [(row_key(_KIND, reference.sha256), OPEN, 0, reference.to_packed()) for reference in self._new]
+        rows = [(row_key(_KIND, reference.sha256), OPEN, 0, reference.to_packed(STATE_LEVEL)) for reference in self._new]
         self._new = []
         return rows

@@ -17,25 +17,28 @@ from monitor.stages.changes import Changes
 from monitor.stages.closing import Closer
 from monitor.stages.collection import Collection, Settled
 from monitor.stages.cursor import Cursor
+from monitor.stages.early_looks import EarlyLooks, Look, unsent_looks
+from monitor.stages.early_rows import Early
 from monitor.stages.final_windows import FinalWindows, Judge
 from monitor.stages.history import History
 from monitor.stages.kept import KeptReferences
 from monitor.stages.learning import Learning
 from monitor.stages.merge_meta import Meta
-from monitor.stages.merge_rows import Arrivals, Arrived, Final, ModelRows, Row, newest, partial_key, sealed_key
+from monitor.stages.merge_rows import Arrivals, Arrived, Final, ModelRows, Row, Unsent, newest, partial_key, sealed_key
 from monitor.stages.panes import windows_changed
 from monitor.stages.performance_cells import OutcomeSums
 from monitor.stages.performance_windows import JudgePerformance, PerformanceWindows
 from monitor.stages.rows import CLOSED, CODEC_VERSION, EMITTED, META, Stored, Versions, check_kinds, key_parts
 from monitor.stages.settings import Settings
 from monitor.stages.watermarks import Watermarks
-from monitor.windows import FOREVER_MS, NEVER_MS
+from monitor.windows import FOREVER_MS, NEVER_MS, Window
 
 
 class MergePartition:
     """State machine of one partition of `partials` (ports.PartitionStage).
 
-    topology: partitions of every source of predictions. judge, judge_performance: see pipeline; without the latter labels are not joined.
+    topology: partitions of every source of predictions. judge, look, judge_performance: see pipeline; without `look` there are no early
+    alarms, without `judge_performance` labels are not joined.
     """
 
     def __init__(
@@ -46,6 +49,7 @@ class MergePartition:
         topology: Mapping[str, int],
         epoch: int,
         judge: Judge,
+        look: Look | None = None,
         judge_performance: JudgePerformance | None = None,
         references: References,
         rows: Iterable[tuple[bytes, bytes]] = (),
@@ -72,6 +76,7 @@ class MergePartition:
             self._outcomes = PerformanceWindows(settings, judge_performance, sums, self._changes, self._meta)
         note = self._outcomes.note if self._outcomes is not None else None
         self._windows = FinalWindows(settings, judge, self._closer, self._changes, self._history, self._meta, note)
+        self._early = EarlyLooks(settings, look, self._closer, self._changes, self._meta)
         self._models: dict[str, ModelRows] = {}
         self._load()
 
@@ -104,6 +109,8 @@ class MergePartition:
             self._sort_arrived(name, model)
             model.expect_all(self._settings.model(name).specs)
             self._history.give_up_learnt(name, model)
+            settings = self._settings.model(name)
+            self._early.begin(name, self._watermarks.reached(settings.sources, settings.grace_ms))
 
     def _load_partial(self, key: bytes, stored: Stored) -> None:
         partial = partials.decode(stored.payload)
@@ -144,7 +151,7 @@ class MergePartition:
         row = self._model(name).load(key, pieces)
         if row is None:
             return
-        if isinstance(row.value, Final):
+        if isinstance(row.value, Final | Early):
             row.sent_ms = self._now_ms
         if pieces[0].codec != CODEC_VERSION:
             self._changes.put(row)
@@ -260,9 +267,13 @@ class MergePartition:
             window = min(model.due)
             if window.end_ms > upto_ms:
                 break
+            if with_empty:
+                self._early.pass_to(name, model, window.end_ms - 1, offset)
             model.due.discard(window)
             if with_empty or model.panes(window):
                 self._windows.finalise(name, model, window, offset)
+        if with_empty:
+            self._early.pass_to(name, model, upto_ms, offset)
 
     def finish_input(self) -> None:
         """No more input will come: finalise every window that has rows, whatever the watermark says."""
@@ -357,17 +368,24 @@ class MergePartition:
         self._versions.committed(checkpoint)
         self._durable_hi = checkpoint.hi
         self._changes.committed()
+        for model in self._models.values():
+            model.rest()
 
     def outbox(self, now_ms: int) -> Outbox:
-        """Results and alerts of durable final windows, as they were decided and in order of end; then learnt references."""
+        """Results and alerts of durable final windows and looks, as they were decided and in order of end; then learnt references."""
         self._now_ms = now_ms
-        ready = [
-            ((unsent.serial, window, name), unsent, row)
+        ready: list[tuple[tuple[int, Window, str, int], Unsent, Row[Final] | Row[Early]]] = [
+            ((unsent.serial, window, name, FOREVER_MS), unsent, row)
             for name, model in self._models.items()
             for finals in model.final.values()
             for window, row in finals
             if row.state == CLOSED and row.is_durable
             for unsent in row.value.to_send
+        ]
+        ready += [
+            ((row.value.serial, window, name, row.value.upto_ms), Unsent(row.value.serial, [], row.value.alerts), row)
+            for name, model in self._models.items()
+            for window, row in unsent_looks(model)
         ]
         ready.sort(key=lambda item: item[0])
         reports = list(self._outcomes.ready()) if self._outcomes is not None else []
@@ -408,3 +426,7 @@ class MergePartition:
             ("open_rows",): float(sum(len(model.arriving) for model in self._models.values())),
             ("rows",): float(sum(len(m.sealed) + sum(map(len, m.final.values())) for m in self._models.values()) + n_outcomes),
         }
+
+    def memory(self) -> Mapping[str, int]:
+        """Bytes by what takes them: all is of windows, final or to come."""
+        return {"windows": sum(model.held_bytes for model in self._models.values())}

@@ -12,9 +12,10 @@ import msgspec
 
 from monitor.decision.scales import MAX_EARLIER
 from monitor.stages import partials
+from monitor.stages.early_rows import Early
 from monitor.stages.learning import Found, Learning
 from monitor.stages.performance_rows import Known, Reported
-from monitor.stages.rows import Stored, key_parts, row_key
+from monitor.stages.rows import EMITTED, Stored, key_parts, row_key
 from monitor.stages.settings import Revising
 from monitor.stages.trail import Kept
 from monitor.windows import FOREVER_MS, NEVER_MS, Window, WindowSpec
@@ -106,6 +107,17 @@ class Final(msgspec.Struct, kw_only=True):
             if version in old.said:
                 self.said[version] = old.said[version]
 
+    @property
+    def held_bytes(self) -> int:
+        """Memory that its bytes take."""
+        sent = sum(len(part) for unsent in self.to_send for pair in (*unsent.results, *unsent.alerts) for part in pair)
+        return sent + sum(len(each) for by in (self.after, self.said, self.tallies) for each in by.values())
+
+    @property
+    def at_rest(self) -> Final:
+        """An empty one that tells which versions later windows are judged with."""
+        return Final(after={}, live=[], tallies=dict.fromkeys(self.tallies, b""))
+
     def copy(self, old: Final, version: str) -> None:
         """Take over what is known of a version that had rows before too."""
         self.after[version] = old.after[version]
@@ -131,7 +143,7 @@ class Arrived:
 Arrivals = dict[int, dict[int, Arrived]]
 """hi → chunk → block: what has come of one place."""
 
-T = TypeVar("T", Sealed, Final, Found, Learning, Kept, Known, Reported)
+T = TypeVar("T", Sealed, Final, Found, Learning, Kept, Early, Known, Reported)
 
 
 @dataclass(slots=True)
@@ -144,10 +156,38 @@ class Row(Generic[T]):
     key: bytes
     state: int
     hi: int
-    value: T
+    _value: T
     sent_ms: int = 0
     durable: tuple[int, int] | None = None
     n_pieces: int = 0
+    _packed: bytes = b""
+
+    @property
+    def value(self) -> T:
+        """What it holds; once it rests, made anew each time, and not to be changed."""
+        return unpacked(self._packed, type(self._value)) if self._packed else self._value
+
+    def rest(self, shown: T) -> None:
+        """Keep what it holds packed, a tenth of the size: it stands in the store and is only looked at from now on.
+
+        shown: an empty one, of what may be asked for without unpacking.
+        """
+        self._packed, self._value = packed(self._value), shown
+
+    @property
+    def held_bytes(self) -> int:
+        """Memory that its bytes take, where it is a final window."""
+        return len(self._packed) or self._value.held_bytes if isinstance(self._value, Final) else 0
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether it is packed."""
+        return bool(self._packed)
+
+    @property
+    def shown(self) -> T:
+        """What it holds, or once it rests the part that `rest` was told to keep at hand."""
+        return self._value
 
     @property
     def is_durable(self) -> bool:
@@ -164,7 +204,7 @@ class Row(Generic[T]):
 
         Where there were more before, the others stay in the store until it is collected: another owner may write the first one anew.
         """
-        parts = in_pieces(bytes(cramjam.zstd.compress(_encode(self.value), level=1)))
+        parts = in_pieces(packed(self.value))
         self.n_pieces = max(self.n_pieces, len(parts))
         return [(piece_key(self.key, i), self.state, self.hi, part) for i, part in enumerate(parts)]
 
@@ -176,11 +216,10 @@ class Row(Generic[T]):
             return None
         n = _N_PIECES.unpack_from(head.payload)[0]
         data = head.payload[_N_PIECES.size :] + b"".join(pieces[i].payload for i in range(1, n))
-        value = _DECODE[kind](bytes(cramjam.zstd.decompress(data)))
-        return cls(key, head.state, head.hi, value, durable=(head.state, head.hi), n_pieces=len(pieces))
+        return cls(key, head.state, head.hi, unpacked(data, kind), durable=(head.state, head.hi), n_pieces=len(pieces))
 
 
-AnyRow = Row[Sealed] | Row[Final] | Row[Found] | Row[Learning] | Row[Kept] | Row[Known] | Row[Reported]
+AnyRow = Row[Sealed] | Row[Final] | Row[Found] | Row[Learning] | Row[Kept] | Row[Early] | Row[Known] | Row[Reported]
 
 
 @dataclass(slots=True)
@@ -193,6 +232,7 @@ class ModelRows:
     due: windows that have rows, or may be published empty, and are not final.
     found: pane start → version → what was discovered, until a window has learnt from it. learning: by version.
     kept: pane start → version → what later windows are compared with. outdated: rows that others have replaced.
+    early: window → the looks into it that told something, in order.
     """
 
     arriving: dict[tuple[int, str], dict[str, Arrivals]] = field(default_factory=dict)
@@ -204,6 +244,7 @@ class ModelRows:
     learning: dict[str, Row[Learning]] = field(default_factory=dict)
     kept: dict[int, dict[str, Row[Kept]]] = field(default_factory=dict)
     outdated: list[Row[Any]] = field(default_factory=list)
+    early: dict[Window, list[Row[Early]]] = field(default_factory=dict)
 
     def load(self, key: bytes, pieces: Mapping[int, Stored]) -> Row[Any] | None:
         """Take in a row from the store, in any order of final windows; None when its first piece is not there."""
@@ -213,6 +254,10 @@ class ModelRows:
             return None
         if kind == "window":
             self._load_final(Window(*map(int, parts[:3])), row)
+        elif kind == "early":
+            rows = self.early.setdefault(Window(*map(int, parts[:3])), [])
+            rows.append(row)
+            rows.sort(key=lambda each: each.value.upto_ms)
         elif kind == "learning":
             self._load_learning(parts[0], row)
         elif kind == "sealed":
@@ -318,6 +363,22 @@ class ModelRows:
                 del self.late[pane]
         return sorted(by_time.items())
 
+    @property
+    def held_bytes(self) -> int:
+        """Memory that the rows take, about: what is bytes in them, which is all but a little; of a partial that arrived, twice."""
+        places = [place for panes in (self.arriving, self.late) for at in panes.values() for place in at.values()]
+        arrived = (len(a.data) for arrivals in places for chunks in arrivals.values() for a in chunks.values())
+        panes: list[Row[Any]] = [row for by in (self.sealed, self.kept) for rows in by.values() for row in rows.values()]
+        profiles = (len(data) for row in panes for _, data in row.value.profiles)
+        return 2 * sum(arrived) + sum(profiles) + sum(row.held_bytes for finals in self.final.values() for _, row in finals)
+
+    def rest(self) -> None:
+        """Pack the final windows that are sent, durably, and not the last: their bytes are asked for once a window at most."""
+        for finals in self.final.values():
+            for _, row in finals[:-1]:
+                if row.state == EMITTED and row.is_durable and not row.is_at_rest:
+                    row.rest(row.value.at_rest)
+
     def pop_outdated(self) -> list[Row[Any]]:
         """Remove and return rows that others have replaced."""
         outdated, self.outdated = self.outdated, []
@@ -337,14 +398,14 @@ def n_unneeded(finals: Sequence[tuple[Window, Row[Final]]]) -> int:
 
     Kept are the newest `MAX_EARLIER` with tallies of any version, of the newest `MAX_LOOKBACK`.
     """
-    keeping = [i for i in range(max(0, len(finals) - MAX_LOOKBACK), len(finals)) if finals[i][1].value.tallies]
+    keeping = [i for i in range(max(0, len(finals) - MAX_LOOKBACK), len(finals)) if finals[i][1].shown.tallies]
     return keeping[-MAX_EARLIER:][0] if keeping else max(0, len(finals) - 1)
 
 
 def history_of(finals: Sequence[tuple[Window, Row[Final]]], version: str) -> list[bytes]:
     """Return the tallies of a version's final windows, newest first: those that the window after them is judged with."""
-    tallies = (row.value.tallies.get(version) for _, row in reversed(finals[n_unneeded(finals) :]))
-    return [each for each in tallies if each]
+    rows = (row for _, row in reversed(finals[n_unneeded(finals) :]) if version in row.shown.tallies)
+    return [each for row in rows if (each := row.value.tallies[version])]
 
 
 PIECE_BYTES = (512 << 10) - 64
@@ -357,10 +418,22 @@ KINDS: dict[str, type] = {
     "found": Found,
     "learning": Learning,
     "kept": Kept,
+    "early": Early,
     "known": Known,
     "reported": Reported,
 }
 _DECODE: dict[type, Callable[[bytes], Any]] = {kind: msgspec.msgpack.Decoder(kind).decode for kind in KINDS.values()}
+
+
+def packed(value: object) -> bytes:
+    """Return what a row holds, as it is stored."""
+    return bytes(cramjam.zstd.compress(_encode(value), level=1))
+
+
+def unpacked(data: bytes, kind: type[T]) -> T:
+    """Read what `packed` wrote."""
+    found: T = _DECODE[kind](bytes(cramjam.zstd.decompress(data)))
+    return found
 
 
 def in_pieces(data: bytes) -> list[bytes]:

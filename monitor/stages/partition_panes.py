@@ -22,6 +22,7 @@ from monitor.stages.panes import NO_FEATURES, Pane, PanePlace, groups, load_pane
 from monitor.stages.rows import CLOSED, CODEC_VERSION, EMITTED, OPEN, Stored, Versions
 from monitor.stages.seen_ids import Deduplication
 from monitor.stages.settings import ModelSettings, Revising, Settings
+from monitor.stages.waiting import Waiting
 from monitor.windows import NEVER_MS
 
 FOLD_ROWS = 1_000
@@ -35,6 +36,7 @@ class PartitionPanes:
 
     meta: the owner's; its counts by model, `lost_pending` and `gc_upto` (by when panes were due) are changed in place. kept: told which references are in use.
     outcomes: told of every row that a pane holds, where there is a join.
+    waiting_bytes: memory of the rows that wait, about.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class PartitionPanes:
         outcomes: OutcomeRows | None = None,
     ) -> None:
         self._settings = settings
+        self._waiting = Waiting()
         self._wire = wire
         self._references = references
         self._kept = kept
@@ -55,11 +58,16 @@ class PartitionPanes:
         self._deduplication = Deduplication(settings, wire, references.hash_key, meta)
         self._panes: dict[bytes, Pane] = {}
         self._dirty: set[bytes] = set()
-        self._waiting_rows = 0
+        self._waiting_rows = self.waiting_bytes = 0
         self._snapshot: list[tuple[Pane, int, int]] = []
 
     def __iter__(self) -> Iterator[Pane]:
         return iter(self._panes.values())
+
+    def share(self, waiting: Waiting) -> None:
+        """Let no more rows wait than `waiting` allows this partition and others together."""
+        self._waiting = waiting
+        waiting.join(self)
 
     def __len__(self) -> int:
         return len(self._panes)
@@ -94,13 +102,15 @@ class PartitionPanes:
 
     def take(self, batch: DecodedBatch, admitted: Admitted) -> None:
         """Let what is admitted of a batch wait in its panes; fold those where enough waits."""
+        n = self._waiting_rows
         panes, late = self._gather(batch, admitted) if len(admitted.accepted) else ([], admitted.accepted)
+        self.waiting_bytes += batch.held_bytes * (self._waiting_rows - n) // max(1, len(batch.payloads))
         if len(late) or len(admitted.future):
             self._witness(batch, late, admitted.future, admitted.clock)
         for pane in panes:
             if len(pane.waiting) >= FOLD_ROWS:
                 self._fold(pane)
-        if self._waiting_rows > MAX_PENDING_ROWS:
+        if self._waiting_rows > MAX_PENDING_ROWS or self._waiting.is_too_much:
             self._fold_all()
 
     def lose(self, n: int) -> None:
@@ -197,7 +207,9 @@ class PartitionPanes:
         return pane
 
     def _fold(self, pane: Pane) -> None:
+        rows = self._waiting_rows
         self._waiting_rows -= pane.fold(self._wire, self._outcomes)
+        self.waiting_bytes = self.waiting_bytes * self._waiting_rows // max(1, rows)
         self._dirty.add(pane.key)
 
     def _fold_all(self) -> None:
@@ -270,6 +282,11 @@ class PartitionPanes:
     def n_ids(self) -> int:
         """How many ids are remembered."""
         return len(self._deduplication)
+
+    @property
+    def held_bytes(self) -> int:
+        """Memory of the panes' profiles, about."""
+        return sum(pane.profile.held_bytes for pane in self if pane.profile is not None)
 
     @property
     def n_unsent(self) -> int:

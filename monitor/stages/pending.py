@@ -21,6 +21,8 @@ FORMAT = 1
 """Of what is stored here. A store of another one is made anew."""
 MAX_LABELS = 4
 """Of one prediction, the latest."""
+ENTRY_BYTES = 400
+"""Memory of an entry at hand, its key and its place, about."""
 SWEPT = 4_096
 """Entries that are looked at with each checkpoint, whether they are over."""
 
@@ -106,6 +108,11 @@ class Entries:
     def n_changed(self) -> int:
         """Entries that the store has not as they are here."""
         return len(self._changed)
+
+    @property
+    def held_bytes(self) -> int:
+        """Memory of what was read or changed since the last `write`, about."""
+        return ENTRY_BYTES * len(self._cache)
 
     def kind(self, kind: Kind) -> int:
         """Return the number of a kind."""

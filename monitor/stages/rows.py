@@ -25,7 +25,7 @@ META = b"meta"
 ROW_KINDS = frozenset(
     (
         *(b"meta", b"reference", b"pane", b"late", b"ids", b"partial", b"sealed", b"window", b"found", b"learning", b"kept"),
-        *(b"delta", b"outcome", b"known", b"reported"),
+        *(b"early", b"delta", b"outcome", b"known", b"reported"),
     )
 )
 """What keys begin with. A row of another kind is a later version's: to leave it out would be to lose what it holds."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from monitor.cells import FeatureOptions
-from monitor.windows import WindowSpec, pane_size_ms
+from monitor.windows import WindowSpec, early_specs, pane_size_ms
 
 MINUTE_MS = 60_000
 
@@ -90,7 +90,8 @@ class ModelSettings:
     sources: topics of predictions that the model is bound to; empty means all of them.
     learning: None where no reference is to be learnt. trail: None where windows are compared with the reference's own counts.
     revising: None where late rows are dropped. remember_ids_ms: how long, on its partition's clock, an event's id tells that it came
-    before; 0: ids are not looked at. labelling: None where labels are not joined.
+    before; 0: ids are not looked at. labelling: None where labels are not joined. early_above_ms: windows longer than that are looked at
+    while they are open; None: none are.
     """
 
     specs: tuple[WindowSpec, ...]
@@ -102,10 +103,14 @@ class ModelSettings:
     revising: Revising | None = None
     remember_ids_ms: int = 0
     labelling: Labelling | None = None
+    early_above_ms: int | None = None
     pane_ms: int = field(init=False)
+    early_specs: tuple[WindowSpec, ...] = field(init=False)
+    """Those whose windows are looked at while they are open."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "pane_ms", pane_size_ms(self.specs))
+        object.__setattr__(self, "pane_ms", pane_size_ms(self.specs, self.early_above_ms))
+        object.__setattr__(self, "early_specs", early_specs(self.specs, self.early_above_ms))
 
     @property
     def shortest(self) -> WindowSpec:

@@ -24,6 +24,7 @@ from monitor.segments import Key, Segmentation
 from monitor.stages.ingest import IngestPartition
 from monitor.stages.merge import MergePartition
 from monitor.stages.settings import ModelSettings, Settings, SourceSettings
+from monitor.stages.waiting import NO_LIMIT, Waiting
 from monitor.windows import WindowSpec
 
 GRACE_MS = 12
@@ -78,8 +79,8 @@ def send(stage: PartitionStage) -> list[bytes]:
     return [msgspec.msgpack.encode([message.key, message.value]) for message in (*box.first, *box.then)]
 
 
-def windows(log: list[Event], batch: int) -> tuple[dict[bytes, bytes], Counter[str]]:
-    """Return what both stages publish of a log that is fetched in batches, and the counters."""
+def windows(log: list[Event], batch: int, limit: int = NO_LIMIT) -> tuple[dict[bytes, bytes], Counter[str]]:
+    """Return what both stages publish of a log that is fetched in batches, and the counters. limit: bytes of rows that may wait."""
     records = [
         StoredRecord(
             i, 0,
@@ -91,7 +92,9 @@ def windows(log: list[Event], batch: int) -> tuple[dict[bytes, bytes], Counter[s
     ]  # fmt: skip
     records.append(StoredRecord(len(log), 0, msgspec.json.encode({"tick": END_MS})))
     records = [StoredRecord(r.offset, END_MS, r.value) for r in records]
-    ingest = IngestPartition(SETTINGS, "s", 0, partitions=1, epoch=1, wire=NativeFormat(), references=REFERENCES)
+    ingest = IngestPartition(
+        SETTINGS, "s", 0, partitions=1, epoch=1, wire=NativeFormat(), references=REFERENCES, waiting=Waiting(limit)
+    )
     merge = MergePartition(SETTINGS, 0, topology={"s": 1}, epoch=1, judge=judge, references=REFERENCES)
     ingest.skip_to(0)
     merge.skip_to(0)
@@ -113,6 +116,12 @@ def test_any_order_within_grace_gives_the_same_windows(found: list[Event], batch
     assert counts == Counter(counted=len(found), late=0)
     assert windows(arriving(found), other) == (expected, counts)
     assert windows(arriving(shuffled), batch) == (expected, counts)
+
+
+@given(events(4 * GRACE_MS), st.integers(1, 31), st.integers(0, 4_000))
+def test_how_much_may_wait_changes_nothing(found: list[Event], batch: int, limit: int) -> None:
+    log = arriving(found)
+    assert windows(log, batch, limit) == windows(log, batch)
 
 
 @given(events(4 * GRACE_MS), st.integers(1, 31))

@@ -10,6 +10,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from itertools import chain
 
 from tests.simulation.world import run, simulate
@@ -17,31 +18,31 @@ from tests.simulation.world import run, simulate
 CHUNK = 50
 
 
-def anomalies_of_chunk(first: int, n: int) -> list[tuple[int, list[str]]]:
+def anomalies_of_chunk(first: int, n: int, *, is_looked: bool = False) -> list[tuple[int, list[str]]]:
     """Return the seeds of a chunk that have anomalies, and these."""
-    return [(seed, found) for seed in range(first, first + n) if (found := _run(seed))]
+    return [(seed, found) for seed in range(first, first + n) if (found := _run(seed, is_looked=is_looked))]
 
 
-def _run(seed: int) -> list[str]:
+def _run(seed: int, *, is_looked: bool) -> list[str]:
     try:
-        return run(seed)
+        return run(seed, is_looked=is_looked)
     except Exception as error:  # noqa: BLE001  (a crash is an anomaly of its seed)
         return [f"CRASHED {error!r}"]
 
 
-def many(first: int, n: int, processes: int) -> Iterator[tuple[int, list[str]]]:
+def many(first: int, n: int, processes: int, *, is_looked: bool = False) -> Iterator[tuple[int, list[str]]]:
     """Yield the seeds with anomalies among `n` from `first` on."""
     chunks = [(start, min(CHUNK, first + n - start)) for start in range(first, first + n, CHUNK)]
     if processes == 1:
-        yield from chain.from_iterable(anomalies_of_chunk(*chunk) for chunk in chunks)
+        yield from chain.from_iterable(anomalies_of_chunk(*chunk, is_looked=is_looked) for chunk in chunks)
         return
     with ProcessPoolExecutor(processes) as pool:
-        yield from chain.from_iterable(pool.map(anomalies_of_chunk, *zip(*chunks, strict=True)))
+        yield from chain.from_iterable(pool.map(partial(anomalies_of_chunk, is_looked=is_looked), *zip(*chunks, strict=True)))
 
 
-def one(seed: int) -> bool:
+def one(seed: int, *, is_looked: bool = False) -> bool:
     """Print what became of a seed; whether it was as it must be."""
-    world = simulate(seed)
+    world = simulate(seed, is_looked=is_looked)
     found = world.anomalies()
     print(f"seed {seed}: {'live' if world.scenario.is_live else 'event time'}, partitions {world.scenario.partitions}")
     print(f"faults {dict(sorted(world.happened.items()))}")
@@ -57,12 +58,13 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1_000, help="how many (default: 1000)")
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--early", action="store_true", help="with a model whose windows are looked at while they are open")
     arguments = parser.parse_args()
     if arguments.seed is not None:
-        sys.exit(not one(arguments.seed))
+        sys.exit(not one(arguments.seed, is_looked=arguments.early))
     words: Counter[str] = Counter()
     failing = 0
-    for seed, found in many(arguments.first, arguments.seeds, arguments.processes):
+    for seed, found in many(arguments.first, arguments.seeds, arguments.processes, is_looked=arguments.early):
         print(f"seed {seed}: {found[0]}" + (f" and {len(found) - 1} more" if len(found) > 1 else ""), flush=True)
         words.update(anomaly.split()[0] for anomaly in found)
         failing += 1

@@ -12,7 +12,7 @@ from monitor.stages.seen_ids import BUCKETS
 from monitor.stages.settings import ModelSettings
 from monitor.windows import WindowSpec
 from tests.simulation.broker import Log
-from tests.simulation.scenario import ALERT_ROWS, MAX_FUTURE_MS, TAGS, Scenario
+from tests.simulation.scenario import ALERT_ROWS, EARLY_ROWS, LONG, MAX_FUTURE_MS, TAGS, Scenario
 
 LONGEST_SILENCE = 24
 """Windows without rows that are still published, and those after which a version is forgotten."""
@@ -48,6 +48,8 @@ class Expected(NamedTuple):
     outcomes: Counter[str]
     refused: list[bytes]
     restated: dict[str, dict[str, object]]
+    early: dict[bytes, dict[str, int]]
+    """Alerts of open windows, likewise."""
 
 
 def expect(scenario: Scenario, logs: Iterable[Log]) -> Expected:
@@ -60,13 +62,16 @@ def expect(scenario: Scenario, logs: Iterable[Log]) -> Expected:
     results: dict[bytes, dict[str, object]] = {}
     alerts: dict[bytes, dict[str, int]] = {}
     last: dict[bytes, dict[str, object]] = {}
+    early: dict[bytes, dict[str, int]] = {}
     for model in sorted({model for model, _, _ in panes}):
         mine = {(start, version): counts for (name, version, start), counts in panes.items() if name == model}
         is_restated = scenario.settings.model(model).revising is not None
         for spec in scenario.settings.model(model).specs:
             _windows(scenario, model, spec, mine, last if is_restated else results, {} if is_restated else alerts)
+        if model == "long":
+            _looks(scenario, mine, results, early)
     restated = {key.decode().rpartition("|")[0]: facts for key, facts in last.items() if facts["n"]}
-    return Expected(results, alerts, outcomes, refused, restated)
+    return Expected(results, alerts, outcomes, refused, restated, early)
 
 
 class _Ids:
@@ -92,6 +97,30 @@ def _body(value: bytes | None) -> list[Any] | None:
     except msgspec.DecodeError:
         return None
     return body if isinstance(body, list) and len(body) in (2, 4, 5) else None
+
+
+def _looks(
+    scenario: Scenario,
+    panes: Mapping[tuple[int, str], Counted],
+    results: dict[bytes, dict[str, object]],
+    early: dict[bytes, dict[str, int]],
+) -> None:
+    """Say when a window's rows have passed a multiple, at the end of each pane but its last; and tell the results of it."""
+    size, grace_ms, pane_ms = LONG.specs[0].size_ms, LONG.grace_ms, LONG.pane_ms
+    last_ms = (scenario.end_ms - grace_ms) // pane_ms * pane_ms
+    levels: Counter[tuple[int, str]] = Counter()
+    rows: Counter[tuple[int, str]] = Counter()
+    for (start, version), counts in sorted(panes.items()):
+        window, upto = start // size * size, start + pane_ms
+        rows[window, version] += counts["n"]
+        level = rows[window, version] // EARLY_ROWS
+        if level > levels[window, version] and upto < window + size and upto <= last_ms:
+            levels[window, version] = level
+            early[f"long|{version}|{window}|{size}|early|{upto}".encode()] = {"n": rows[window, version], "level": level}
+    for key, facts in results.items():
+        model, version, start_text, *_ = key.decode().split("|")
+        if model == "long":
+            facts["told"] = levels[int(start_text), version]
 
 
 def _count(

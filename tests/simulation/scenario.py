@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import msgspec
 import numpy as np
 
 from monitor.columns import ColumnBatch, DecodedBatch, Int
+from monitor.decision.early import OpenWindow
 from monitor.events import Rejection, RejectionReason
 from monitor.findings import ClosedWindow, Judgement
 from monitor.layout import Layout
+from monitor.looks import Before, Looked
 from monitor.ports import LOG_APPEND_TIME, Record
 from monitor.profiles import Profile
 from monitor.reference import Reference
@@ -49,6 +51,10 @@ WITH_LATE = {
     REMEMBERED: ModelSettings((WindowSpec(10, 10),), grace_ms=4, sha256=REMEMBERED, remember_ids_ms=40),
 }
 """Of some scenarios with event time: late rows restate windows, and an id counts once."""
+LONG = ModelSettings((WindowSpec(96, 96),), grace_ms=4, sha256="long", early_above_ms=50)
+"""Looked at while it is open, every 2 ms of event time."""
+EARLY_ROWS = 4
+"""At each multiple of it a look tells something."""
 
 
 class Wire:
@@ -102,10 +108,24 @@ def judge(closed: ClosedWindow, before: bytes, history: Sequence[bytes]) -> Judg
     facts = {"n": n, "segments": profile.rows[1:].tolist(), "window": windows, "lost": closed.lost_offsets} | counts
     facts |= {name: profile.stream.most(name) for name in ("lateness", "ahead")}
     facts |= {"rows": closed.partition_rows, "offsets": closed.source_offsets, "other": closed.rows_other_layout}
+    facts |= {"told": len(msgspec.json.decode(closed.early)) if closed.early else 0} if closed.model == "long" else {}
     sent = ((key, msgspec.json.encode({"n": n, "alert": alerts})),) if is_alert else ()
     after = msgspec.json.encode([windows, alerts])
     result = ((key, msgspec.json.encode(facts)),)
     return Judgement(result, sent, after, ("warning",) * is_alert, said=after, is_news=after != closed.said)
+
+
+def look(window: OpenWindow, newest: Callable[[int], ClosedWindow], before: Before) -> Looked:
+    """Tell the rows so far when they pass a multiple of `EARLY_ROWS`, once; and the windows before, and the newest rows."""
+    closed, told = window.closed, msgspec.json.decode(before.told) if before.told else []
+    level = closed.profile.n // EARLY_ROWS
+    if level <= len(told):
+        return Looked()
+    told += [window.upto_ms] * (level - len(told))
+    windows = msgspec.json.decode(before.state)[0] if before.state else 0
+    key = f"{closed.model}|{closed.version}|{closed.window.start_ms}|{closed.window.size_ms}|early|{window.upto_ms}".encode()
+    facts = {"n": closed.profile.n, "level": level, "windows": windows, "newest": newest(2).profile.n}
+    return Looked(((key, msgspec.json.encode(facts)),), msgspec.json.encode(told), ("warning",))
 
 
 @dataclass(frozen=True)
@@ -154,6 +174,10 @@ class Scenario:
             partials_partitions=q, retire_after_ms=ZOMBIE_MS + IN_FLIGHT_MS, watermark_every_ms=40,
         )  # fmt: skip
         return cls(settings, partitions, is_live, has_segments, end_ms, has_late)
+
+    def with_looks(self) -> Scenario:
+        """Return it with one more model, whose windows are looked at while they are open."""
+        return replace(self, settings=replace(self.settings, models={**self.settings.models, "long": LONG}))
 
     def references(self) -> list[Reference]:
         names = (*self.settings.models, "plain") if self.has_segments else ()

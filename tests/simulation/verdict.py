@@ -29,6 +29,7 @@ def anomalies_of(scenario: Scenario, logs: Sequence[Log], outcome: Outcome) -> l
     letters = {value for _, value in outcome.published.get("dead-letter", ())}
     found = [f"CHANGED {key}" for key, values in results.items() if len(values) > 1]
     found += [f"ALERT_CHANGED {key}" for key, values in alerts.items() if len(values) > 1]
+    early = {key: msgspec.json.decode(min(alerts.pop(key))) for key in [key for key in alerts if "|early|" in key]}
     found += [f"DLQ_MISSING {value!r}" for value in expected.refused if value not in letters]
     first = {key: min(values) for key, values in results.items()}
     seen = {key: msgspec.json.decode(value) for key, value in first.items()}
@@ -38,6 +39,7 @@ def anomalies_of(scenario: Scenario, logs: Sequence[Log], outcome: Outcome) -> l
     counted, late = _counted(outcome.counters)
     if +counted != +expected.outcomes:
         found.append(f"MISCOUNTED {dict(+counted)} for {dict(+expected.outcomes)}")
+    found += _wrong_early(scenario, expected, seen, early)
     if scenario.is_live:
         return found + _wrong_live(scenario, expected, seen, fired, late)
     if +late:
@@ -73,6 +75,27 @@ def _wrong_restated(expected: Expected, seen: dict[str, dict[int, Any]], fired: 
                 found.append(f"ALERT_MISSING {key} revision {revision}")
             elif alert is not None and (not is_due or alert["n"] != of["n"]):
                 found.append(f"DUP_ALERT {key} revision {revision} {alert}")
+    return found
+
+
+def _wrong_early(scenario: Scenario, expected: Expected, seen: dict[str, Any], early: dict[str, Any]) -> list[str]:
+    """Looks tell what they must, after the windows before; and the close of a window knows what they told."""
+    told: Counter[str] = Counter()
+    found = []
+    for key, facts in early.items():
+        window = key.rpartition("|early|")[0] + "|0"
+        told[window] = max(told[window], facts["level"])
+        if window in seen and facts["windows"] != seen[window]["window"] - 1:
+            found.append(f"EARLY_WRONG {key} {facts} before {seen[window]}")
+    found += [f"EARLY_FORGOTTEN {key}" for key, facts in seen.items() if facts.get("told", 0) != told[key]]
+    if not scenario.is_live:
+        wanted = {key.decode(): facts for key, facts in expected.early.items()}
+        found += [f"EARLY_MISSING {key}" for key in sorted(wanted.keys() - early.keys())]
+        found += [
+            f"EARLY_UNEXPECTED {key} {facts} for {wanted.get(key)}"
+            for key, facts in early.items()
+            if {name: facts[name] for name in ("n", "level")} != wanted.get(key)
+        ]
     return found
 
 

@@ -19,7 +19,7 @@ from monitor.stages.ingest import IngestPartition
 from monitor.stages.merge import MergePartition
 from tests.simulation.broker import Log, Store
 from tests.simulation.owner import Owner, Place, Rows, Surroundings
-from tests.simulation.scenario import HOUR_MS, IN_FLIGHT_MS, ZOMBIE_MS, Producer, Scenario, Wire, judge
+from tests.simulation.scenario import HOUR_MS, IN_FLIGHT_MS, ZOMBIE_MS, Producer, Scenario, Wire, judge, look
 from tests.simulation.verdict import Outcome, anomalies_of
 
 STEPS = 500
@@ -119,7 +119,7 @@ class World:
     def _merge(self, q: int) -> Callable[[int, Rows, int], PartitionStage]:
         return lambda epoch, rows, now_ms: MergePartition(
             self.scenario.settings, q,
-            topology=self.scenario.partitions, epoch=epoch, judge=judge, references=self._known(), rows=rows, now_ms=now_ms,
+            topology=self.scenario.partitions, epoch=epoch, judge=judge, look=look, references=self._known(), rows=rows, now_ms=now_ms,
         )  # fmt: skip
 
     def _send(self, message: Message) -> None:
@@ -294,15 +294,15 @@ def _copy(disk: dict[str, Store]) -> dict[str, Store]:
     return {name: store.copy() for name, store in disk.items()}
 
 
-def simulate(seed: int) -> World:
-    """Run a seed to its end."""
-    world = World(seed)
+def simulate(seed: int, *, is_looked: bool = False) -> World:
+    """Run a seed to its end. is_looked: with a model whose windows are looked at while they are open."""
+    world = World(seed, Scenario.draw(random.Random(seed)).with_looks() if is_looked else None)
     for _ in range(STEPS):
         world.step()
     world.finish()
     return world
 
 
-def run(seed: int) -> list[str]:
+def run(seed: int, *, is_looked: bool = False) -> list[str]:
     """Return the anomalies of a seed; none is what is promised."""
-    return simulate(seed).anomalies()
+    return simulate(seed, is_looked=is_looked).anomalies()

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from monitor.findings import Kept, never_seen_cells
-from monitor.pipeline import gather
+from monitor.findings import Kept, gather, never_seen_cells
 from tests.closed_windows import closed, reference_of
 
 

@@ -13,10 +13,10 @@ from monitor.chi_square import critical, survival
 from monitor.columns import ColumnBatch, NoValue, specials_of
 from monitor.distances import DISTANCES
 from monitor.features import CategoryFeature
-from monitor.findings import ClosedWindow
+from monitor.findings import ClosedWindow, gather
 from monitor.incidents import FLAPPING_WINDOWS
 from monitor.layout import layout_of
-from monitor.pipeline import gather, judge_window
+from monitor.pipeline import judge_window
 from monitor.policy import DEFAULT_RULE_SET, DEFAULT_RULES, Rule, RuleSet
 from monitor.profiles import Profile
 from monitor.reference import Reference

@@ -21,7 +21,7 @@ from monitor.bounds import most_missing
 from monitor.cli.inferred import features_yaml
 from monitor.config import FeatureConfig
 from monitor.errors import InputError
-from monitor.features import CategoryFeature, Feature, NumberFeature, hashed_texts, kind_of
+from monitor.features import CategoryFeature, Feature, NumberFeature, encode_json, hashed_texts, kind_of
 from monitor.files import ColumnOptions, open_table
 from monitor.findings import compare
 from monitor.hash_key import NO_KEY
@@ -448,10 +448,10 @@ def test_a_layout_without_richer_kinds_is_written_as_it_was() -> None:
     plain = CategoryFeature(name="c", values=("a",))
     assert msgspec.json.encode(plain) == b'{"kind":"category","name":"c","values":["a"],"value_type":"string","other":[]}'
     number = NumberFeature(name="x", edges=(1.0,), reported=(1.0,), minimum=0.0, maximum=1.0, centre=0.0, exponent=-30)
-    assert set(json.loads(msgspec.json.encode(number))) == {
+    assert set(json.loads(encode_json(number))) == {
         "kind", "name", "edges", "reported", "minimum", "maximum", "centre", "exponent"
     }  # fmt: skip
     views = layout_of([v for kind in ("text", "identifier") for v in views_of(kind, kind)])  # type: ignore[arg-type]
-    again = msgspec.json.decode(msgspec.json.encode(views.features), type=tuple[Feature, ...])
+    again = msgspec.json.decode(encode_json(views.features), type=tuple[Feature, ...])
     assert layout_of(again).sha256 == views.sha256
     assert names(again) == names(views.features)

@@ -3,7 +3,7 @@
 import pytest
 
 from monitor.checks import CHECKS, WHOLE_CHECKS
-from monitor.pipeline import gather
+from monitor.findings import gather
 from monitor.policy import CHECKS as IDS
 from monitor.policy import DEFAULT_RULE_SET, DEFAULT_RULES, SILENT_CHECKS, Policies, Policy, RuleSet
 from monitor.rules import SEVERITIES, Mute, Rule

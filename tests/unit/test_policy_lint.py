@@ -11,7 +11,8 @@ import pytest
 from monitor.bootstrap import build_rules
 from monitor.config import Config
 from monitor.false_alarms import expected_alarms, measure, rows_of, totals
-from monitor.pipeline import gather, judge_window
+from monitor.findings import gather
+from monitor.pipeline import judge_window
 from monitor.policy import DEFAULT_RULE_SET, PERFORMANCE_METRICS, Policy, RuleSet
 from monitor.policy_file import read_policies
 from monitor.policy_lint import Lint, lint

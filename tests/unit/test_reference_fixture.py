@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from monitor.features import encode_json
 from monitor.layout import Layout
 from monitor.reference import Reference, ReferenceRecord
 
@@ -27,7 +28,7 @@ def test_its_identity_and_that_of_its_layout_have_not_changed() -> None:
 def test_its_features_are_written_as_they_were_read() -> None:
     written = json.loads(FILE.read_bytes())["features"]
     record = msgspec.json.decode(FILE.read_bytes(), type=ReferenceRecord)
-    assert json.loads(msgspec.json.encode(record.features)) == written
+    assert json.loads(encode_json(record.features)) == written
     assert Layout(tuple(record.features)).sha256 == LAYOUT_SHA256
 
 

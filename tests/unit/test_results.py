@@ -12,9 +12,9 @@ import pytest
 from monitor.checks import CHECKS, WHOLE_CHECKS
 from monitor.distances import DISTANCES
 from monitor.features import CategoryFeature
-from monitor.findings import Measurement
+from monitor.findings import Measurement, gather
 from monitor.layout import layout_of
-from monitor.pipeline import gather, judge_window
+from monitor.pipeline import judge_window
 from monitor.policy import DEFAULT_RULE_SET, RuleSet
 from monitor.reference import Reference
 from monitor.results import MAX_CELLS, Measured, Result, measurements_of

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from monitor.checks.cardinality import cardinality, expected
-from monitor.findings import ClosedWindow, Finding, Measurement
-from monitor.pipeline import gather, judge_window
+from monitor.findings import ClosedWindow, Finding, Measurement, gather
+from monitor.pipeline import judge_window
 from monitor.policy import DEFAULT_RULE_SET
 from monitor.profiles import Profile
 from monitor.reference import Reference

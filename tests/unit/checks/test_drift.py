@@ -8,8 +8,7 @@ from scipy.stats import chi2
 
 from monitor.checks.drift import drift
 from monitor.distances import CHECKS, DISTANCES
-from monitor.findings import Finding
-from monitor.pipeline import gather
+from monitor.findings import Finding, gather
 from monitor.policy import DEFAULT_RULE_SET, Rule, RuleSet
 from monitor.reference import Reference
 from tests.closed_windows import MISSING, closed, reference_of

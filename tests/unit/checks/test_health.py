@@ -8,9 +8,8 @@ from msgspec import structs
 from scipy.stats import hypergeom
 
 from monitor.checks.health import health
-from monitor.findings import ClosedWindow, Finding, Measurement
+from monitor.findings import ClosedWindow, Finding, Measurement, gather
 from monitor.layout import layout_of
-from monitor.pipeline import gather
 from monitor.policy import DEFAULT_RULE_SET
 from monitor.profiles import Profile
 from monitor.reference import Reference

@@ -7,8 +7,7 @@ import pytest
 from scipy.stats import chi2_contingency, hypergeom
 
 from monitor.checks.segments import segments
-from monitor.findings import Measurement
-from monitor.pipeline import gather
+from monitor.findings import Measurement, gather
 from monitor.segments import Key, Segmentation, parse_key
 from tests.closed_windows import closed, reference_of
 

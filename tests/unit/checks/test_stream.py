@@ -12,8 +12,7 @@ from scipy import stats
 from monitor.checks.stream import stream
 from monitor.checks.traffic import traffic
 from monitor.columns import Envelope, names_of
-from monitor.findings import ClosedWindow, Measurement
-from monitor.pipeline import gather
+from monitor.findings import ClosedWindow, Measurement, gather
 from monitor.reference import Reference
 from tests.closed_windows import HOUR_MS, closed, reference_of
 

@@ -3,7 +3,7 @@
 import pytest
 
 from monitor.checks.traffic import traffic
-from monitor.pipeline import gather
+from monitor.findings import gather
 from monitor.policy import DEFAULT_RULE_SET
 from tests.closed_windows import closed, reference_of
 from tests.shapes import judged_alone as decide

@@ -8,9 +8,8 @@ from scipy import stats
 
 from monitor.checks.values import values
 from monitor.features import CategoryFeature
-from monitor.findings import Measurement
+from monitor.findings import Measurement, gather
 from monitor.layout import Layout
-from monitor.pipeline import gather
 from monitor.reference import Reference
 from tests.closed_windows import MISSING, Columns, closed, profile_of, reference_of
 

@@ -9,9 +9,8 @@ import numpy as np
 
 from monitor.columns import ColumnBatch
 from monitor.features import CategoryFeature
-from monitor.findings import ClosedWindow, Measurement
+from monitor.findings import ClosedWindow, Measurement, gather
 from monitor.layout import Layout, layout_of
-from monitor.pipeline import gather
 from monitor.profiles import Profile
 from monitor.reference import Reference
 from monitor.reference_build.windows import WindowCounts

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from monitor.pipeline import gather, judge_window
+from monitor.findings import gather
+from monitor.pipeline import judge_window
 from monitor.policy import DEFAULT_RULES, RuleSet
 from tests.closed_windows import ABSENT, MISSING, closed, reference_of
 from tests.unit.distances import oracle

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 from sklearn import datasets
 
-from monitor.findings import Evidence
-from monitor.pipeline import gather
+from monitor.findings import Evidence, gather
 from tests.closed_windows import MISSING, closed, reference_of
 from tests.unit.distances import oracle
 from tests.unit.distances.comparing import check_cells, check_rows

@@ -5,9 +5,10 @@ from __future__ import annotations
 import msgspec
 
 from monitor.acks import Ack
-from monitor.alerts import Alert, AlertData, AlertReference, AlertWindow, Reason, iso
+from monitor.alerts import Alert, AlertData, AlertReference, AlertWindow, iso
 from monitor.notify.labels import labels_of
 from monitor.notify.notice import Notice
+from monitor.reasons import Reason
 
 HOUR_MS = 3_600_000
 OPENED_MS = 1_735_689_600_000

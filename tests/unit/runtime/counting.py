@@ -99,6 +99,9 @@ class CountingStage:
     def counters(self) -> Mapping[tuple[str, ...], int]:
         return {("events", key.decode(), "counted"): count for key, (_, count) in self.rows.items()}
 
+    def memory(self) -> Mapping[str, int]:
+        return {}
+
     def gauges(self) -> Mapping[tuple[str, ...], float]:
         return {("open_rows",): float(len(self.rows))}
 
@@ -183,6 +186,7 @@ class Event:
 
     def __init__(self, records: Sequence[StoredRecord]) -> None:
         self.value = records
+        self.message = self
         self.is_acked = False
 
     def ack(self) -> None:

@@ -423,3 +423,14 @@ class TestRefusal:
 
         asyncio.run(run())
         assert [round(b - a) for a, b in itertools.pairwise(attempts)] == [1, 2, 4, 8, 10, 10, 10]
+
+
+def test_what_was_folded_is_let_go_before_it_is_acknowledged() -> None:
+    """Until the next checkpoint all that was read since would stay in memory: seconds of traffic."""
+    event = batch(0, 1)
+    driver = drive(started(), Log([0, 1], high=2), Place())
+    asyncio.run(driver.feed(event))
+    assert not event.value
+    assert not event.is_acked
+    asyncio.run(driver.tick())
+    assert event.is_acked

@@ -93,5 +93,5 @@ def test_every_metric_has_a_prefix_a_help_and_bounded_labels() -> None:
         assert metric.name.startswith("monitor_")
         assert metric.help
         assert (metric.kind == "counter") == metric.name.endswith("_total")
-        assert set(metric.labels) <= {"source", "model", "outcome", "reason", "severity", "partition", "topic"}
+        assert set(metric.labels) <= {"source", "model", "outcome", "reason", "severity", "partition", "topic", "part"}
     assert b"monitor_build_info" in generate_latest(Telemetry().registry)

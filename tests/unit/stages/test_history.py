@@ -15,10 +15,10 @@ from monitor.ports import StoredRecord
 from monitor.reference import References
 from monitor.stages.ingest import IngestPartition
 from monitor.stages.merge import MergePartition
-from monitor.stages.merge_rows import MAX_LOOKBACK, Final, Row, n_unneeded
+from monitor.stages.merge_rows import MAX_LOOKBACK, Final, ModelRows, Row, history_of, n_unneeded
 from monitor.stages.rows import EMITTED, key_parts
 from monitor.stages.settings import Revising, Settings
-from monitor.windows import Window
+from monitor.windows import Window, WindowSpec
 from tests.simulation import SOURCE, ZOMBIE_MS, BareFormat, count_rows, record, settings
 
 OWN = settings()
@@ -157,3 +157,20 @@ def final(i: int, tallies: bytes = b"") -> tuple[Window, Row[Final]]:
 def test_the_newest_with_rows_are_needed_as_far_as_one_looks_back(pattern: str, unneeded: int) -> None:
     """r: a window with tallies."""
     assert n_unneeded([final(i, b"t" if letter == "r" else b"") for i, letter in enumerate(pattern)]) == unneeded
+
+
+def test_a_final_window_that_was_sent_rests_packed_and_holds_what_it_held() -> None:
+    model, spec = ModelRows(), WindowSpec(10, 10)
+    states = [Final(after={"1": b"state" * 500}, live=["1"], tallies={"1": bytes([i]) * 500}) for i in range(3)]
+    rows = [Row(f"window|m|{i}|10|10".encode(), EMITTED, i, state) for i, state in enumerate(states)]
+    model.final[spec] = [(Window(10 * i, 10, 10), row) for i, row in enumerate(rows)]
+    rows[0].durable = (EMITTED, 0)
+    written, before = rows[0].pieces(), model.held_bytes
+    model.rest()
+    model.rest()
+    assert [row.is_at_rest for row in rows] == [True, False, False]  # the second is not durable, the last one has the state
+    assert rows[0].held_bytes < 200 < before - model.held_bytes
+    assert rows[0].value == states[0]
+    assert rows[0].pieces() == written
+    assert history_of(model.final[spec], "1") == [bytes([i]) * 500 for i in (2, 1, 0)]
+    assert history_of(model.final[spec], "2") == []

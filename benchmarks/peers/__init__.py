@@ -1,0 +1,1 @@
+"""Programs that read the same topics, or judge the same windows; each runs with an interpreter that has what it imports."""

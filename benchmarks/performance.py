@@ -1,0 +1,119 @@
+"""The tables of docs/performance.md and the figures of README.md, from docs/performance.json. `python -m benchmarks.performance` writes them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+FIGURES = ROOT / "docs" / "performance.json"
+PAGE = ROOT / "docs" / "performance.md"
+README = ROOT / "README.md"
+START, END = "<!-- speed -->\n", "<!-- /speed -->\n"
+
+Section = Mapping[str, Any]
+
+
+def write_page() -> None:
+    """Put what the figures say between the marks of the page and of the README."""
+    figures = json.loads(FIGURES.read_text())
+    for path, text in ((PAGE, tables(figures)), (README, summary(figures))):
+        before, rest = path.read_text().split(START)
+        path.write_text(before + START + text + END + rest.split(END)[1])
+
+
+def tables(figures: Mapping[str, Section]) -> str:
+    """Return all tables, each under what it is about."""
+    parts = [f"**{title}**\n\n{make(figures[name])}" for name, (title, make) in TABLES.items() if name in figures]
+    return "\n".join(parts)
+
+
+def summary(figures: Mapping[str, Section]) -> str:
+    """Return the lines of the README."""
+    lines = [
+        "| beside one worker process, end to end | its events/s: ours are × | its CPU per event is × ours |",
+        "|---|---|---|",
+    ]
+    for name in ("parsing", "peers", "streams"):
+        rows = list(figures.get(name, {}).get("rows", {}).items())
+        lines += [f"| {label} | {times(row['rate_ratio'])} | {times(row['cpu_ratio'])} |" for label, row in rows[1:]]
+    return "\n".join(lines) + "\n"
+
+
+def times(ratio: float) -> str:
+    """Return a ratio with three digits or so.
+
+    >>> times(0.5312), times(17.432), times(213.4)
+    ('0.53', '17.4', '213')
+    """
+    return f"{ratio:.0f}" if ratio >= 100 else f"{ratio:.1f}" if ratio >= 10 else f"{ratio:.2f}"
+
+
+def columns(*names: tuple[str, str, Callable[[Any], str]]) -> Callable[[Section], str]:
+    """Return what makes a table: a heading, the key of each row's value, and how it is written."""
+
+    def make(section: Section) -> str:
+        lines = [_line(["", *(heading for heading, _, _ in names)]), _line(["---"] * (len(names) + 1))]
+        lines += [
+            _line([label, *(write(row[key]) if key in row else "–" for _, key, write in names)])
+            for label, row in section["rows"].items()
+        ]
+        lines += [
+            _line([f"{label}: left out, {reason}", *("–" for _ in names)])
+            for label, reason in section.get("left_out", {}).items()
+        ]
+        rounds = f"{section['rounds']} rounds; " if "rounds" in section else ""
+        return "\n".join(lines) + f"\n\n{rounds}load of the machine {section['load']}\n"
+
+    return make
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def count(value: float) -> str:
+    """Return a whole number."""
+    return f"{round(value):,}"
+
+
+RATE = ("events/s", "events_per_second", count)
+COST = ("CPU µs per event", "cpu_us_per_event", times)
+COMPARED = columns(RATE, COST, ("our events/s are ×", "rate_ratio", times), ("its CPU per event is × ours", "cpu_ratio", times))
+CURVE = columns(RATE, COST, ("CPU per event × first row", "cpu_ratio", times))
+WIDE = columns(
+    ("bytes per event", "event_bytes", count), RATE, COST, ("CPU µs per feature", "cpu_us_per_feature", times),
+    ("CPU per event × first row", "cpu_ratio", times),
+)  # fmt: skip
+UPDATE = columns(("cells", "cells", count), ("CPU µs per row", "cpu_us_per_row", times), ("× first row", "cpu_ratio", times))
+CLOSE = columns(("CPU ms", "cpu_ms", times), ("longest 5 %, ms", "p95_ms", times), ("× ours, shifted", "cpu_ratio", times))
+LATENCY = columns(
+    ("records", "n", count), ("median ms", "median_ms", count), ("p99 ms", "p99_ms", count), ("longest ms", "max_ms", count)
+)
+PROFILE = columns(("CPU µs per event", "cpu_us_per_event", times), ("share", "share", lambda share: f"{100 * share:.0f} %"))
+
+TABLES: Mapping[str, tuple[str, Callable[[Section], str]]] = {
+    "parsing": ("One worker end to end, beside consumers that do less", COMPARED),
+    "peers": ("Beside Python tools", COMPARED),
+    "streams": ("Beside Kafka Streams", COMPARED),
+    "close": ("Closing a window of 50 features", CLOSE),
+    "latency": (
+        "From the record that moves the watermark past a window's end to what is published, 100 features × 50 segments",
+        LATENCY,
+    ),
+    "slow": ("1 % of events that the fast path cannot take", COMPARED),
+    "windows": ("Windows", CURVE),
+    "models": ("Models in turn", CURVE),
+    "segments": ("Segments", CURVE),
+    "features": ("Features", WIDE),
+    "workers": ("Workers", CURVE),
+    "reference": ("Rows of the reference, and what an update of a profile costs", UPDATE),
+    "profile": ("Where the CPU time of an event goes", PROFILE),
+}
+"""Section → title, and what makes its table."""
+
+
+if __name__ == "__main__":
+    write_page()
