@@ -32,11 +32,7 @@ from monitor.rules import FalseAlarms, Rule
 from monitor.windows import WindowSpec
 
 SPENT = 0.1
-<<<<<<< HEAD
-"""Of the budget: a sixth of what the end of a window spends, and out of what that keeps as a reserve. Ville's bound needs none."""
-=======
 """Of the budget, out of what the end of a window keeps as a reserve: Ville's bound needs none."""
->>>>>>> main
 RATES = np.array([2.0, 4.0, 16.0, 64.0, 256.0])
 """So many times what a window may hold: the alternatives, each with the same weight."""
 REFERENCE_ALPHA = 1e-4
