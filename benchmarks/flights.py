@@ -254,8 +254,7 @@ def table(figures: dict[str, Any]) -> str:
     ]
     lines += [_special_row(one) for one in figures["special_days"]]
     notices = [
-        f"{one['feature']} {one['effect']:.3f} ({one['day'][5:]} to {(one['until'] or 'the end')[-5:]})"
-        for one in figures["notices"]
+        f"{one['feature']} {one['effect']:.3f} ({one['day']} to {one['until'] or 'the end'})" for one in figures["notices"]
     ]
     lines += ["", f"Notices ({len(notices)}), psi and from when to when: {', '.join(notices)}."]
     return "\n".join(lines) + "\n"
