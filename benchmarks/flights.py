@@ -113,7 +113,13 @@ def replayed(flights: Flights) -> tuple[list[Said], list[Said]]:
     records = [(0, StoredRecord(i, 0, orjson.dumps(event), None)) for i, (_, event) in enumerate(year)]
     formats = pipeline.formats
     engine = Replay(
-        pipeline.settings, TOPIC, wire=formats[TOPIC], judge=pipeline.judge, references=[reference], future_guard=False
+        pipeline.settings,
+        TOPIC,
+        wire=formats[TOPIC],
+        judge=pipeline.judge,
+        look=pipeline.look,
+        references=[reference],
+        future_guard=False,
     )
     outcome = engine.run(records, end_of_input=True)
     assert outcome.counted == len(records)

@@ -201,6 +201,7 @@ def test_references_that_cannot_be_read_make_a_worker_not_ready_until_they_are(
         with worker(path) as found:
             for made in admin.create_acls([AclBinding(*of, AclPermissionType.ALLOW)]).values():
                 made.result(20)
+            time.sleep(2)  # a fetch that was allowed is answered until it has waited long enough
             references.publish(config, reference("m"))
             assert wait_for(lambda: found.metric("monitor_reference_age_seconds") > LEAD_S / 2, LEAD_S)
             assert within_5_s(says(found, "references"))
