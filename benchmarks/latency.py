@@ -1,6 +1,6 @@
 """From the record that moves the watermark past a window's end to its results and alerts on their topics, by the broker's own timestamps.
 
-One model of 100 features × 50 segments on four partitions. An hour's rows come first; once the worker has them all, a tick to each
+One model of 100 features × 50 segments on four partitions. An hour's rows come first; a little later a tick to each
 partition ends the hour. All topics stamp records as they are appended. Every fourth window a feature begins, or ceases, to be shifted.
 """
 
@@ -27,8 +27,8 @@ from monitor.runtime import topics
 from monitor.runtime.supervisor import die_with_parent
 from tests.kafka import KafkaCluster, free_port
 
-FEATURES, SEGMENTS, ROWS, WINDOWS = 100, 50, 1_000, 60
-GRACE_MS, LIMIT_S = 120_000, 30
+FEATURES, SEGMENTS, ROWS, WINDOWS = 100, 50, 1_000, 40
+GRACE_MS, LIMIT_S, PAUSE_S = 120_000, 90, 0.7
 CONFIG = """\
 app: latency
 kafka: {{bootstrap_servers: "{bootstrap}"}}
@@ -138,9 +138,9 @@ def course(broker: Topics, traffic: Traffic, port: int) -> tuple[dict[int, int],
     dice, ended, written = np.random.default_rng(6), dict[int, int](), list[Written]()
     for window in range(WINDOWS):
         broker.send(rows(traffic, window, dice))
-        deadline = time.monotonic() + LIMIT_S
-        while sum(values(page(port), COUNTS[0])) < (window + 1) * ROWS and time.monotonic() < deadline:
-            time.sleep(0.05)
+        if window == 0:
+            wait_for_first(port)
+        time.sleep(PAUSE_S)
         end_ms = START_MS + (window + 1) * HOUR_MS
         ended[end_ms] = broker.end(end_ms)
         deadline = time.monotonic() + LIMIT_S
@@ -151,6 +151,15 @@ def course(broker: Topics, traffic: Traffic, port: int) -> tuple[dict[int, int],
                 )
             written += broker.read(0.2)
     return ended, written + broker.read(2.0)
+
+
+def wait_for_first(port: int) -> None:
+    """Wait until the worker has counted the first hour's rows."""
+    deadline = time.monotonic() + LIMIT_S
+    while sum(values(page(port), COUNTS[0])) < ROWS:
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"the worker has not counted {ROWS} rows after {LIMIT_S} s")
+        time.sleep(0.1)
 
 
 def spread(found: list[int]) -> dict[str, float]:

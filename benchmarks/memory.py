@@ -1,8 +1,8 @@
 """Resident memory of one worker at 100 models × 200 features, on Apache Kafka: `python -m benchmarks.memory [--minutes N]`.
 
 The worker reads events of every model in turn, in event-time hours that follow each other, so that panes are opened, closed, sent and
-collected all the time. Printed as JSON: resident memory (most, and its slope after the first third of the run by least squares), files and
-threads, what the local stores use, against `state.memory`.
+collected all the time; at the start it finds a backlog. Printed as JSON: resident memory (most, and its slope after the first third of the
+run by least squares) and what takes it, files and threads, against `state.memory`.
 """
 
 from __future__ import annotations
@@ -94,36 +94,63 @@ def bodies(features: int) -> list[bytes]:
     return found
 
 
-def metrics(port: int, *names: str) -> list[float]:
-    """Return the sums of metrics."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+def metrics(port: int) -> dict[str, float]:
+    """Return every series of the worker."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as answer:
         lines = answer.read().decode().splitlines()
-    return [sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(name)) for name in names]
+    return {line.rsplit(" ", 1)[0]: float(line.rsplit(" ", 1)[1]) for line in lines if not line.startswith("#")}
+
+
+def total(found: dict[str, float], name: str) -> int:
+    """Return the sum of a metric's series."""
+    return int(sum(value for series, value in found.items() if series.partition("{")[0] == name))
+
+
+def parts_of(found: dict[str, float]) -> dict[str, float]:
+    """Return `monitor_memory_bytes` by part, MiB."""
+    series = {key.split('"')[1]: value for key, value in found.items() if key.startswith("monitor_memory_bytes{")}
+    return {part: round(value / MIB, 1) for part, value in sorted(series.items(), key=lambda item: -item[1])}
+
+
+class Sender:
+    """Sends events of all models in turn."""
+
+    def __init__(self, bootstrap: str, options: argparse.Namespace) -> None:
+        self.sent = 0
+        self._options = options
+        self._rows = bodies(options.features)
+        self._producer = ck.Producer({"bootstrap.servers": bootstrap, "linger.ms": 20, "queue.buffering.max.messages": 200_000})
+
+    def send(self, n: int) -> None:
+        """Send so many."""
+        models, rows = self._options.models, self._rows
+        for _ in range(n):
+            time_ms = START_MS + self.sent * HOUR_MS // (models * self._options.rows)
+            head = b'{"model":"m%03d","version":"1","time":%d,"features":' % (self.sent % models, time_ms)
+            body = head + rows[self.sent % len(rows)] + b"}"
+            self._producer.produce("events", body, partition=(self.sent // models) % PARTITIONS)
+            self.sent += 1
+        self._producer.flush(30)
 
 
 def run(bootstrap: str, path: Path, port: int, options: argparse.Namespace) -> dict[str, object]:
     """Send events for some minutes, and look at the worker once a second."""
-    rows = bodies(options.features)
-    producer = ck.Producer({"bootstrap.servers": bootstrap, "linger.ms": 20, "queue.buffering.max.messages": 200_000})
+    sender = Sender(bootstrap, options)
+    sender.send(options.backlog)
     with (path.parent / "worker.log").open("ab") as log:
         command = [sys.executable, "-m", "monitor", "worker", "--config", str(path)]
         process = subprocess.Popen(command, stdout=log, stderr=log, preexec_fn=die_with_parent)
     samples: list[Sample] = []
-    sent, started, stores = 0, time.monotonic(), 0.0
+    started = time.monotonic()
     try:
         while time.monotonic() - started < 60 * options.minutes:
-            for _ in range(options.rate):
-                time_ms = START_MS + sent * HOUR_MS // (options.models * options.rows)
-                head = b'{"model":"m%03d","version":"1","time":%d,"features":' % (sent % options.models, time_ms)
-                producer.produce("events", head + rows[sent % len(rows)] + b"}", partition=(sent // options.models) % PARTITIONS)
-                sent += 1
-            producer.flush(30)
+            sender.send(options.rate)
             if process.poll() is not None:
                 said = (path.parent / "worker.log").read_text().splitlines()[-20:]
                 raise RuntimeError("\n".join([f"the worker ended with {process.returncode}", *said]))
             samples.append(look(process.pid, started))
             time.sleep(max(0.0, len(samples) - (time.monotonic() - started)))
-        events, windows, stores = metrics(port, "monitor_events_total{", "monitor_windows_total{", "monitor_store_memory_bytes ")
+        found = metrics(port)
     finally:
         if process.poll() is None:
             os.kill(process.pid, signal.SIGTERM)
@@ -135,15 +162,15 @@ def run(bootstrap: str, path: Path, port: int, options: argparse.Namespace) -> d
         "models": options.models,
         "features": options.features,
         "minutes": options.minutes,
-        "events_sent": sent,
-        "events_counted": int(events),
-        "windows": int(windows),
+        "events_sent": sender.sent,
+        "events_counted": total(found, "monitor_events_total"),
+        "windows": total(found, "monitor_windows_total"),
         "limit_mib": options.limit,
         "resident_most_mib": round(most / MIB, 1),
         "resident_last_mib": round(samples[-1].resident / MIB, 1),
         "resident_mib_every_30_s": [round(s.resident / MIB) for s in samples[::30]],
         "slope_mib_per_hour": round(slope / MIB, 1),
-        "stores_mib": round(stores / MIB, 1),
+        "parts_last_mib": parts_of(found),
         "files": [later[0].files, samples[-1].files],
         "threads": [later[0].threads, samples[-1].threads],
         "is_within_limit": most <= options.limit * MIB,
@@ -157,6 +184,7 @@ def main() -> None:
     parser.add_argument("--features", type=int, default=200)
     parser.add_argument("--rows", type=int, default=150, help="events of a model in each hour of event time")
     parser.add_argument("--rate", type=int, default=500, help="events a second")
+    parser.add_argument("--backlog", type=int, default=20_000, help="events that the worker finds when it starts")
     parser.add_argument("--limit", type=int, default=512, help="state.memory, MiB")
     options = parser.parse_args()
     with KafkaCluster() as cluster, tempfile.TemporaryDirectory() as name:

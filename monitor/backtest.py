@@ -2,7 +2,8 @@
 
 Judged by the policies that were in force, results give the alerts that were published, but for what a result does not keep: `why` and
 `evidence`. They have to begin where the model version's state began; results that start later lack what was open or counted before.
-Tests over several windows are those that were made live, of the windows that the live rules had left in.
+Tests over several windows are those that were made live, of the windows that the live rules had left in. Looks into open windows are not
+taken again: by the rules that were in force closes confirm what was told early, by others they are judged alone.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from monitor.policy import Policies
 from monitor.results import Result, measurements_of
 from monitor.segments import ALL
 from monitor.stages.merge_rows import MAX_EMPTY_WINDOWS
+from monitor.told_early import told_of_results
 from monitor.windows import Window, WindowSpec
 
 
@@ -34,6 +36,8 @@ class JudgedWindow(msgspec.Struct, frozen=True, kw_only=True):
     """(check, segment) that no live rule was for, so that they were not measured: they cannot be judged. Check "": all of them."""
     policy: str
     """sha256 of the rules that were in force."""
+    early: bytes = b""
+    """What was told of it while it was open."""
 
 
 class KnownIncident(NamedTuple):
@@ -131,6 +135,7 @@ def _window(key: tuple[str, str, Window], of_window: dict[str, Result]) -> Judge
         measurements=[one for name, result in of_window.items() for one in measurements_of(result.measurements, name)],
         unmeasured=tuple(at for name, result in of_window.items() for at in _unmeasured(name, result)),
         policy=whole.policy,
+        early=told_of_results(whole.early) if whole.early is not msgspec.UNSET else b"",
     )
 
 
@@ -150,9 +155,9 @@ def backtest(windows: Sequence[JudgedWindow], policies: Policies) -> Backtest:
         of_model = states.setdefault((facts.model, facts.window.spec), _States())
         for window in at_once:
             facts, rules = window.facts, policies.at(window.facts.window.start_ms)
-            decided = judge_measurements(
-                facts, window.measurements, Before(of_model.before(facts.version)), rules, why=lambda _: []
-            )
+            early = window.early if rules.sha256 == window.policy else b""
+            before = Before(of_model.before(facts.version), early=early)
+            decided = judge_measurements(facts, window.measurements, before, rules, why=lambda _: [])
             of_model.after(facts.version, decided.after)
             outcome.alerts += [_decode_alert(value) for _, value in decided.alerts]
             outcome.windows += 1

@@ -13,10 +13,11 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from monitor.calibration import SCALES
+from monitor.calibration import MIN_ROWS, SCALES
 from monitor.chance import ALPHA, excess_p, extremes_p, normal_p, normal_quantile
 from monitor.checks import CHECKS, WHOLE_CHECKS
 from monitor.checks.cardinality import expected
+from monitor.decision import early
 from monitor.decision.calibrated import counts_alpha, distribution_alpha
 from monitor.decision.distributions import Distributions
 from monitor.decision.shape import CHECK
@@ -92,11 +93,12 @@ def rows_of(reference: Reference, spec: WindowSpec) -> int | None:
     return max(1, round(reference.record.rows * spec.size_ms / (times[1] - times[0])))
 
 
-def expected_alarms(measured: Measured, rules: RuleSet, spec: WindowSpec, n: int) -> list[Expected]:
-    """Return, by policy and check, what quiet windows of n rows lead to in 30 days."""
+def expected_alarms(measured: Measured, rules: RuleSet, spec: WindowSpec, n: int, *, is_early: bool = False) -> list[Expected]:
+    """Return, by policy and check, what quiet windows of n rows lead to in 30 days. is_early: they are looked at while they are open."""
     sums: dict[tuple[str, str], list[Expected]] = {}
     narrowed, model = rules.of(spec), measured.reference.model
     alphas = _alphas(measured, narrowed, spec)
+    looks = _alphas_of_looks(measured, narrowed, spec) if is_early and n >= MIN_ROWS else {}
     for one in measured.measurements:
         for over in (1, *narrowed.overs(one.check, model, one.segment, one.feature)):
             rule = narrowed.rule(one.check, model, one.segment, one.feature, over)
@@ -105,6 +107,8 @@ def expected_alarms(measured: Measured, rules: RuleSet, spec: WindowSpec, n: int
             alpha = alphas.get((_family(one), rule.false_alarms or narrowed.false_alarms)) if over == 1 else None
             chance, bare = _chance(measured, one, rule, n, ALPHA if alpha is None else alpha)
             month = None if chance is None else _openings(chance, rule, spec, is_alone=one.check != CHECK)
+            if month is not None and over == 1 and one.check in early.LOOKED:
+                month += MONTH_MS / spec.step_ms * looks.get(rule.false_alarms or narrowed.false_alarms, 0.0)
             name = rule.policy or DEFAULT_POLICY
             sums.setdefault((name, one.check), []).append(Expected(name, one.check, model, spec, n, 1, month, bare))
     for check in sorted(set(narrowed.by_check) - {one.check for one in measured.measurements}):
@@ -139,6 +143,16 @@ def _alphas(measured: Measured, rules: RuleSet, spec: WindowSpec) -> dict[tuple[
         / hypotheses
         for (family, budget), hypotheses in found.items()
     }
+
+
+def _alphas_of_looks(measured: Measured, rules: RuleSet, spec: WindowSpec) -> dict[FalseAlarms, float]:
+    """Return, by budget, the part of what the looks into a window may spend that each of their hypotheses has."""
+    found: Counter[FalseAlarms] = Counter()
+    for one in measured.measurements:
+        rule = rules.rule(one.check, measured.reference.model, one.segment, one.feature)
+        if rule is not None and one.check in early.LOOKED:
+            found[rule.false_alarms or rules.false_alarms] += 1
+    return {budget: early.alpha(budget, spec) / hypotheses for budget, hypotheses in found.items()}
 
 
 def _sum(found: Sequence[Expected]) -> Expected:

@@ -19,7 +19,7 @@ from monitor.policy_file import ReadPolicy
 from monitor.reference import Reference
 from monitor.rules import Mute, Rule, fit
 from monitor.segments import ALL
-from monitor.windows import WindowSpec, duration_text
+from monitor.windows import WindowSpec, duration_text, early_specs
 
 LOWER_IS_WORSE = frozenset(
     {"traffic.low", "traffic.rate_low"}
@@ -240,6 +240,14 @@ def _specs(model: str, config: Config | None) -> list[WindowSpec]:
     return [w.spec for w in config.models.get(model, config.defaults).windows]
 
 
+def _is_early(model: str, spec: WindowSpec, config: Config | None) -> bool:
+    """Whether windows of a kind are looked at while they are open."""
+    if config is None:
+        return False
+    of = config.models.get(model, config.defaults)
+    return spec in early_specs([w.spec for w in of.windows], of.early_above_ms)
+
+
 # --- mutes
 
 
@@ -318,7 +326,7 @@ def _expect(
                     f"{one.reference.model} {one.reference.version}: its reference does not tell how many rows a window has; give --rows"
                 )
                 continue
-            found.expected += expected_alarms(one, rules, spec, n)
+            found.expected += expected_alarms(one, rules, spec, n, is_early=_is_early(one.reference.model, spec, config))
     budgets = {read.policy.name: (read, read.policy.false_alarms) for read in reads if read.policy.false_alarms is not None}
     for name, per_month, _ in totals(found.expected):
         read, budget = budgets.get(name, (None, None))

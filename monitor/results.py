@@ -19,6 +19,7 @@ from monitor.outside import Frequent
 from monitor.policy import RuleSet
 from monitor.segments import ALL
 from monitor.stream_result import StreamResult, stream_result
+from monitor.told_early import EarlyResult, early_results
 
 MAX_CELLS = 32
 
@@ -237,6 +238,8 @@ class Result(msgspec.Struct, kw_only=True):
     """topic → partition → [first, last] offset of what the window counts, late and future rows included"""
     stream: StreamResult | None
     """null for a segment: these facts are of all rows"""
+    early: list[EarlyResult] | msgspec.UnsetType = msgspec.UNSET
+    """What was told of the window while it was open; of segment `all` and revision 0. Absent where nothing was."""
 
 
 def result_record(
@@ -277,6 +280,7 @@ def result_record(
         insufficient=sorted({f.measurement.check for f in mine if f.verdict == "insufficient"}),
         source_offsets=closed.source_offsets,
         stream=stream_result(closed.profile.stream, closed.partition_rows) if evidence.segment == ALL else None,
+        early=early_results(closed.early) if closed.early and evidence.segment == ALL else msgspec.UNSET,
     )
     return "|".join(map(str, identity)).encode(), orjson.dumps(msgspec.to_builtins(record), option=orjson.OPT_SORT_KEYS)
 

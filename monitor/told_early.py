@@ -7,7 +7,7 @@ it got worse, or takes it back.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -48,6 +48,48 @@ def load_told(data: bytes) -> list[Told]:
 def told_bytes(told: Sequence[Told]) -> bytes:
     """Return what `load_told` reads."""
     return _encode(told) if told else b""
+
+
+class EarlyResult(msgspec.Struct, kw_only=True):
+    """An incident that was told while the window was open."""
+
+    incident_id: str
+    alert_id: str
+    """Of the last alert that told it."""
+    severity: Literal["notice", "warning", "critical"]
+    opened_ms: int
+    """End of the window with which it opened."""
+    is_opening: bool
+    """Whether it opened in this window; else it only got worse."""
+    escalations: int
+    members: list[str]
+    """[check, segment, feature] of its findings, as JSON texts; the first is the one that it was told by."""
+
+
+def early_results(told: bytes) -> list[EarlyResult]:
+    """Return it as a result record tells it."""
+    return [
+        EarlyResult(
+            incident_id=one.incident,
+            alert_id=one.alert,
+            severity=one.severity,
+            opened_ms=one.opened_ms,
+            is_opening=one.is_opening,
+            escalations=one.escalations,
+            members=one.members,
+        )
+        for one in load_told(told)
+    ]
+
+
+def told_of_results(found: Iterable[EarlyResult]) -> bytes:
+    """Return what `early_results` was given."""
+    return told_bytes(
+        [
+            Told(one.incident_id, one.alert_id, one.opened_ms, one.severity, one.is_opening, one.members, one.escalations)
+            for one in found
+        ]
+    )
 
 
 def look(

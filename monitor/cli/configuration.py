@@ -32,6 +32,7 @@ models:
     windows:                                  # aligned to the epoch, UTC; 7-day windows begin on Thursdays
       - {{size: 1h}}                            # tumbling
       - {{size: 24h, step: 1h}}                 # hopping
+    early: true                               # windows longer than 1h tell severe breaks while they are open; docs/decisions.md
     grace: 2m                                 # how much disorder is waited for
     late: drop                                # revise: windows are published anew with late events, for revise_for: 1d
     deduplicate: false                        # true: an id counts once

@@ -32,7 +32,7 @@ from monitor.rules import FalseAlarms, Rule
 from monitor.windows import WindowSpec
 
 SPENT = 0.1
-"""Of the budget: a fifth of what the end of a window spends, and out of what that keeps as a reserve. Ville's bound needs none."""
+"""Of the budget, out of what the end of a window keeps as a reserve: Ville's bound needs none."""
 RATES = np.array([2.0, 4.0, 16.0, 64.0, 256.0])
 """So many times what a window may hold: the alternatives, each with the same weight."""
 REFERENCE_ALPHA = 1e-4
@@ -48,6 +48,8 @@ SPECIAL_CHECKS: Mapping[str, tuple[Special, Special]] = {
     "health.never_seen": (Special.NEVER_SEEN, Special.NEVER_SEEN),
 }
 """First and last special cell of what they count."""
+LOOKED = (*SPECIAL_CHECKS, "health.out_of_range", TAILS, CHECK)
+"""Checks that looks into an open window make."""
 _OF_NUMBERS = ("health.nan", "health.infinite")
 _OF_PRIMARY_VIEWS = ("health.missing", "schema.missing_feature", "schema.wrong_type")
 

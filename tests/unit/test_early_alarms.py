@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -11,14 +12,19 @@ import numpy as np
 import orjson
 import pytest
 
-from monitor.bootstrap import build_pipeline
+from monitor.backtest import backtest, read_results
+from monitor.bootstrap import build_pipeline, build_policies, build_settings
 from monitor.columns import ColumnBatch, Float
 from monitor.config import Config
+from monitor.false_alarms import expected_alarms, measure
 from monitor.layout import layout_of
+from monitor.policy import Policies
 from monitor.ports import StoredRecord
 from monitor.profiles import Profile
 from monitor.reference import Reference
 from monitor.replay import Replay, ReplayOutcome
+from monitor.rules import FalseAlarms
+from monitor.windows import WindowSpec, duration_text
 from tests.shapes import number_feature_of
 
 HOUR = 3_600_000
@@ -164,3 +170,50 @@ def _with_late(records: list[tuple[int, StoredRecord]]) -> Iterator[tuple[int, S
         for one in [] if ROWS + 10 <= i < ROWS + 30 else [(partition, record), *(waiting if i == 2 * ROWS + 3_000 else ())]:
             yield one[0], StoredRecord(offsets[one[0]], one[1].timestamp, one[1].value)
             offsets[one[0]] += 1
+
+
+def test_a_backtest_with_the_rules_in_force_tells_what_the_closes_told() -> None:
+    outcome = replay(broken(DAY + 5 * HOUR, 2 * DAY, days=4))
+    windows = read_results(value for _, value in outcome.results)
+    rules = build_policies(config())
+    found = backtest(windows, rules)
+    live = [json.loads(value) for _, value in outcome.alerts]
+    assert [alert.id for alert in found.alerts] == [alert["id"] for alert in live if not alert["data"].get("early")]
+    assert [one["data"]["status"] for one in live] == ["firing", "resolved"]
+    strict = Policies(replace(rules.default, false_alarms=FalseAlarms(1.0, 101 * DAY)))
+    assert [alert.data.status for alert in backtest(windows, strict).alerts] == ["firing", "resolved"]
+
+
+@pytest.mark.parametrize(
+    ("windows", "pane_ms", "looked_at"),
+    [
+        (["1h"], HOUR, []),
+        (["24h"], HOUR // 2, ["24h"]),
+        (["1h", "24h"], HOUR, ["24h"]),
+        (["24h/1h", "7d"], HOUR, ["7d"]),
+        (["7d"], 7 * HOUR // 2, ["7d"]),
+        (["2h"], HOUR // 24, ["2h"]),
+        (["86400001ms"], DAY + 1, []),
+    ],
+)
+def test_panes_of_long_windows_are_short_where_no_other_window_closes_often(
+    windows: list[str], pane_ms: int, looked_at: list[str]
+) -> None:
+    given = [dict(zip(("size", "step"), window.split("/"), strict=False)) for window in windows]
+    settings = build_settings(config(windows=given)).model("m")
+    assert settings.pane_ms == pane_ms
+    assert [duration_text(spec.size_ms) for spec in settings.early_specs] == [{"24h": "1d"}.get(name, name) for name in looked_at]
+    off = build_settings(config(windows=given, early=False)).model("m")
+    assert off.early_specs == ()
+    assert (off.sha256 == settings.sha256) == (off.pane_ms == settings.pane_ms)
+
+
+def test_the_lint_expects_what_looks_may_spend() -> None:
+    rules, day = build_policies(config()).default, WindowSpec(DAY, DAY)
+    found = {
+        is_early: sum(
+            one.per_month or 0 for one in expected_alarms(measure(reference(), rules), rules, day, ROWS, is_early=is_early)
+        )
+        for is_early in (True, False)
+    }
+    assert 0.02 <= found[True] - found[False] <= 0.1 * 30 * 0.01

@@ -27,6 +27,16 @@ def test_a_mean_has_students_interval() -> None:
     assert intervals.mean(x.sum(), (x * x).sum(), len(x), low=0.9).low == max(0.9, expected[0])
 
 
+def test_a_mean_of_losses_has_students_interval_on_the_logarithm() -> None:
+    x = np.random.default_rng(1).exponential(size=40)
+    half = stats.t.ppf(0.975, len(x) - 1) * stats.sem(x) / x.mean()
+    expected = x.mean() * np.exp([0, -half, half])
+    assert intervals.positive_mean(x.sum(), (x * x).sum(), len(x)) == pytest.approx(expected, rel=1e-9)
+    assert intervals.positive_mean(x.sum(), (x * x).sum(), len(x), high=1.0).high == 1.0
+    assert intervals.positive_mean(0.0, 0.0, 9) == (0.0, 0.0, 0.0)
+    assert intervals.positive_mean(1e-3, 1e3, 2, high=1.0) == (pytest.approx(5e-4), pytest.approx(0.0), 1.0)
+
+
 @pytest.mark.parametrize("cells", [5, 400])
 def test_auc_has_delongs_variance(cells: int) -> None:
     draw = np.random.default_rng(2)
@@ -60,23 +70,25 @@ def test_f1_is_that_of_its_counts_and_its_interval_the_delta_methods() -> None:
 
 @pytest.mark.parametrize("metric", ["precision", "recall", "f1"])
 def test_macro_intervals_follow_a_numeric_derivative(metric: str) -> None:
-    draw = np.random.default_rng(3)
-    counts = draw.integers(5, 60, (5, 5)).astype(float)
+    """Of the counts with two hits and two misses more of each class."""
+    counts = np.random.default_rng(3).integers(5, 60, (5, 5)).astype(float)
     counts[4, 4] = 0
-    n = counts.sum()
+    more = counts.copy()
+    more[:4, :4] += np.where(np.eye(4), 2, 2 / 3)
+    n = more.sum()
 
     def value(of: np.ndarray) -> float:
         return of_confusion(of, None)[metric].value
 
-    gradient = np.zeros_like(counts)
-    for at in np.ndindex(counts.shape):
-        step = np.zeros_like(counts)
+    gradient = np.zeros_like(more)
+    for at in np.ndindex(more.shape):
+        step = np.zeros_like(more)
         step[at] = 1e-4
-        gradient[at] = (value(counts + step) - value(counts - step)) / 2e-4 * n
-    shares = counts / n
+        gradient[at] = (value(more + step) - value(more - step)) / 2e-4 * n
+    shares = more / n
     error = math.sqrt(((gradient**2 * shares).sum() - (gradient * shares).sum() ** 2) / n)
     found = of_confusion(counts, None)[metric]
-    assert found.standard_error == pytest.approx(error, rel=1e-5)
+    assert (found.low, found.high) == pytest.approx((value(more) - 1.959964 * error, value(more) + 1.959964 * error), rel=1e-5)
 
 
 def test_a_calibrated_model_is_not_below_the_error_that_chance_gives_it() -> None:
