@@ -46,6 +46,7 @@ models:
     windows: [{{{{size: 1d}}}}]
     grace: 2h
     idle_after: 5s
+    early: false   # labels meet their predictions by pane: a day's, not half an hour's, for two cores
     segments: [{data.SEGMENTED_BY}]
     labels: {{{{retention: 2d, report_at: [0s, 1d]}}}}
 rules: {{{{segments.drift: {{{{enabled: false}}}}}}}}   # what carriers fly changes with the season
