@@ -17,7 +17,7 @@ $(STAMP): pyproject.toml
 	@$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev,demo,notify]' 1>&2
 	@touch $@
 
-demo: $(STAMP) ## Monitor a year of real flights with two injected faults, on an embedded broker
+demo: $(STAMP) ## Monitor a year of real flights with three injected faults, on an embedded broker
 	@$(BIN)/monitor demo $(DEMO_ARGS)
 
 check: $(STAMP) ## Lint, types, import contracts

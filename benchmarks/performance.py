@@ -67,7 +67,7 @@ def columns(*names: tuple[str, str, Callable[[Any], str]]) -> Callable[[Section]
             for label, reason in section.get("left_out", {}).items()
         ]
         rounds = f"{section['rounds']} rounds; " if "rounds" in section else ""
-        return "\n".join(lines) + f"\n\n{rounds}load of the machine {section['load']}\n"
+        return "\n".join(lines) + f"\n\n{rounds}load of the machine {section.get('load', 'not noted')}\n"
 
     return make
 

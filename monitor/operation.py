@@ -10,7 +10,6 @@ import numpy as np
 
 from monitor.chance import normal_quantile
 from monitor.columns import Int
-from monitor.decision.shape import design_effects
 from monitor.features import NumberFeature
 from monitor.findings import ClosedWindow
 from monitor.reference import LATENCY, PREDICTION
@@ -57,8 +56,11 @@ class Conflict(msgspec.Struct, kw_only=True):
     text: str
 
 
-def operation_of(closed: ClosedWindow) -> bytes:
-    """Return what is kept of a window for the reports of its performance: msgpack of an OperationResult."""
+def operation_of(closed: ClosedWindow, design_effects: Mapping[str, float]) -> bytes:
+    """Return what is kept of a window for the reports of its performance: msgpack of an OperationResult.
+
+    design_effects: by feature, how many rows count as one.
+    """
     facts = closed.profile.stream
     n = facts.count("with_status")
     errors = n - facts.count("ok")
@@ -66,7 +68,7 @@ def operation_of(closed: ClosedWindow) -> bytes:
     return _encode(
         OperationResult(
             rows=facts.count("rows"),
-            latency_ms=_latency(closed),
+            latency_ms=_latency(closed, max(1.0, design_effects.get(LATENCY, 1.0))),
             error_ratio=errors / n if n else None,
             statuses=n,
             errors=errors,
@@ -84,7 +86,7 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(OperationResult).decode
 
 
-def _latency(closed: ClosedWindow) -> dict[str, LatencyResult]:
+def _latency(closed: ClosedWindow, phi: float) -> dict[str, LatencyResult]:
     layout = closed.profile.layout
     if LATENCY not in layout.index:
         return {}
@@ -94,7 +96,6 @@ def _latency(closed: ClosedWindow) -> dict[str, LatencyResult]:
         return {}
     edges = np.array([*feature.edges, np.inf])
     reference = closed.reference.profile.summary(LATENCY) if closed.reference is not None else None
-    phi = max(1.0, design_effects(closed.reference, closed.window.size_ms).get(LATENCY, 1.0))
     found = {}
     for name, share in QUANTILES.items():
         cell = _cell(window.values, share)

@@ -130,8 +130,9 @@ def judge_window(closed: ClosedWindow, before: bytes, rules: RuleSet, history: S
     ]
     distributions = Distributions(closed, rules)
     measured += distributions.measured(evidence, history)
+    facts = facts_of(evidence[ALL])
     decided = judge_measurements(
-        facts_of(evidence[ALL]),
+        facts,
         measured,
         Before(before, closed.said, closed.latest, closed.early),
         rules,
@@ -148,5 +149,5 @@ def judge_window(closed: ClosedWindow, before: bytes, rules: RuleSet, history: S
         said=decided.said,
         is_news=decided.is_news,
         tallies=distributions.kept(decided.alone),
-        operation=operation_of(closed) if closed.profile.n else b"",
+        operation=operation_of(closed, facts.design_effects) if closed.profile.n else b"",
     )

@@ -53,7 +53,7 @@ def demo(
     json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output, nothing else.")] = False,
     keep: Annotated[bool, typer.Option(help="Keep the folder with configuration, state and records.")] = False,
 ) -> None:
-    """Monitor a year of real flights with two injected faults, on an embedded broker."""
+    """Monitor a year of real flights with three injected faults, on an embedded broker."""
     from monitor.demo import run_demo  # noqa: PLC0415
 
     raise typer.Exit(run_demo(as_json=json, keep=keep))

@@ -26,9 +26,11 @@ from monitor.columns import Float, Int
 from monitor.errors import InputError
 from monitor.files import ColumnOptions
 from monitor.reference import Reference
-from monitor.reference_build import FeatureOptions, build_reference
+from monitor.reference_build import FeatureOptions, SegmentOptions, build_reference
+from monitor.segments import ALL, parse_key
 
 LATE_MINUTES = 15
+CLASSES = ("on time", "late")
 DAY_MS = 86_400_000
 MODEL, VERSION = "late-arrival", "1"
 KM_PER_MILE = 1.609344
@@ -45,17 +47,27 @@ REFERENCE_END_MS = ms_of(date(2013, 4, 1))
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Something that breaks in the pipeline before the model, from an event time to another."""
+    """Something that breaks, from an event time to another: a feature, or, where there is none, the model's answers in a segment."""
 
     name: str
-    feature: str
+    feature: str | None
     from_ms: int
     to_ms: int
+    segment: str = ALL
 
 
+SEGMENTED_BY = "carrier"
+BROKEN_CARRIER = "US"
 FAULTS = (
     Fault("distance arrives in kilometres", "distance", ms_of(date(2013, 4, 16)), ms_of(date(2013, 4, 23))),
     Fault("departure delay is null for carrier UA", "dep_delay", ms_of(date(2013, 4, 26)), ms_of(date(2013, 5, 3))),
+    Fault(
+        f"the model is wrong for carrier {BROKEN_CARRIER}",
+        None,
+        ms_of(date(2013, 10, 16)),
+        ms_of(date(2013, 10, 23)),
+        f"{SEGMENTED_BY}={BROKEN_CARRIER}",
+    ),
 )
 
 
@@ -71,6 +83,8 @@ class Flights:
     dep_delay: Float
     is_late: Int
     """1 late, 0 not, −1 never arrived where it should."""
+    landed_ms: Int
+    """Departure and time in the air; of no meaning where it never arrived."""
     score: Float
 
 
@@ -118,6 +132,7 @@ def load(archive: Path) -> Flights:
     columns = {name: table[name].to_pylist() for name in ("sched_dep_time", "origin", "carrier")}
     delay = np.asarray(table["dep_delay"].to_numpy(), np.float64)
     arrival = np.asarray(table["arr_delay"].fill_null(-10_000).to_numpy(), np.float64)
+    in_air = np.asarray(table["air_time"].fill_null(0).to_numpy(), np.int64)
     scheduled = utc_ms(table, columns["sched_dep_time"])
     time_ms = scheduled + (delay * 60_000).astype(np.int64)
     order = np.argsort(time_ms, kind="stable")
@@ -130,6 +145,7 @@ def load(archive: Path) -> Flights:
         hour=(np.array(columns["sched_dep_time"]) // 100)[order],
         dep_delay=delay[order],
         is_late=np.where(arrival == -10_000, -1, arrival > LATE_MINUTES).astype(np.int64)[order],
+        landed_ms=(time_ms + in_air * 60_000)[order],
         score=np.zeros(len(order)),
     )
 
@@ -153,19 +169,27 @@ def train(flights: Flights) -> None:
     flights.score = model.predict_proba(x)[:, 1]
 
 
-def reference(flights: Flights, stop: int, folder: Path) -> Reference:
-    """Build the reference of the flights before `stop` from a file, as a user would; days tell how far quiet windows scatter."""
+def reference(flights: Flights, stop: int, folder: Path, *, by: str | None = None) -> Reference:
+    """Build the reference of the flights before `stop` from a file, as a user would; days tell how far quiet windows scatter.
+
+    by: the feature that rows are split by.
+    """
     path = folder / "train.ndjson"
     with path.open("wb") as file:
-        for _, event in events(flights, 0, stop):
-            file.write(orjson.dumps(event) + b"\n")
-    options = ColumnOptions(time="time", prediction="prediction", score="score", id="id", model="model", version="version")
-    return build_reference(path, MODEL, VERSION, options, {"hour": FeatureOptions(kind="number")}, window_ms=DAY_MS)
+        for (_, event), is_late in zip(events(flights, 0, stop), flights.is_late.tolist(), strict=False):
+            file.write(orjson.dumps(event | ({"label": CLASSES[is_late]} if is_late >= 0 else {})) + b"\n")
+    options = ColumnOptions(
+        time="time", prediction="prediction", score="score", id="id", model="model", version="version", label="label"
+    )
+    segments = [SegmentOptions((parse_key(by),))] if by is not None else []
+    return build_reference(
+        path, MODEL, VERSION, options, {"hour": FeatureOptions(kind="number")}, segments=segments, window_ms=DAY_MS
+    )
 
 
 def events(flights: Flights, start: int, stop: int, *, is_faulty: bool = True) -> Iterator[tuple[int, dict[str, object]]]:
     """Yield (event time, native event) of flights start…stop−1, with the faults or as the year was."""
-    distance_fault, delay_fault = FAULTS
+    distance_fault, delay_fault, _ = FAULTS
     for i in range(start, stop):
         time_ms = int(flights.time_ms[i])
         distance, delay = float(flights.distance[i]), float(flights.dep_delay[i])
@@ -187,7 +211,22 @@ def events(flights: Flights, start: int, stop: int, *, is_faulty: bool = True) -
                     "hour": int(flights.hour[i]),
                     "dep_delay": None if is_null else delay,
                 },
-                "prediction": "late" if score > 0.5 else "on time",
+                "prediction": CLASSES[score > 0.5],
                 "score": round(score, 6),
             },
         )
+
+
+def labels(flights: Flights, *, is_faulty: bool = True) -> Iterator[tuple[int, dict[str, object]]]:
+    """Yield (landing, label event) of flights that land after the reference's months, by landing; whose departure was in them too.
+
+    A flight that never arrived where it should has none. The model's fault is that what happened is the opposite of what it learnt.
+    """
+    fault = FAULTS[-1]
+    for i in np.argsort(flights.landed_ms, kind="stable").tolist():
+        landed_ms, is_late = int(flights.landed_ms[i]), int(flights.is_late[i])
+        if is_late < 0 or landed_ms < REFERENCE_END_MS:
+            continue
+        is_broken = is_faulty and fault.from_ms <= flights.time_ms[i] < fault.to_ms and flights.carrier[i] == BROKEN_CARRIER
+        label = CLASSES[1 - is_late if is_broken else is_late]
+        yield landed_ms, {"id": f"f-{i}", "model": MODEL, "label": label, "time": landed_ms}

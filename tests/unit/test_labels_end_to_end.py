@@ -42,7 +42,7 @@ def reporting() -> Settings:
 
 
 def judge(closed: ClosedWindow, before: bytes, history: Sequence[bytes]) -> Judgement:
-    return Judgement((), (), b"", (), operation=operation_of(closed) if closed.profile.n else b"")
+    return Judgement((), (), b"", (), operation=operation_of(closed, {}) if closed.profile.n else b"")
 
 
 def performance(closed: ClosedOutcomes, before: bytes) -> PerformanceJudgement:

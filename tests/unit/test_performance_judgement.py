@@ -24,6 +24,7 @@ from monitor.operation import Conflict, conflict_of, load_operation, operation_o
 from monitor.performance import Needed, OutcomeCells, PerformanceSpec, Rows
 from monitor.performance_judgement import ClosedOutcomes, PerformanceJudgement, WindowCells, judge_performance
 from monitor.performance_result import PerformanceResult
+from monitor.pipeline import judge_window
 from monitor.policy import Policies, RuleSet
 from monitor.ports import StoredRecord
 from monitor.profiles import Profile
@@ -203,7 +204,7 @@ def latency(factor: float) -> bytes:
     columns = {**COLUMNS, "@latency_ms": [value * factor for value in COLUMNS["@latency_ms"]]}
     made = closed(REFERENCE, columns)
     made.profile.stream.add_rows(None, np.zeros(1000, np.int64), np.zeros(1000, np.int64), np.zeros(1000, np.int64))
-    return operation_of(made)
+    return operation_of(made, {})
 
 
 @pytest.mark.parametrize(("factor", "change"), [(0.5, "better"), (1.0, "same"), (2.0, "worse")])
@@ -236,7 +237,8 @@ def test_latencies_that_come_in_bursts_are_no_other_ones_where_the_reference_kno
         window = Profile(reference.layout)
         window.update(batch(1))
         quiet = ClosedWindow("m", "1", Window((at + 1) * HOUR_MS, HOUR_MS, HOUR_MS), window, reference, 0, 0, 0, {})
-        found = load_operation(operation_of(quiet))
+        judgement = judge_window(quiet, b"", RuleSet({}))
+        found = load_operation(judgement.operation)
         assert found is not None
         changed += found.latency_ms["p50"].change != "same"
     assert changed <= 1 if is_calibrated else changed > 10
@@ -258,7 +260,7 @@ def test_what_failed_and_what_got_no_answer_is_counted() -> None:
         batch = wire.columns(layout, decoded.payloads, decoded.offsets)
         profile.update(batch)
         profile.stream.add_rows(batch.envelope, *np.zeros((3, len(records)), np.int64))
-        found = load_operation(operation_of(closed(None, {})._replace(profile=profile)))
+        found = load_operation(operation_of(closed(None, {})._replace(profile=profile), {}))
         assert found is not None
         assert (found.statuses, found.errors, found.error_ratio, found.unanswered) == (4, 2, 0.5, unanswered)
 
