@@ -113,7 +113,13 @@ def replayed(flights: Flights) -> tuple[list[Said], list[Said]]:
     records = [(0, StoredRecord(i, 0, orjson.dumps(event), None)) for i, (_, event) in enumerate(year)]
     formats = pipeline.formats
     engine = Replay(
-        pipeline.settings, TOPIC, wire=formats[TOPIC], judge=pipeline.judge, references=[reference], future_guard=False
+        pipeline.settings,
+        TOPIC,
+        wire=formats[TOPIC],
+        judge=pipeline.judge,
+        look=pipeline.look,
+        references=[reference],
+        future_guard=False,
     )
     outcome = engine.run(records, end_of_input=True)
     assert outcome.counted == len(records)
@@ -248,8 +254,7 @@ def table(figures: dict[str, Any]) -> str:
     ]
     lines += [_special_row(one) for one in figures["special_days"]]
     notices = [
-        f"{one['feature']} {one['effect']:.3f} ({one['day'][5:]} to {(one['until'] or 'the end')[-5:]})"
-        for one in figures["notices"]
+        f"{one['feature']} {one['effect']:.3f} ({one['day']} to {one['until'] or 'the end'})" for one in figures["notices"]
     ]
     lines += ["", f"Notices ({len(notices)}), psi and from when to when: {', '.join(notices)}."]
     return "\n".join(lines) + "\n"

@@ -26,8 +26,10 @@ def write_page() -> None:
 
 def tables(figures: Mapping[str, Section]) -> str:
     """Return all tables, each under what it is about."""
-    parts = [f"**{title}**\n\n{make(figures[name])}" for name, (title, make) in TABLES.items() if name in figures]
-    return "\n".join(parts)
+    missing = "Not measured in the committed run; `make bench` does.\n"
+    return "\n".join(
+        f"**{title}**\n\n{make(figures[name]) if name in figures else missing}" for name, (title, make) in TABLES.items()
+    )
 
 
 def summary(figures: Mapping[str, Section]) -> str:
@@ -65,7 +67,7 @@ def columns(*names: tuple[str, str, Callable[[Any], str]]) -> Callable[[Section]
             for label, reason in section.get("left_out", {}).items()
         ]
         rounds = f"{section['rounds']} rounds; " if "rounds" in section else ""
-        return "\n".join(lines) + f"\n\n{rounds}load of the machine {section['load']}\n"
+        return "\n".join(lines) + f"\n\n{rounds}load of the machine {section.get('load', 'not noted')}\n"
 
     return make
 

@@ -22,12 +22,14 @@ PARTS = {
     "decode": r"monitor/formats/native\.py",
     "checkpoints: rows as bytes, changelog, local store": r"(checkpoint|_snapshot|_finish_write|snapshot|_send|outbox) \(monitor/",
     "lateness, panes, admission": r"monitor/(stages|runtime/driver)",
-    "fetch: aiokafka": r"aiokafka/",
+    "fetch: aiokafka, sockets": r"aiokafka/|_read_ready|sslproto",
     "Faust's way of a batch": r"faust/|mode/",
     "metrics, probes": r"monitor/runtime/(http|telemetry)|prometheus_client|http/server",
 }
 """Part → stacks with such a frame are of it; the first that fits."""
 OTHER = "event loop and other"
+IDLE = re.compile(r"(_worker|select|wait|Follower\.run|Watchdog\.run|TopicWatch\.run|_end_by_force|accept|readinto) \([^;]*$")
+"""Stacks that end in such a function wait; py-spy cannot always tell."""
 
 
 def part_of(stack: str) -> str:
@@ -40,7 +42,7 @@ def part_of(stack: str) -> str:
 
 
 def measure(bench: Bench, n: int, rounds: int) -> dict[str, Any]:
-    """Return shares of samples, and CPU µs per event by them; sampling itself slows the worker, its CPU time is not in them."""
+    """Return shares of samples at work, and by them CPU µs per event of a run beside it: sampling slows the worker."""
     spy, spies, found = tool("py-spy", "py-spy==0.4.3"), list[subprocess.Popen[bytes]](), Counter[str]()
     leaves: dict[str, Counter[str]] = {}
     out = bench.folder / "stacks.txt"
@@ -65,10 +67,13 @@ def measure(bench: Bench, n: int, rounds: int) -> dict[str, Any]:
 
     traffic, costs = Traffic(n), []
     for _ in range(rounds):
-        costs.append(bench.worker(Case(traffic), begun).cpu_us_per_event)
+        costs.append(bench.worker(Case(traffic)).cpu_us_per_event)
+        bench.worker(Case(traffic), begun)
         spies[-1].wait(60)
         for line in out.read_text().splitlines():
             stack, samples = line.rsplit(" ", 1)
+            if IDLE.search(stack):
+                continue
             stack = re.sub(r"\([^()]*/(?=(?:monitor|aiokafka|faust|mode|asyncio)/)", "(", stack)
             part = part_of(stack)
             found[part] += int(samples)

@@ -103,7 +103,7 @@ def segments(bench: Bench, n: int, rounds: int) -> dict[str, Any]:
 
 def features(bench: Bench, n: int, rounds: int) -> dict[str, Any]:
     """Wider events; as many fewer of them."""
-    cases = {k: Case(Traffic(n * 40 // max(40, k), features=k, hours=2)) for k in (10, 20, 50, 100, 200)}
+    cases = {k: Case(Traffic(n * 40 // max(20, k), features=k, hours=2)) for k in (10, 20, 50, 100, 200)}
     rows: dict[str, Row] = {f"{k} features": partial(bench.worker, case) for k, case in cases.items()}
     found = in_turn(rows, rounds)
     for (k, case), row in zip(cases.items(), found["rows"].values(), strict=True):

@@ -374,7 +374,7 @@ class State(Node):
     dir: Path = Field(Path("state"), description="folder; one per worker below it")
     memory: Size = Field(
         512 << 20,
-        description="what a worker is to stay within; a quarter of it is its local stores', cache and write buffers together",
+        description="what a worker is to stay within; an eighth is for its local stores, a sixth for events that wait",
     )
     checkpoint: Duration = Field(2_000, description="at most so much is read again after a crash")
 

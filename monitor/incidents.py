@@ -92,7 +92,9 @@ def step(
         key = track_key(finding.measurement)
         gone.discard(key)
         window.findings[key] = finding
-        if finding.verdict != "insufficient":
+        if finding.verdict == "breach" or (
+            finding.verdict == "ok" and key in state.tracks
+        ):  # a quiet new track would be forgotten
             window.take(key, state.tracks.setdefault(key, Track()), finding)
     window.closed += [key for key in gone if state.tracks[key].incident]
     transitions = window.close() + window.open(firing_id)

@@ -117,7 +117,7 @@ def judge_window(closed: ClosedWindow, before: bytes, rules: RuleSet, history: S
     registry = with_eps(rules.psi_eps)
     evidence = {name: gather(closed, i, registry) for i, name in enumerate(closed.profile.layout.segments)}
     measured = [
-        measurement._replace(segment=name)
+        measurement if name == ALL else measurement._replace(segment=name)
         for name, of_segment in evidence.items()
         if name == ALL or rules.minds(name)
         for check in (CHECKS + WHOLE_CHECKS if name == ALL else CHECKS)

@@ -156,6 +156,8 @@ class RuleSet:
 
     def overs(self, check: str, model: str, segment: str, feature: str) -> list[int]:
         """Return of how many windows means are judged."""
+        if check not in self._with_means:
+            return []
         return [over for over in self._winners(check, model, segment, feature) if over > 1]
 
     def _winners(self, check: str, model: str, segment: str, feature: str) -> dict[int, Rule]:
@@ -201,6 +203,10 @@ class RuleSet:
         narrowed.__dict__["sha256"] = self.sha256
         narrowed.__dict__["shas"] = self.shas
         return narrowed
+
+    @cached_property
+    def _with_means(self) -> frozenset[str]:
+        return frozenset(check for check, of_check in self.by_check.items() if any(rule.over > 1 for rule in of_check))
 
     @cached_property
     def _memory(self) -> dict[tuple[str, str, str, str], dict[int, Rule]]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 LOG_APPEND_TIME = 1
 """`Record.timestamp_type` of a topic whose broker stamps records itself (Kafka message format)."""
@@ -185,6 +185,15 @@ class Pending(Protocol):
 
     def clear(self) -> None:
         """Remove everything."""
+        ...
+
+
+@runtime_checkable
+class Stepwise(Protocol):
+    """A stage of which a batch may take long: a watermark that ends the windows of a hundred models."""
+
+    def steps(self, records: Sequence[Record], now_ms: int) -> Iterator[None]:
+        """Do what `feed` does, a part with each step. To be gone through to its end before anything else is asked of the stage."""
         ...
 
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from monitor.columns import ColumnBatch, Float, Int, Objects, Special
 from monitor.errors import StateMismatch, UnknownCodec
 from monitor.features import CategoryFeature, NumberFeature
-from monitor.layout import Layout
+from monitor.layout import N_SPECIAL, Layout
 from monitor.outside import Frequent, Outside, OutsideWire
 from monitor.sketches import bounded, varint
 from monitor.sketches.moments import exact_sums_by_group, mean_std
@@ -249,8 +249,10 @@ class Profile:
         start = self.layout.offsets[position]
         counts = self._counts[segment]
 
+        specials = counts[start : start + N_SPECIAL].tolist()
+
         def special(kind: Special) -> int:
-            return int(counts[start + kind - 1])
+            return int(specials[kind - 1])
 
         values = counts[self.layout.value_slice(position)].astype(np.int64)
         never_seen = special(Special.NEVER_SEEN)

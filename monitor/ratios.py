@@ -30,10 +30,10 @@ def with_excess(measured: Measurement, bad: int, bad_ref: int, less: float = 0.0
 
 def excess(check: str, feature: str, bad: tuple[int, int], rows: tuple[int, int], tests: int = 1) -> Measurement:
     """Return by how much the share of bad rows exceeds the reference's; both pairs are (window, reference)."""
-    share_ref = bad[1] / rows[1] if rows[1] else 0.0
-    measured = ratio(check, feature, bad[0], *rows)
-    facts = {"rows": bad[0], "share": measured.value, "share_ref": share_ref}
-    return with_excess(measured._replace(value=measured.value - share_ref, evidence=facts), *bad, share_ref, tests)
+    share, share_ref = (count / of if of else 0.0 for count, of in zip(bad, rows, strict=True))
+    facts = {"rows": bad[0], "share": share, "share_ref": share_ref}
+    measured = Measurement(check, feature, share - share_ref, *rows, min_n=MIN_ROWS, evidence=facts)
+    return with_excess(measured, *bad, share_ref, tests)
 
 
 def with_extremes(measured: Measurement, k: int, sides: int) -> Measurement:

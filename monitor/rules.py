@@ -141,7 +141,9 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     @property
     def threshold(self) -> float:
         """Whichever is set."""
-        given = (self.above, self.below, self.drop, self.rise)
+        if self.above is not None:
+            return float(self.above)
+        given = (self.below, self.drop, self.rise)
         return float(next((limit for limit in given if limit is not None), 0.0))
 
     @property
@@ -154,6 +156,8 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         if self.below is not None:
             return self.severity
         reached = [severity for severity, above in self.levels.items() if value > above]
+        if not reached:
+            return self.severity
         return max((self.severity, *reached), key=SEVERITIES.index)
 
     def is_muted(self, end_ms: int) -> bool:

@@ -128,7 +128,7 @@ def sections(
 
     runs = (Looked("iid", 4_800, 400), Looked("clustered", 4_800, 100), Looked("daily", 4_800, 100))
     return {f"early {of.mode}, n={of.n}": days(of) for of in runs} | {
-        f"early 10 σ, n={n}": lambda dice, _, n=n: power(n, 2 if quick else 200, dice) for n in (960, 4_800)
+        f"early 10 σ, n={n}": lambda dice, _, n=n: power(n, 2 if quick else 100, dice) for n in (2_400, 4_800)
     }
 
 

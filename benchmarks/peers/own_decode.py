@@ -18,6 +18,7 @@ from benchmarks.traffic import PARTITIONS, Traffic, profile_of
 from monitor.config import Config
 from monitor.formats.native import NativeFormat
 from monitor.runtime.app import build_app
+from monitor.runtime.garbage import spare_events
 
 
 def main(bootstrap, topic, n, job, features):
@@ -42,6 +43,7 @@ def main(bootstrap, topic, n, job, features):
                 meter.end()
 
     app.agent(app.topic(topic, key_serializer="raw", value_serializer="raw", partitions=PARTITIONS))(read)
+    spare_events()
     faust.Worker(app, loglevel="critical", quiet=True, redirect_stdouts=False).execute_from_commandline()
 
 

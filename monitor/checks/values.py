@@ -134,10 +134,12 @@ def _cell_name(compared: Compared, cell: int) -> str | None:
     feature = compared.feature
     if isinstance(feature, CategoryFeature):
         has_other = len(compared.cells[0]) > len(feature.values) and (compared.window.values[-1] or compared.reference.values[-1])
-        names = [*feature.values, f"({OTHER})"] if has_other else feature.values
-        return names[cell] if cell < len(names) else None
-    edges = [-math.inf, *feature.edges, math.inf]
-    return f"({edges[cell]:.12g}, {edges[cell + 1]:.12g}]"
+        if cell < len(feature.values):
+            return feature.values[cell]
+        return f"({OTHER})" if has_other and cell == len(feature.values) else None
+    low = feature.edges[cell - 1] if cell else -math.inf
+    high = feature.edges[cell] if cell < len(feature.edges) else math.inf
+    return f"({low:.12g}, {high:.12g}]"
 
 
 def _zeros(name: str, compared: Compared, feature: NumberFeature) -> Iterator[Measurement]:

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from functools import cached_property
 from typing import Literal, NamedTuple
 
 import numpy as np
 
 from monitor.calibration import SCALES
 from monitor.decision import fixed
-from monitor.decision.effects import count_interval, fixed_rule, psi_effect
+from monitor.decision.effects import count_interval, fixed_rule, psi_interval, psi_values
 from monitor.decision.probabilities import benjamini_hochberg
 from monitor.decision.shape import CHECK
 from monitor.findings import Decision, Finding, FixedRule, Measurement, ScaleTest
@@ -134,17 +135,30 @@ class _Judge:
         """Judge by the scale that is rejected with the largest effect; where none is, tell of the one that came nearest."""
         if not measurement.scales:
             return Finding(measurement, "insufficient", rule.threshold, rule.severity, rule=rule)
-        limits = {test.scale: self._scales[self._budget(rule), test.scale] for test in measurement.scales}
-        rejected = [test for test in measurement.scales if test.p_value <= limits[test.scale].p]
-        nearest = min(measurement.scales, key=lambda test: test.p_value / limits[test.scale].p)
-        effects = [(_effect(test), test) for test in rejected or [nearest]]
-        (value, interval), test = max(effects, key=lambda one: one[0][0])
+        rejected, told_of = self._told_of(measurement, rule)
+        value, test = max(((self._effects[id(test)], test) for test in told_of), key=lambda one: one[0])
+        interval = psi_interval(*test.cells, _phi(test), value)
         rows = (int(test.cells[1].sum()), int(test.cells[0].sum()))
         measured = measurement._replace(value=value, n=rows[0], n_ref=rows[1], p_value=test.p_value)
         alone = (measurement.n, measurement.n_ref, int(measurement.evidence["cells"]))
-        fixed_of = fixed_rule(float(measurement.evidence["psi"]), alone, test.phi.get("chi_square", 1.0))
+        fixed_of = fixed_rule(float(measurement.evidence["psi"]), alone, _phi(test))
         details = _Details(interval, test.scale, dict(test.tests), dict(test.phi), fixed_of)
-        return self._made(measured, rule, details, limits[test.scale], is_rejected=bool(rejected))
+        return self._made(measured, rule, details, self._scales[self._budget(rule), test.scale], is_rejected=bool(rejected))
+
+    def _told_of(self, measurement: Measurement, rule: Rule) -> tuple[list[ScaleTest], list[ScaleTest]]:
+        """Return the tests of a distribution that are rejected, and those that its finding may be about: these, or the nearest one."""
+        limits = {test.scale: self._scales[self._budget(rule), test.scale].p for test in measurement.scales}
+        rejected = [test for test in measurement.scales if test.p_value <= limits[test.scale]]
+        return rejected, rejected or [min(measurement.scales, key=lambda test: test.p_value / limits[test.scale])]
+
+    @cached_property
+    def _effects(self) -> dict[int, float]:
+        """Psi of every test that a finding may be about, by identity; computed together."""
+        tests = [
+            test for m, rule in self._cases if m.check == CHECK and m.over == 1 and m.scales for test in self._told_of(m, rule)[1]
+        ]
+        values = psi_values([test.cells for test in tests], [_phi(test) for test in tests])
+        return dict(zip(map(id, tests), values, strict=True))
 
     def _of_count(self, measurement: Measurement, rule: Rule, p_value: float) -> Finding:
         assert measurement.counted is not None
@@ -215,5 +229,5 @@ def _limit(p_values: list[float], alpha: float) -> _Limit:
     return _Limit(benjamini_hochberg(np.array(p_values), alpha)[1] if p_values else alpha, len(p_values))
 
 
-def _effect(test: ScaleTest) -> tuple[float, tuple[float, float]]:
-    return psi_effect(*test.cells, test.phi.get("chi_square", 1.0))
+def _phi(test: ScaleTest) -> float:
+    return test.phi.get("chi_square", 1.0)

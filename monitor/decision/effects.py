@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -30,14 +31,33 @@ def psi_effect(reference: Int, window: Int, phi: float) -> tuple[float, tuple[fl
     >>> round(value, 4), round(low, 4), round(high, 4)
     (0.0001, -0.0158, 0.016)
     """
-    sides = Sides(reference, window)
-    k, each = len(reference), 1 / int(window.sum()) + 1 / int(reference.sum())
-    value = float(psi(sides)) - phi * (k - 1) * each
+    [value] = psi_values([(reference, window)], [phi])
+    return value, psi_interval(reference, window, phi, value)
+
+
+def psi_interval(reference: Int, window: Int, phi: float, value: float) -> tuple[float, float]:
+    """Return the interval of `psi_effect` around a value."""
+    sides, n, m = Sides(reference, window), int(window.sum()), int(reference.sum())
     p, q, _ = sides.smoothed
-    parts = ((q, np.log(q / p) - p / q, int(window.sum())), (p, np.log(p / q) - q / p, int(reference.sum())))
-    first = sum((float(np.sum(share * g * g)) - float(np.sum(share * g)) ** 2) / rows for share, g, rows in parts)
+    parts = ((q, np.log(q / p) - p / q, n), (p, np.log(p / q) - q / p, m))
+    first = sum((float((share * g * g).sum()) - float((share * g).sum()) ** 2) / rows for share, g, rows in parts)
+    k, each = len(reference), 1 / n + 1 / m
     error = math.sqrt(phi * first + 2 * phi * phi * (k - 1) * each * each)
-    return value, (value - Z95 * error, value + Z95 * error)
+    return value - Z95 * error, value + Z95 * error
+
+
+def psi_values(cells: Sequence[tuple[Int, Int]], phis: Sequence[float]) -> list[float]:
+    """Return psi less its expectation of several comparisons, (reference, window) counts each; those of as many cells are computed together."""
+    values = [0.0] * len(cells)
+    alike: dict[int, list[int]] = {}
+    for i, (reference, _) in enumerate(cells):
+        alike.setdefault(len(reference), []).append(i)
+    for k, places in alike.items():
+        sides = Sides(np.stack([cells[i][0] for i in places]), np.stack([cells[i][1] for i in places]))
+        rows = zip(places, psi(sides).tolist(), sides.n[:, 0].tolist(), sides.m[:, 0].tolist(), strict=True)
+        for i, value, n, m in rows:
+            values[i] = value - phis[i] * (k - 1) * (1 / n + 1 / m)
+    return values
 
 
 def count_interval(test: CountTest, value: float, design_effect: float) -> tuple[float, float]:

@@ -247,7 +247,8 @@ def _chi_square_p(reference: Int, window: Int, laws: Laws) -> Float:
     n, m = window.sum(axis=-1), reference.sum(axis=-1)
     moments = chi_square_moments(reference / m[:, np.newaxis], np.minimum(n, m) / laws.phi)
     moments = Moments(*(np.asarray(part) for part in moments))
-    calibrated = np.where(laws.shape_dof > 0, np.minimum(laws.shape_dof * moments.mean / laws.dof, moments.mean), 0.0)
+    dof = np.maximum(laws.dof, 1.0)  # the reference's windows may have filled one cell only
+    calibrated = np.where(laws.shape_dof > 0, np.minimum(laws.shape_dof * moments.mean / dof, moments.mean), 0.0)
     shape_dof = np.where(laws.shape_dof > 0, np.maximum(calibrated, 1.0), 0.0)
     return chi_square_p(chi_square(window, reference), moments, laws.phi, shape_dof, laws.independent)
 

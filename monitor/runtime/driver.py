@@ -14,7 +14,7 @@ import confluent_kafka as ck
 import structlog
 
 from monitor.errors import MonitorError, OffsetGap, StateMismatch
-from monitor.ports import Checkpoint, Message, Outbox, PartitionStage, Record
+from monitor.ports import Checkpoint, Message, Outbox, PartitionStage, Record, Stepwise
 from monitor.runtime.broker import Watch
 from monitor.runtime.extensions import CheckpointTable, MonitorApp
 from monitor.runtime.refusals import Refused
@@ -31,6 +31,8 @@ ASK_LAG_S = 10.0
 FIRST_BACKOFF_S = 1.0
 LONGEST_BACKOFF_S = 10.0
 """Between attempts to write where a disk is full or a topic refuses."""
+STEP_S = 0.05
+"""For so long a stage keeps the event loop, and to the end of a step."""
 MAX_HELD = 8
 """Batches that a partition which waits takes in; they were on their way when it began to wait."""
 
@@ -230,7 +232,7 @@ class PartitionDriver:
         present: list[int] | None = None
         while True:
             try:
-                self.stage.feed(records, now_ms())
+                await self._feed(records)
             except OffsetGap as gap:
                 if present is None:
                     present = await self._ask(self._around.watch.present, gap.expected, records[-1].offset)
@@ -243,6 +245,17 @@ class PartitionDriver:
                 self.stage.skip_to(gap.got)
             else:
                 return
+
+    async def _feed(self, records: list[Record]) -> None:
+        """Give way between the steps of a stage that has them: while a hundred models' windows close, heartbeats must be answered."""
+        if not isinstance(self.stage, Stepwise):
+            self.stage.feed(records, now_ms())
+            return
+        turned_s = time.monotonic()
+        for _ in self.stage.steps(records, now_ms()):
+            if time.monotonic() - turned_s > STEP_S:
+                await asyncio.sleep(0)
+                turned_s = time.monotonic()
 
     # --- time
 

@@ -6,7 +6,7 @@ partials that stand before that record, never because a timer ran. Two owners th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -177,6 +177,11 @@ class MergePartition:
 
     def feed(self, records: Sequence[Record], now_ms: int) -> None:
         """Apply partials and watermarks in order; see ports.PartitionStage."""
+        for _ in self.steps(records, now_ms):
+            pass
+
+    def steps(self, records: Sequence[Record], now_ms: int) -> Iterator[None]:
+        """Do the same, with a pause after each record and each window; see ports.Stepwise."""
         self._now_ms = now_ms
         records = [record for record in records if record.offset >= self.next_offset]
         if not records:
@@ -190,10 +195,11 @@ class MergePartition:
             if isinstance(item, partials.Partial):
                 self._take(item, record.value, record.offset)
             elif isinstance(item, partials.Watermark):
-                self._pass(item, record.offset)
+                yield from self._pass(item, record.offset)
             elif self._outcomes is not None:
                 self._check_pane(item.model, item.size_ms)
                 self._outcomes.take(item, record.value, record.offset)
+            yield
 
     def _take(self, partial: partials.Partial, data: bytes, offset: int) -> None:
         """Keep a partial, if its pane still takes any."""
@@ -227,7 +233,7 @@ class MergePartition:
 
     # --- the watermark
 
-    def _pass(self, mark: partials.Watermark, offset: int) -> None:
+    def _pass(self, mark: partials.Watermark, offset: int) -> Iterator[None]:
         """Take a watermark, and finish what it passes."""
         is_of_outcomes = self._outcomes is not None and self._outcomes.watermarks.take(mark)
         if not is_of_outcomes and not self._watermarks.take(mark):
@@ -240,11 +246,12 @@ class MergePartition:
                 reached[group] = self._watermarks.reached(*group)
             upto = reached[group]
             if upto is not None and not is_of_outcomes:
-                self._finish(name, upto, offset)
+                yield from self._finish(name, upto, offset)
             if upto is not None and self._outcomes is not None:
                 self._outcomes.pass_to(name, upto, offset)
+                yield
 
-    def _finish(self, name: str, upto_ms: int, offset: int, *, with_empty: bool = True) -> None:
+    def _finish(self, name: str, upto_ms: int, offset: int, *, with_empty: bool = True) -> Iterator[None]:
         """Seal the panes and finalise the windows of a model that end at or before `upto_ms`, in order of end; add late rows in between.
 
         What was cut off at a time is added to the windows that end then or later before they are final, and restates those before.
@@ -257,12 +264,12 @@ class MergePartition:
         if settings.revising is not None:
             before_ms = self._meta.finished.get(name, NEVER_MS)
             for cut_ms, panes in model.pop_late(before_ms, settings.revising, upto_ms):
-                self._finalise(name, model, cut_ms - 1, offset, with_empty=with_empty)
+                yield from self._finalise(name, model, cut_ms - 1, offset, with_empty=with_empty)
                 self._add_late(name, model, cut_ms, panes, offset)
             self._meta.finished[name] = max(before_ms, upto_ms)
-        self._finalise(name, model, upto_ms, offset, with_empty=with_empty)
+        yield from self._finalise(name, model, upto_ms, offset, with_empty=with_empty)
 
-    def _finalise(self, name: str, model: ModelRows, upto_ms: int, offset: int, *, with_empty: bool) -> None:
+    def _finalise(self, name: str, model: ModelRows, upto_ms: int, offset: int, *, with_empty: bool) -> Iterator[None]:
         while model.due:
             window = min(model.due)
             if window.end_ms > upto_ms:
@@ -272,6 +279,7 @@ class MergePartition:
             model.due.discard(window)
             if with_empty or model.panes(window):
                 self._windows.finalise(name, model, window, offset)
+                yield
         if with_empty:
             self._early.pass_to(name, model, upto_ms, offset)
 
@@ -279,7 +287,8 @@ class MergePartition:
         """No more input will come: finalise every window that has rows, whatever the watermark says."""
         for name in sorted(self._models):
             self._cursor.hi += 1
-            self._finish(name, FOREVER_MS, self._cursor.hi, with_empty=False)
+            for _ in self._finish(name, FOREVER_MS, self._cursor.hi, with_empty=False):
+                pass
             if self._outcomes is not None:
                 self._outcomes.finish(name, FOREVER_MS, self._cursor.hi)
         self._meta_dirty = True

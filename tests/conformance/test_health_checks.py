@@ -73,8 +73,8 @@ def read(path: Path) -> list[dict[str, Any]]:
 class LossyReplay(Replay):
     """Takes a gap for a loss to retention, as the driver does when the log begins behind it."""
 
-    def _stage(self, partition: int) -> Any:
-        stage = super()._stage(partition)
+    def _stage(self, topic: str, partition: int) -> Any:
+        stage = super()._stage(topic, partition)
         feed = stage.feed
 
         def feed_over_gaps(records: Any, now_ms: int) -> None:

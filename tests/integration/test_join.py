@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from monitor.bootstrap import build_settings
 from monitor.config import Config
 from monitor.config_file import load_config
 from monitor.performance import OutcomeCells
@@ -31,7 +32,7 @@ pytestmark = [pytest.mark.broker, pytest.mark.timeout(400)]
 N_PREDICTIONS = 6_000
 DAY = 24 * HOUR
 SPAN = 20 * DAY
-PANE, GRACE, RETENTION = 6 * HOUR, HOUR // 6, 31 * DAY
+GRACE, RETENTION = HOUR // 6, 31 * DAY
 DISORDER = GRACE - 60_000
 PARTITIONS, R = 4, 4
 CONFIG = """\
@@ -65,7 +66,7 @@ def traffic(dice: random.Random) -> Rows:
         if dice.random() < 0.02:
             other = known + dice.randrange(2 * DAY)
             add(other, "l", dice.randrange(2), joins.label(other, key, dice.choice("01")))
-    end = max(sent for sent, *_ in rows) + PANE
+    end = max(sent for sent, *_ in rows) + 6 * HOUR
     for at in range(START, end, DAY):
         rows += [(at, kind, partition, joins.tick(at)) for kind in "pl" for partition in range(PARTITIONS)]
     rows += [(end, kind, partition, joins.tick(end)) for kind in "pl" for partition in range(PARTITIONS)]
@@ -102,9 +103,10 @@ def test_what_is_known_at_each_time_is_that_of_the_oracle_through_kills_and_lost
     rows = traffic(random.Random(11))
     logs = logs_of(rows)
     of = {version: joins.spec_of(version) for version in ("1", "2")}
-    oracle = Oracle(logs, of, pane_ms=PANE, grace_ms=GRACE, retention_ms=RETENTION)
+    pane_ms = build_settings(config).model(joins.MODEL).pane_ms
+    oracle = Oracle(logs, of, pane_ms=pane_ms, grace_ms=GRACE, retention_ms=RETENTION)
     end = json.loads(logs["p", 0][-1].value or b"")["tick"]
-    reached = (end - GRACE) // PANE * PANE
+    reached = (end - GRACE) // pane_ms * pane_ms
     assert len(oracle.joined()) > 4_000
 
     topics = {"p": f"{app}-events", "l": f"{app}-events-labels"}

@@ -79,7 +79,9 @@ def test_revisions_and_duplicates_are_those_of_a_replay_through_kills(kafka: Kaf
     records = traffic(dice)
     pipeline = build_pipeline(config, [ref])
     topic = config.sources[0].topic
-    engine = Replay(pipeline.settings, topic, wire=pipeline.formats[topic], judge=pipeline.judge, references=[ref])
+    engine = Replay(
+        pipeline.settings, topic, wire=pipeline.formats[topic], judge=pipeline.judge, look=pipeline.look, references=[ref]
+    )
     outcome = engine.run(stored(records))
     assert outcome.counted + outcome.revised == ids_in_time(records)
     assert outcome.counted + outcome.revised + outcome.late + outcome.duplicate + outcome.ticks == len(records)

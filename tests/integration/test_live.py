@@ -65,7 +65,9 @@ def test_live_results_and_alerts_are_those_of_a_replay_byte_for_byte(kafka: Kafk
         send(config, records[half:])
         pipeline = build_pipeline(config, [ref])
         topic = config.sources[0].topic
-        engine = Replay(pipeline.settings, topic, wire=pipeline.formats[topic], judge=pipeline.judge, references=[ref])
+        engine = Replay(
+            pipeline.settings, topic, wire=pipeline.formats[topic], judge=pipeline.judge, look=pipeline.look, references=[ref]
+        )
         outcome = engine.run(stored(records))
         assert outcome.late > 50
         assert outcome.rejected == {"malformed_json": 24}

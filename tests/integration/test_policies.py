@@ -78,7 +78,9 @@ def test_a_policy_that_is_published_mid_stream_applies_from_its_event_time_and_a
         _, _, later = to_record(read_policy(tmp_path / "later.yaml"), "2025-01-01T12:00:00Z")
         for policy in (first, later):
             pipeline.policies.add(policy)
-        engine = Replay(pipeline.settings, topic, wire=pipeline.formats[topic], judge=pipeline.judge, references=[ref])
+        engine = Replay(
+            pipeline.settings, topic, wire=pipeline.formats[topic], judge=pipeline.judge, look=pipeline.look, references=[ref]
+        )
         outcome = engine.run(stored(records))
         expected = {key for key, _ in outcome.results}
         assert wait_for(lambda: {key for key, _ in read(config, "results")} >= expected, 90)

@@ -13,23 +13,12 @@ from pathlib import Path
 
 import confluent_kafka as ck
 import pytest
-from confluent_kafka.admin import (
-    AclBinding,
-    AclBindingFilter,
-    AclOperation,
-    AclPermissionType,
-    AdminClient,
-    ResourcePatternType,
-    ResourceType,
-)
+from confluent_kafka.admin import AdminClient
 
 from monitor.config_file import load_config
-from monitor.runtime import references
-from monitor.runtime.compacted import LEAD_S
 from monitor.runtime.exits import EXIT_LOOP, EXIT_PROGRESS, EXIT_RECOVERY
-from tests.chaos.plan import reference
 from tests.integration.test_runtime_lives import EVENTS, Worker, events, live_once, worker
-from tests.integration.test_state import WITH_RIGHTS, admin_of, disk
+from tests.integration.test_state import disk
 from tests.integration.workers import event, send, wait_for, workers, write_config
 from tests.kafka import KafkaCluster, free_port
 
@@ -188,29 +177,6 @@ def test_a_full_disk_makes_a_worker_not_ready_and_room_makes_it_ready_again(
         small.free()
         assert wait_for(lambda: found.ask("readyz")[0] == 200, 20), found.ask("readyz")
         assert found.process.poll() is None
-
-
-def test_references_that_cannot_be_read_make_a_worker_not_ready_until_they_are(
-    kafka: KafkaCluster, app: str, tmp_path: Path
-) -> None:
-    """Writing is allowed, which includes to describe; reading is not, so that a new reference stays unread. `kafka`: see above."""
-    with KafkaCluster(properties=WITH_RIGHTS) as broker:
-        path = write_config(broker, app, tmp_path, EVENTS)
-        config, topic, admin = load_config(path), f"{app}.references", admin_of(broker)
-        of = (ResourceType.TOPIC, topic, ResourcePatternType.LITERAL, "User:ANONYMOUS", "*", AclOperation.WRITE)
-        with worker(path) as found:
-            for made in admin.create_acls([AclBinding(*of, AclPermissionType.ALLOW)]).values():
-                made.result(20)
-            time.sleep(2)  # a fetch that was allowed is answered until it has waited long enough
-            references.publish(config, reference("m"))
-            assert wait_for(lambda: found.metric("monitor_reference_age_seconds") > LEAD_S / 2, LEAD_S)
-            assert within_5_s(says(found, "references"))
-            assert found.ask("livez")[0] == 200
-            assert found.metric('monitor_not_ready{reason="references"}') == 1
-            for deleted in admin.delete_acls([AclBindingFilter(*of, AclPermissionType.ALLOW)]).values():
-                deleted.result(20)
-            assert wait_for(lambda: found.ask("readyz")[0] == 200, 30), found.ask("readyz")
-            assert found.process.poll() is None
 
 
 def test_a_worker_that_stops_is_not_ready_at_once(kafka: KafkaCluster, app: str, tmp_path: Path) -> None:

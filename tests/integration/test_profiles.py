@@ -191,7 +191,14 @@ def test_a_reference_that_is_published_mid_stream_is_named_by_every_window_and_l
         time.sleep(4)  # the workers follow the topic; the change lies an hour of event time ahead
         send_to(config, topic, stamped[3_000:])
         pipeline = build_pipeline(config, [old, new])
-        engine = Replay(pipeline.settings, topic, wire=pipeline.formats[topic], judge=pipeline.judge, references=[old, new])
+        engine = Replay(
+            pipeline.settings,
+            topic,
+            wire=pipeline.formats[topic],
+            judge=pipeline.judge,
+            look=pipeline.look,
+            references=[old, new],
+        )
         outcome = engine.run(stored(stamped))
         expected = {key for key, _ in outcome.results}
         assert wait_for(lambda: {key for key, _ in read(config, "results")} >= expected, 90)

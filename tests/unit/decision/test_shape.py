@@ -9,7 +9,10 @@ from monitor.decision.shape import CHECK, UNKNOWN_PHI
 from monitor.findings import ClosedWindow, ScaleTest
 from monitor.pipeline import judge_window
 from monitor.policy import DEFAULT_RULE_SET
-from tests.unit.decision.observed import HOUR_MS, closed, measured, reference, rows
+from monitor.profiles import Profile
+from monitor.reference import Reference
+from monitor.reference_build.windows import WindowCounts
+from tests.unit.decision.observed import HOUR_MS, Rows, batch, closed, layout, measured, reference, rows
 
 DICE = np.random.default_rng(7)
 
@@ -137,3 +140,25 @@ def test_a_day_is_judged_by_what_24_hours_of_the_reference_show() -> None:
 def test_an_empty_window_and_a_feature_without_values_say_nothing() -> None:
     of = reference()
     assert all(not m.scales for m in measured(closed(of, (np.zeros(0), []))).values())
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_feature_whose_windows_fill_one_cell_is_judged_where_a_window_fills_two() -> None:
+    """200 rows expect a fifth of a rare value, 20,000 expect 20."""
+    dice = np.random.default_rng(21)
+
+    def drawn(n: int, rare: float) -> Rows:
+        return dice.normal(size=n), np.where(dice.random(n) < rare, "green", "red").tolist()
+
+    size, windows = 200, 60
+    all_rows = drawn(size * windows, 0.001)
+    profile = Profile(layout(all_rows[0]))
+    profile.update(batch(all_rows))
+    counts = WindowCounts(profile, HOUR_MS)
+    counts.add(batch(all_rows), np.repeat(np.arange(windows, dtype=np.int64) * HOUR_MS, size))
+    calibration = counts.calibration()[0]
+    assert calibration.features["colour"].dof[0] == 0
+    of = Reference.build("m", "1", profile, calibration=calibration)
+    quiet, changed = (measured(closed(of, drawn(20_000, rare)))["drift.distribution", "colour"] for rare in (0.001, 0.01))
+    assert 1e-3 < quiet.scales[0].p_value <= 1
+    assert changed.scales[0].p_value < 1e-9

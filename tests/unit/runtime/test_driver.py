@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import confluent_kafka as ck
@@ -9,7 +10,7 @@ import pytest
 from aiokafka.errors import KafkaTimeoutError
 
 from monitor.errors import StateMismatch
-from monitor.ports import Message, Outbox
+from monitor.ports import Message, Outbox, Record
 from monitor.runtime import driver as module
 from monitor.runtime.driver import LostRecords
 from monitor.runtime.refusals import Refused
@@ -86,6 +87,37 @@ class TestGaps:
     def test_a_record_that_the_broker_does_not_have_is_an_error(self) -> None:
         with pytest.raises(LostRecords, match="the log has neither"):
             asyncio.run(drive(started(), Log([], high=4), Place()).feed(batch(3)))
+
+
+class SlowStage(CountingStage):
+    """Takes a batch in by one record with each step."""
+
+    def steps(self, records: Sequence[Record], now_ms: int) -> Iterator[None]:
+        for record in records:
+            self.feed([record], now_ms)
+            yield
+
+
+class TestSteps:
+    def test_others_have_their_turn_between_the_steps_of_a_stage_and_no_tick_of_its_own_comes_in_between(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(module, "STEP_S", -1.0)
+        seen: list[int] = []
+
+        async def look(stage: SlowStage) -> None:
+            for _ in range(3):
+                seen.append(stage.hi)
+                await asyncio.sleep(0)
+
+        async def run() -> int:
+            stage, place = SlowStage([(META, b"[-1, 0]")]), Place()
+            driver = drive(stage, Log([0, 1, 2], high=3), place, checkpoint_s=0)
+            await asyncio.gather(driver.feed(batch(0, 1, 2)), look(stage), driver.tick())
+            return place.writes
+
+        assert asyncio.run(run()) == 1
+        assert seen[0] < seen[1] < seen[2] == 2
 
 
 class TestCheckpoint:
