@@ -90,7 +90,11 @@ def run_demo(*, as_json: bool, keep: bool) -> int:
             with _workers(folder / "monitor.yaml", folder):
                 returned = Returned()
                 watching = _watch(config)
-                sender = Sender(config, lambda timeout_s: _look(returned, watching, console, timeout_s))
+                sender = Sender(
+                    config,
+                    look=lambda timeout_s: _look(returned, watching, console, timeout_s),
+                    reported_ms=lambda: max(returned.reports, default=0),
+                )
                 console.print(
                     f"{WORKERS} workers started; sending {len(flights.time_ms) - first:,} flights as they depart, and whether each was late "
                     "when it lands …",
@@ -181,7 +185,7 @@ def _look(returned: Returned, watching: ck.Consumer, console: Console, timeout_s
 
 
 def _wait(last_ms: int, returned: Returned, watching: ck.Consumer, console: Console) -> None:
-    """Wait until the last window of the year and its last report have come back, and nothing more comes."""
+    """Wait until the last window of the year and its report have come back, and nothing more comes."""
     deadline = time.monotonic() + GIVE_UP_S
     quiet_since = time.monotonic()
     while time.monotonic() < deadline:
@@ -190,8 +194,8 @@ def _wait(last_ms: int, returned: Returned, watching: ck.Consumer, console: Cons
         if returned.n_records != before:
             quiet_since = time.monotonic()
         ends = [result["window"]["end_ms"] for result in returned.results.values()]
-        is_reported = any(end > last_ms and report["is_final"] for end, report in returned.reports.items())
-        if ends and max(ends) > last_ms and is_reported and time.monotonic() - quiet_since > 2:
+        is_reported = max(returned.reports, default=0) > last_ms
+        if max(ends, default=0) > last_ms and is_reported and time.monotonic() - quiet_since > 2:
             return
 
 
