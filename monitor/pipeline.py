@@ -24,7 +24,6 @@ from monitor.findings import ClosedWindow, Judgement, gather
 from monitor.formats import Format
 from monitor.judgement import Before, judge_measurements
 from monitor.operation import operation_of
-from monitor.performance import Needed
 from monitor.performance_judgement import ClosedOutcomes, PerformanceJudgement, judge_performance
 from monitor.policy import Policies, RuleSet
 from monitor.ports import PartitionStage, Pending
@@ -35,7 +34,7 @@ from monitor.segments import ALL
 from monitor.stages.ingest import IngestPartition
 from monitor.stages.join import JoinPartition
 from monitor.stages.merge import MergePartition
-from monitor.stages.settings import Labelling, ModelSettings, Settings
+from monitor.stages.settings import Settings
 from monitor.stages.waiting import Waiting
 
 
@@ -100,18 +99,12 @@ class Pipeline:
 
     def judge_performance(self, closed: ClosedOutcomes, before: bytes) -> PerformanceJudgement:
         """Say how the model did in a window as far as its labels are known, given the decision state before it."""
-        needed = needed_for(self.settings.model(closed.model))
+        needed = self.settings.model(closed.model).needed
         return judge_performance(closed, before, self.policies.at(closed.window.start_ms), needed)
 
     def look(self, window: OpenWindow, newest: Callable[[int], ClosedWindow], before: looks.Before) -> looks.Looked:
         """Say what there is to tell of a window while it is open. newest: returns its newest rows, at least so many."""
         return looks.look_window(window, newest, before, self.policies.at(window.closed.window.start_ms))
-
-
-def needed_for(settings: ModelSettings) -> Needed:
-    """Return what it takes to judge the performance of a model."""
-    labelling = settings.labelling or Labelling()
-    return Needed(labelling.min_labels, labelling.min_coverage)
 
 
 def judge_window(closed: ClosedWindow, before: bytes, rules: RuleSet, history: Sequence[bytes] = ()) -> Judgement:

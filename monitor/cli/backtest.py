@@ -67,7 +67,6 @@ def backtest(
     from monitor.backtest import backtest as judge  # noqa: PLC0415
     from monitor.backtest import backtest_reports, differences, read_reports, read_results, score  # noqa: PLC0415
     from monitor.bootstrap import build_policies, build_settings  # noqa: PLC0415
-    from monitor.pipeline import needed_for  # noqa: PLC0415
 
     found = optional_config(config)
     new = build_policies(found, policy)
@@ -76,7 +75,7 @@ def backtest(
     lines = list(_lines(found, results))
     windows, reports, settings = read_results(lines), read_reports(lines), build_settings(found)
     before, after = (
-        judge(windows, policies).and_of(backtest_reports(reports, policies, lambda model: needed_for(settings.model(model))))
+        judge(windows, policies).and_of(backtest_reports(reports, policies, lambda model: settings.model(model).needed))
         for policies in (old, new)
     )
     changes = differences(before, after)

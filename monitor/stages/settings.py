@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from monitor.cells import FeatureOptions
+from monitor.performance import Needed
 from monitor.windows import WindowSpec, early_specs, pane_size_ms
 
 MINUTE_MS = 60_000
@@ -111,6 +112,12 @@ class ModelSettings:
     def __post_init__(self) -> None:
         object.__setattr__(self, "pane_ms", pane_size_ms(self.specs, self.early_above_ms))
         object.__setattr__(self, "early_specs", early_specs(self.specs, self.early_above_ms))
+
+    @property
+    def needed(self) -> Needed:
+        """What it takes to judge the model's performance."""
+        labelling = self.labelling or Labelling()
+        return Needed(labelling.min_labels, labelling.min_coverage)
 
     @property
     def shortest(self) -> WindowSpec:
