@@ -121,6 +121,18 @@ def test_a_report_grows_as_planes_land_and_every_label_is_accounted_for(replayed
     assert 0 < joined["orphan_labels"] < 500
 
 
+def test_a_month_is_told_once_with_its_last_labels(replayed: Replayed) -> None:
+    returned = Returned()
+    told = []
+    for key, value in replayed.outcome.results:
+        returned.result(key, value)
+        told += returned.months_over(at_end=False)
+    assert [month for month, _ in told] == ["2013-09"]
+    told += returned.months_over(at_end=True)
+    assert dict(told) == replayed.returned.performance()
+    assert list(returned.months_over(at_end=True)) == []
+
+
 def test_tail_prints_realised_accuracy_and_the_estimate_beside_it(replayed: Replayed) -> None:
     report = next(r for r in replayed.returned.reports.values() if r["estimated"]["values"])
     realised, estimated = report["values"]["accuracy"], report["estimated"]["values"]["accuracy"]
