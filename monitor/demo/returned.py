@@ -248,8 +248,8 @@ def print_summary(console: Console, found: Said) -> None:
         )
     console.print(table)
     table = Table(title="accuracy by month (UTC)", title_justify="left")
-    for name in ("month", "flights", "landed", "accuracy, 95 %", "expected (CBPE)", "on days"):
-        table.add_column(name, justify="right")
+    for name in ("month", "flights", "landed", "accuracy, 95 %", "expected", "on days"):
+        table.add_column(name, justify="right", no_wrap=True)
     for month, of_month in found["performance"].items():
         if of_month["accuracy"] is None:
             continue
@@ -263,7 +263,9 @@ def print_summary(console: Console, found: Said) -> None:
             f"{of_month['estimated_days']} of {of_month['days']}",
         )
     console.print(table)
-    console.print("expected: without labels, from the scores; on days whose labels contradict it (concept drift) it is not shown")
+    console.print(
+        "expected: without labels, from the scores (CBPE); on days whose labels contradict it (concept drift) it is not shown"
+    )
     accounted = found["counted"] + found["late"] + found["rejected"]
     console.print(
         f"{found['produced']:,} events produced = {found['counted']:,} counted + {found['late']:,} late "

@@ -56,16 +56,16 @@ def traffic(dice: random.Random) -> list[tuple[int, bytes, int | None]]:
     return records + [(partition, b'{"tick": %d}' % end, end) for partition in range(4)]
 
 
-def ids_in_time(records: list[tuple[int, bytes, int | None]]) -> int:
-    """How many different ids came before their windows take no more: by a plain loop."""
+def ids_in_time(records: list[tuple[int, bytes, int | None]], pane_ms: int) -> int:
+    """How many different ids came before their panes take no more: by a plain loop."""
     clock: Counter[int] = Counter()
     found = set()
     for partition, value, _ in records:
         event = json.loads(value)
         if "id" in event:
             clock[partition] = max(clock[partition], event["time"])
-            hour_ends = event["time"] - event["time"] % HOUR + HOUR
-            if clock[partition] - 600_000 < hour_ends + 8 * HOUR:
+            pane_ends = event["time"] - event["time"] % pane_ms + pane_ms
+            if clock[partition] - 600_000 < pane_ends + 8 * HOUR:
                 found.add(event["id"])
     return len(found)
 
@@ -83,7 +83,7 @@ def test_revisions_and_duplicates_are_those_of_a_replay_through_kills(kafka: Kaf
         pipeline.settings, topic, wire=pipeline.formats[topic], judge=pipeline.judge, look=pipeline.look, references=[ref]
     )
     outcome = engine.run(stored(records))
-    assert outcome.counted + outcome.revised == ids_in_time(records)
+    assert outcome.counted + outcome.revised == ids_in_time(records, pipeline.settings.model("m").pane_ms)
     assert outcome.counted + outcome.revised + outcome.late + outcome.duplicate + outcome.ticks == len(records)
     assert outcome.duplicate > 1_000
     assert min(outcome.revised, outcome.late, outcome.revisions, len(outcome.alerts)) > 10

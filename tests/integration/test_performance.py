@@ -20,7 +20,7 @@ from monitor.reference import Reference, ReferencePerformance
 from monitor.replay import Labels, Replay, ReplayOutcome
 from monitor.runtime import references
 from tests.chaos.workers import Workers
-from tests.integration.test_join import CONFIG, logs_of, traffic
+from tests.integration.test_join import CONFIG, begin, logs_of, traffic
 from tests.integration.workers import read, send_to, wait_for, write_config
 from tests.kafka import KafkaCluster
 from tests.simulation import joins
@@ -82,6 +82,7 @@ def test_reports_and_their_alerts_are_those_of_a_replay_byte_for_byte_through_ki
     topics = {"p": config.sources[0].topic, "l": config.sources[1].topic}
     running = Workers([sys.executable, "-m", "monitor"], lambda _: path, tmp_path)
     faults = (running.kill, running.wipe, running.kill)
+    rows = begin(config, rows)
     try:
         for index in range(2):
             running.start(index)
