@@ -25,6 +25,7 @@ from tests.unit.test_replay_windows import reference
 pytestmark = [pytest.mark.broker, pytest.mark.timeout(300)]
 
 N_EVENTS = 12_000
+N_PARTITIONS = 4
 STEP_MS = 20_000
 CONFIG = """\
 sources: [{topic: EVENTS, clock: event}]
@@ -41,8 +42,13 @@ rules: {health.missing: {above: 0.5}}
 
 
 def traffic(dice: random.Random) -> list[tuple[int, bytes, int | None]]:
-    """Events of three partitions: every 20th comes up to ten hours late, every tenth is sent twice; ticks end all four."""
-    records: list[tuple[int, bytes, int | None]] = []
+    """Events of three partitions: every 20th comes up to ten hours late, every tenth is sent twice; ticks begin and end all four.
+
+    A partition without any record is idle: whether the others wait for its first one would be a race.
+    """
+    records: list[tuple[int, bytes, int | None]] = [
+        (partition, b'{"tick": %d}' % (START - 24 * HOUR), START) for partition in range(N_PARTITIONS)
+    ]
     for i in range(N_EVENTS):
         now = START + i * STEP_MS
         late_by = dice.randrange(10 * HOUR) if i % 20 == 0 else dice.randrange(600_000)
@@ -53,7 +59,7 @@ def traffic(dice: random.Random) -> list[tuple[int, bytes, int | None]]:
             again = records[dice.randrange(len(records) - 900, len(records))]
             records.append((again[0], again[1], now + 600_000))
     end = START + N_EVENTS * STEP_MS + 24 * HOUR
-    return records + [(partition, b'{"tick": %d}' % end, end) for partition in range(4)]
+    return records + [(partition, b'{"tick": %d}' % end, end) for partition in range(N_PARTITIONS)]
 
 
 def ids_in_time(records: list[tuple[int, bytes, int | None]], pane_ms: int) -> int:
@@ -89,6 +95,8 @@ def test_revisions_and_duplicates_are_those_of_a_replay_through_kills(kafka: Kaf
     assert min(outcome.revised, outcome.late, outcome.revisions, len(outcome.alerts)) > 10
     assert any(json.loads(value)["data"]["supersedes"] for _, value in outcome.alerts)
 
+    send(config, records[:N_PARTITIONS])
+    records = records[N_PARTITIONS:]
     running = Workers([sys.executable, "-m", "monitor"], lambda _: path, tmp_path)
     try:
         for index in range(2):
