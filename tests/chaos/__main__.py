@@ -24,18 +24,27 @@ class Elsewhere(NamedTuple):
     full: tuple[str, ...]
 
 
-def _tests(name: str, about: str) -> Elsewhere:
-    command = ("-m", "pytest", "-q", "-k", name, "tests/integration/test_state.py")
+def _tests(about: str, *chosen: str) -> Elsewhere:
+    command = ("-m", "pytest", "-q", *chosen)
     return Elsewhere(about, command, command)
+
+
+def _state(name: str, about: str) -> Elsewhere:
+    return _tests(about, "-k", name, "tests/integration/test_state.py")
 
 
 _SEEDS = ("-m", "tests.simulation", "--processes", "2", "--seeds")
 ELSEWHERE = {
     "R9": Elsewhere("simulation of 1,000 / 100,000 seeds", (*_SEEDS, "1000"), (*_SEEDS, "100000")),
-    "R10": _tests("TestDamage", "damage to the local stores and to their changelogs"),
-    "R11": _tests("TestVersions", "state of earlier and of later versions"),
-    "R12": _tests("TestFullDisk", "a full disk"),
-    "R14": _tests("TestRefusal", "output topics that refuse"),
+    "R10": _state("TestDamage", "damage to the local stores and to their changelogs"),
+    "R11": _state("TestVersions", "state of earlier and of later versions"),
+    "R12": _state("TestFullDisk", "a full disk"),
+    "R14": _state("TestRefusal", "output topics that refuse"),
+    "I7": _tests(
+        "labels late, early, twice, conflicting and lost, through kills and lost disks",
+        "tests/integration/test_join.py",
+        "tests/integration/test_performance.py",
+    ),
 }
 """What runs without the ledger of this package."""
 

@@ -25,7 +25,7 @@ from tests.integration.workers import read, send_to, wait_for, write_config
 from tests.kafka import KafkaCluster
 from tests.simulation import joins
 
-pytestmark = [pytest.mark.broker, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.broker, pytest.mark.chaos, pytest.mark.timeout(400)]
 
 RULES = """\
 rules:
