@@ -116,7 +116,7 @@ class PerformanceFinding(msgspec.Struct, kw_only=True):
     evidence: dict[str, Any]
 
 
-class PerformanceResult(msgspec.Struct, kw_only=True):
+class PerformanceResult(PerformanceFacts, kw_only=True):
     """One record per window, segment and report (schemas/performance.schema.json), on the topic of results."""
 
     type: Literal["performance"] = "performance"
@@ -126,7 +126,6 @@ class PerformanceResult(msgspec.Struct, kw_only=True):
     model: str
     version: str
     window: ResultWindow
-    segment: str
     revision: int
     """0 when it is published first; one more each time that it is published again. The highest one counts."""
     supersedes: str | None
@@ -136,21 +135,6 @@ class PerformanceResult(msgspec.Struct, kw_only=True):
     is_final: bool
     """Whether it was made at the last configured age: it is reported no more. A window about which nothing became known since the report
     before has none."""
-    task: str
-    n: int
-    labelled: int
-    coverage: float
-    n_other_reference: int
-    unusable_labels: int
-    lag: LagResult | None
-    values: dict[str, EstimateResult]
-    estimated: EstimatedResult
-    reference_values: dict[str, float]
-    n_reference: int = 0
-    ece_by_chance: float | None = None
-    confusion: ConfusionResult | None
-    selection_bias: SelectionBiasResult | None
-    unknown: str | None
     reference: str | None
     """sha256 of the reference."""
     operation: OperationResult | None

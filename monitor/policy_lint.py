@@ -14,6 +14,7 @@ from monitor.config_file import line_of
 from monitor.config_values import near_miss
 from monitor.false_alarms import Expected, Measured, expected_alarms, measure, rows_of, totals
 from monitor.features import source_of
+from monitor.performance.measure import LOWER_IS_WORSE as LOWER_METRICS
 from monitor.policy import Policies, RuleSet, is_of_model
 from monitor.policy_file import ReadPolicy
 from monitor.reference import Reference
@@ -21,10 +22,7 @@ from monitor.rules import Mute, Rule, fit
 from monitor.segments import ALL
 from monitor.windows import WindowSpec, duration_text, early_specs
 
-LOWER_IS_WORSE = frozenset(
-    {"traffic.low", "traffic.rate_low"}
-    | {f"performance.{name}" for name in ("accuracy", "precision", "recall", "f1", "auc", "r2")}
-)
+LOWER_IS_WORSE = frozenset({"traffic.low", "traffic.rate_low"} | {f"performance.{name}" for name in LOWER_METRICS})
 BOTH_WAYS = frozenset({"health.sum", "performance.bias"})
 """Bad on either side."""
 

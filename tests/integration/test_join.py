@@ -7,7 +7,7 @@ import random
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -91,6 +91,22 @@ def begin(config: Config, rows: Rows) -> Rows:
     return rows[len(first) :]
 
 
+def send_in_parts(config: Config, rows: Rows, running: Workers, n_parts: int, faults: Sequence[Callable[[int], None]]) -> None:
+    """Start two workers and send the rows while, after each part but the last, one of them meets with the next fault."""
+    rows = begin(config, rows)
+    for index in range(2):
+        running.start(index)
+    time.sleep(6)
+    for part in range(n_parts):
+        mine = rows[part * len(rows) // n_parts : (part + 1) * len(rows) // n_parts]
+        for kind, source in zip("pl", config.sources, strict=True):
+            send_to(config, source.topic, [(partition, value, None) for _, of_kind, partition, value in mine if of_kind == kind])
+        time.sleep(2.5)
+        if part < n_parts - 1:
+            faults[part % len(faults)](part % 2)
+        running.revive()
+
+
 def told(config: Config) -> tuple[list[str], dict[tuple[int, str, int, int, int], bytes], dict[int, int]]:
     """Return what the join has published: all of the model's is in one partition of `partials`."""
     logs: dict[int, list[bytes | None]] = {}
@@ -119,7 +135,6 @@ def test_what_is_known_at_each_time_is_that_of_the_oracle_through_kills_and_lost
     reached = (end - GRACE) // pane_ms * pane_ms
     assert len(oracle.joined()) > 4_000
 
-    topics = {"p": f"{app}-events", "l": f"{app}-events-labels"}
     running = Workers([sys.executable, "-m", "monitor"], lambda _: path, tmp_path)
 
     def wipe_pending(index: int) -> None:
@@ -129,20 +144,8 @@ def test_what_is_known_at_each_time_is_that_of_the_oracle_through_kills_and_lost
         running.start(index)
 
     faults = (running.kill, running.wipe, running.kill, wipe_pending, running.kill)
-    rows = begin(config, rows)
     try:
-        for index in range(2):
-            running.start(index)
-        time.sleep(6)
-        n_parts = 11
-        for part in range(n_parts):
-            mine = rows[part * len(rows) // n_parts : (part + 1) * len(rows) // n_parts]
-            for kind, topic in topics.items():
-                send_to(config, topic, [(partition, value, None) for _, of_kind, partition, value in mine if of_kind == kind])
-            time.sleep(2.5)
-            if part < n_parts - 1:
-                faults[part % len(faults)](part % 2)
-            running.revive()
+        send_in_parts(config, rows, running, 11, faults)
 
         def is_done() -> bool:
             running.revive()

@@ -20,8 +20,8 @@ from monitor.reference import Reference, ReferencePerformance
 from monitor.replay import Labels, Replay, ReplayOutcome
 from monitor.runtime import references
 from tests.chaos.workers import Workers
-from tests.integration.test_join import CONFIG, begin, logs_of, traffic
-from tests.integration.workers import read, send_to, wait_for, write_config
+from tests.integration.test_join import CONFIG, logs_of, send_in_parts, traffic
+from tests.integration.workers import read, wait_for, write_config
 from tests.kafka import KafkaCluster
 from tests.simulation import joins
 
@@ -79,23 +79,9 @@ def test_reports_and_their_alerts_are_those_of_a_replay_byte_for_byte_through_ki
     assert len(expected) > 300
     assert len(alerts) > 3
 
-    topics = {"p": config.sources[0].topic, "l": config.sources[1].topic}
     running = Workers([sys.executable, "-m", "monitor"], lambda _: path, tmp_path)
-    faults = (running.kill, running.wipe, running.kill)
-    rows = begin(config, rows)
     try:
-        for index in range(2):
-            running.start(index)
-        time.sleep(6)
-        n_parts = 6
-        for part in range(n_parts):
-            mine = rows[part * len(rows) // n_parts : (part + 1) * len(rows) // n_parts]
-            for kind, topic in topics.items():
-                send_to(config, topic, [(partition, value, None) for _, of_kind, partition, value in mine if of_kind == kind])
-            time.sleep(2.5)
-            if part < n_parts - 1:
-                faults[part % len(faults)](part % 2)
-            running.revive()
+        send_in_parts(config, rows, running, 6, (running.kill, running.wipe, running.kill))
 
         def published() -> set[tuple[bytes, bytes]]:
             running.revive()
