@@ -100,6 +100,12 @@ class Source(Node):
     max_delay: Duration = Field(3_600_000, description="the longest delay of live data")
     max_event_bytes: Size = Field(1 << 20, description="longer records are rejected unparsed")
 
+    @property
+    def content_sha256(self) -> str:
+        """Hash of what decides which pane a record is counted in, if in any."""
+        how = [self.format, self.time.field, self.time.unit, self.clock, self.max_future, self.max_delay, self.max_event_bytes]
+        return hashlib.sha256(json.dumps(how).encode()).hexdigest()[:16]
+
 
 class WindowConfig(Node):
     """Tumbling without a step, hopping with one. Aligned to the epoch: 7-day windows begin on Thursdays."""

@@ -30,6 +30,7 @@ from monitor.stages.performance_cells import OutcomeSums
 from monitor.stages.performance_windows import JudgePerformance, PerformanceWindows
 from monitor.stages.rows import CLOSED, CODEC_VERSION, EMITTED, META, Stored, Versions, check_kinds, key_parts
 from monitor.stages.settings import Settings
+from monitor.stages.topology import change_sources, is_ahead, refuse_other_sources
 from monitor.stages.watermarks import Watermarks
 from monitor.windows import FOREVER_MS, NEVER_MS, Window
 
@@ -60,8 +61,13 @@ class MergePartition:
         self._now_ms = self._loaded_ms = now_ms
         self._versions = Versions(rows, epoch)
         self._kept = KeptReferences(references, self._versions.best)
-        self._meta, hi = Meta.load(self._versions.best, partition, settings.topic("partials"), topic_id)
-        self._meta_dirty = False
+        topic = settings.topic("partials")
+        self._meta, hi = Meta.load(self._versions.best, partition, topic, topic_id)
+        self._meta_dirty = change_sources(
+            topic, self._meta.sources, topology, self._meta.marks, ahead=is_ahead(self._versions.best)
+        )
+        self._meta.sources = dict(topology)
+        self._known_sources = frozenset((*settings.sources, *topology, settings.topic("outcomes")))
         self._cursor = Cursor(self._meta.position, hi)
         self._durable_hi = hi
         self._watermarks = Watermarks(topology, self._meta.marks)
@@ -235,6 +241,7 @@ class MergePartition:
 
     def _pass(self, mark: partials.Watermark, offset: int) -> Iterator[None]:
         """Take a watermark, and finish what it passes."""
+        refuse_other_sources(mark, self._known_sources, self._versions.epoch)
         is_of_outcomes = self._outcomes is not None and self._outcomes.watermarks.take(mark)
         if not is_of_outcomes and not self._watermarks.take(mark):
             return
