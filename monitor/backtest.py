@@ -21,13 +21,13 @@ from monitor.alerts import Alert, WindowFacts
 from monitor.decision.distributions import MEASURED_FOR_RULES
 from monitor.errors import InputError
 from monitor.findings import Measurement
-from monitor.judgement import Before, judge_measurements
+from monitor.judgement.performance import ClosedOutcomes, figures_of, judge_performance
+from monitor.judgement.windows import Before, judge_measurements
 from monitor.performance import Needed
 from monitor.performance.measure import ANY
-from monitor.performance_judgement import ClosedOutcomes, figures_of, judge_performance
-from monitor.performance_result import PerformanceResult, facts_of
 from monitor.policy import Policies
-from monitor.results import Result, measurements_of
+from monitor.results.performance import PerformanceResult, facts_of
+from monitor.results.windows import Result, measurements_of
 from monitor.segments import ALL
 from monitor.stages.merge_rows import MAX_EMPTY_WINDOWS
 from monitor.stages.performance_chain import Case, reported, restate

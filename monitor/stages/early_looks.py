@@ -12,7 +12,7 @@ from itertools import zip_longest
 
 from monitor.decision.early import OpenWindow
 from monitor.findings import ClosedWindow
-from monitor.looks import Before, Looked
+from monitor.judgement.looks import Before, Looked
 from monitor.stages.changes import Changes
 from monitor.stages.closing import Closer, Merged
 from monitor.stages.early_rows import Early

@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 import msgspec
 
-from monitor.discovery import Discovery
 from monitor.hash_key import HashKey
-from monitor.learning import Learnt, learn
+from monitor.learning.discovery import Discovery
+from monitor.learning.references import Learnt, learn
 from monitor.stages.settings import ModelSettings
 from monitor.windows import NEVER_MS, Window
 

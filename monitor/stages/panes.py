@@ -10,11 +10,11 @@ import msgspec
 import numpy as np
 
 from monitor.columns import Bool, Int
-from monitor.discovery import Discovery
 from monitor.errors import StateMismatch
 from monitor.formats import Format
 from monitor.hash_key import HashKey
 from monitor.layout import Layout
+from monitor.learning.discovery import Discovery
 from monitor.profiles import Profile
 from monitor.reference import Reference, References
 from monitor.stages.outcome_rows import OutcomeRows

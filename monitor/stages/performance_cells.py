@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 from monitor.errors import StateMismatch
+from monitor.judgement.performance import WindowCells
 from monitor.performance import OutcomeCells, PerformanceSpec
-from monitor.performance_judgement import WindowCells
 from monitor.reference import Reference, References
 from monitor.stages.kept import KeptReferences
 from monitor.windows import NEVER_MS

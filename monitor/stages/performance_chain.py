@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Set
 from typing import NamedTuple
 
-from monitor.performance_judgement import ClosedOutcomes, PerformanceJudgement
+from monitor.judgement.performance import ClosedOutcomes, PerformanceJudgement
 from monitor.stages.merge_rows import MAX_EMPTY_WINDOWS
 from monitor.stages.performance_rows import Reported
 from monitor.windows import NEVER_MS, Window

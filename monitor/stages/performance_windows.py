@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from monitor.performance_judgement import ClosedOutcomes, PerformanceJudgement
+from monitor.judgement.performance import ClosedOutcomes, PerformanceJudgement
 from monitor.stages.changes import Changes
 from monitor.stages.collection import Settled
 from monitor.stages.merge_meta import Meta

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from monitor.config import Config
+from monitor.config.settings import Config
 from monitor.runtime import topics
 from monitor.runtime.broker import read_to_end
 from monitor.stages.ingest_meta import COUNTED, LATE, IngestMeta

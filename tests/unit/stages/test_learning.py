@@ -9,11 +9,11 @@ from collections.abc import Sequence
 import msgspec
 import pytest
 
-from monitor.discovery import Discovery
 from monitor.findings import ClosedWindow, Judgement
 from monitor.formats.native import NativeFormat
 from monitor.hash_key import NO_KEY, HashKey
-from monitor.learning import Learnt, learn
+from monitor.learning.discovery import Discovery
+from monitor.learning.references import Learnt, learn
 from monitor.ports import Message, PartitionStage, StoredRecord
 from monitor.reference import Reference, References
 from monitor.stages import history

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from monitor.findings import ClosedWindow, Judgement
+from monitor.judgement.performance import ClosedOutcomes, PerformanceJudgement
 from monitor.performance import OutcomeCells, PerformanceSpec, Rows
-from monitor.performance_judgement import ClosedOutcomes, PerformanceJudgement
 from monitor.ports import Message, StoredRecord
 from monitor.profiles import Profile
 from monitor.reference import Reference, ReferencePerformance, References

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from monitor.bootstrap import build_pipeline
-from monitor.config import Config
+from monitor.config.settings import Config
 from monitor.findings import ClosedWindow, Judgement
 from monitor.formats.native import NativeFormat
 from monitor.ports import LOG_APPEND_TIME, Message, PartitionStage, StoredRecord

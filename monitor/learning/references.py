@@ -9,7 +9,6 @@ from typing import Literal, NamedTuple
 import numpy as np
 from msgspec import structs
 
-from monitor.bounds import most_missing
 from monitor.cells import (
     FEW_VALUES,
     IDENTIFIER_ROWS,
@@ -28,12 +27,13 @@ from monitor.cells import (
     rank,
     with_cells_of,
 )
+from monitor.chance.bounds import most_missing
 from monitor.columns import Float, Int, Special
-from monitor.discovery import Discovery
-from monitor.feature_discovery import FeatureDiscovery, NumberDiscovery
 from monitor.features import AskedKind, CategoryFeature, Feature, NumberFeature, ValueType, canonical, hashed_texts, source_of
 from monitor.hash_key import HashKey
 from monitor.layout import layout_of
+from monitor.learning.discovery import Discovery
+from monitor.learning.features import FeatureDiscovery, NumberDiscovery
 from monitor.profiles import Profile
 from monitor.reference import LATENCY, SCORE, Reference
 from monitor.sketches.log_cells import MANTISSA_BITS, relative_width

@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
-from monitor.config_values import Duration, Name, Node, near_miss
+from monitor.config.values import Duration, Name, Node, near_miss
 from monitor.errors import ConfigError
 from monitor.rules import Severity
 

@@ -9,14 +9,14 @@ from typing import Any
 
 import msgspec
 
-from monitor.config import Config
-from monitor.config_file import line_of
-from monitor.config_values import near_miss
+from monitor.config.file import line_of
+from monitor.config.policy_file import ReadPolicy
+from monitor.config.settings import Config
+from monitor.config.values import near_miss
 from monitor.false_alarms import Expected, Measured, expected_alarms, measure, rows_of, totals
 from monitor.features import source_of
 from monitor.performance.measure import LOWER_IS_WORSE as LOWER_METRICS
 from monitor.policy import Policies, RuleSet, is_of_model
-from monitor.policy_file import ReadPolicy
 from monitor.reference import Reference
 from monitor.rules import Mute, Rule, fit
 from monitor.segments import ALL

@@ -6,9 +6,11 @@ import re
 from collections import Counter
 from typing import NamedTuple
 
-from monitor.config_values import duration_ms, near_miss
-from monitor.policy import CHECKS, PERFORMANCE_CHECKS
-from monitor.rules import FalseAlarms
+from pydantic import Field, model_validator
+
+from monitor.config.values import Node, duration_ms, near_miss
+from monitor.policy import CHECKS, DEFAULT_RULES, PERFORMANCE_CHECKS
+from monitor.rules import SEVERITIES, FalseAlarms, Severity
 
 RULE_CHECKS: tuple[str, ...] = (*CHECKS, *PERFORMANCE_CHECKS)
 """Ids of everything that a rule may be for."""
@@ -138,3 +140,52 @@ def parse_window(text: str) -> tuple[int, int]:
             f"{text!r} is no kind of window; write its size, or size/step: 1h, 24h or 24h/1h (so many in a row: open_after)"
         )
     return found
+
+
+class RuleConfig(Node):
+    """When a check's value is bad. What is left out stays as it is by default."""
+
+    above: float | None = Field(None, description="bad above this value")
+    below: float | None = Field(None, description="bad below this value")
+    drop: float | None = Field(
+        None, description="of performance: bad where it is lower than the reference's own by this share, 0.05"
+    )
+    rise: float | None = Field(None, description="of performance: bad where it is higher than the reference's own by this share")
+    severity: Severity | None = Field(
+        None, description=", ".join(SEVERITIES) + "; given without levels, it is that of every value"
+    )
+    levels: dict[Severity, float] | None = Field(None, description="severity by the value above which it holds, over `severity`")
+    windows: int | None = Field(None, ge=1, description="so many in a row open an incident, and as many quiet ones close it")
+    features: tuple[str, ...] = Field((), description="names or wildcards; all if empty")
+    models: tuple[str, ...] = Field((), description="names or wildcards; all if empty")
+    segments: tuple[str, ...] = Field((), description="names or wildcards; all rows only if empty")
+    enabled: bool = Field(True, description="false switches the rule off")
+
+    @model_validator(mode="after")
+    def _one_threshold(self) -> RuleConfig:
+        if self.above is not None and self.below is not None:
+            raise ValueError("give above or below, not both")
+        if len(self.limits) > 1:
+            raise ValueError(f"give one of {', '.join(self.limits)}")
+        if self.levels and self.limits and "above" not in self.limits:
+            raise ValueError("levels are of values above a threshold")
+        return self
+
+    @property
+    def limits(self) -> dict[str, float]:
+        """The threshold, by which of the four it is."""
+        given = {"above": self.above, "below": self.below, "drop": self.drop, "rise": self.rise}
+        return {name: value for name, value in given.items() if value is not None}
+
+    def problem(self, check: str) -> str | None:
+        """Return what is wrong with it as a rule of a check."""
+        if check not in RULE_CHECKS:
+            return f"no such check{near_miss(check, RULE_CHECKS)}; checks are {', '.join(RULE_CHECKS)}"
+        if check not in DEFAULT_RULES and not self.limits and self.enabled:
+            others = ", drop or rise" if check in PERFORMANCE_CHECKS else ""
+            return f"no rule is in force for it by default; give above{',' if others else ' or'} below{others}"
+        if check not in PERFORMANCE_CHECKS and {"drop", "rise"} & {*self.limits}:
+            return f"only of performance a drop or rise against the reference is known: {', '.join(PERFORMANCE_CHECKS)}"
+        if check in PERFORMANCE_CHECKS and self.features:
+            return f"{check} is of the model as a whole; leave out features"
+        return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from monitor.chance import wilson_upper
+from monitor.chance.counts import wilson_upper
 
 _MILLION = 1_000_000
 

@@ -8,7 +8,7 @@ from typing import Literal
 import msgspec
 import numpy as np
 
-from monitor.chance import normal_quantile
+from monitor.chance.counts import normal_quantile
 from monitor.columns import Int
 from monitor.features import NumberFeature
 from monitor.findings import ClosedWindow

@@ -9,7 +9,7 @@ from monitor import incidents
 from monitor.alerts import WindowFacts, alert_id, alert_record, id_of
 from monitor.decision.calibrated import Setting, decide
 from monitor.decision.rolling import means
-from monitor.decision_state import DecisionState, track_key
+from monitor.decision.state import DecisionState, track_key
 from monitor.findings import Finding, Measurement
 from monitor.policy import RuleSet
 from monitor.reasons import Reason

@@ -12,13 +12,13 @@ import numpy as np
 import orjson
 
 from monitor.decision.shape import CHECK, TESTS, design_effects
-from monitor.decision_state import track_key
+from monitor.decision.state import track_key
 from monitor.features import CategoryFeature, FeatureKind, ViewName, kind_of, source_of
 from monitor.findings import Compared, CountTest, Decision, Evidence, Finding, Measurement, ScaleTest
 from monitor.outside import Frequent
 from monitor.policy import RuleSet
+from monitor.results.stream import StreamResult, stream_result
 from monitor.segments import ALL
-from monitor.stream_result import StreamResult, stream_result
 from monitor.told_early import EarlyResult, early_results
 
 MAX_CELLS = 32

@@ -10,15 +10,15 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from monitor.alerts import Look, alert_id, alert_record, facts_of, id_of
-from monitor.calibration import MIN_ROWS
+from monitor.chance.calibration import MIN_ROWS
 from monitor.checks import CHECKS
 from monitor.decision import fixed
 from monitor.decision.early import OpenWindow, Suspect, suspects
 from monitor.decision.effects import count_interval, psi_effect
 from monitor.decision.scales import plan_for
 from monitor.decision.shape import CHECK, distribution
+from monitor.decision.state import DecisionState
 from monitor.decision.tails import tails
-from monitor.decision_state import DecisionState
 from monitor.findings import ClosedWindow, Decision, Evidence, Finding, Measurement, gather
 from monitor.policy import RuleSet
 from monitor.reasons import Reason, reasons

@@ -13,8 +13,8 @@ import msgspec
 import numpy as np
 
 from monitor.errors import UnknownCodec
-from monitor.feature_discovery import FeatureDiscovery, NumberDiscovery, budget
 from monitor.hash_key import NO_KEY, HashKey
+from monitor.learning.features import FeatureDiscovery, NumberDiscovery, budget
 from monitor.reference import LATENCY, PREDICTION, SCORE
 from monitor.sketches import varint
 from monitor.sketches.bounded import key_hash

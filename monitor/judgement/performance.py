@@ -10,13 +10,15 @@ import msgspec
 
 from monitor.alerts import WindowFacts
 from monitor.findings import Measurement
-from monitor.judgement import Before, judge_measurements
-from monitor.operation import Direction, conflict_of, load_operation
+from monitor.judgement.windows import Before, judge_measurements
 from monitor.performance import Estimate, Estimated, Needed, OutcomeCells, Realised, estimated, measurements, realised
 from monitor.performance.lags import CURVE_MS
 from monitor.performance.measure import ANY
 from monitor.performance.realised import Lag, SelectionBias
-from monitor.performance_result import (
+from monitor.policy import RuleSet
+from monitor.reference import Reference, ReferencePerformance
+from monitor.results.operation import Direction, conflict_of, load_operation
+from monitor.results.performance import (
     About,
     ConfusionResult,
     EstimatedResult,
@@ -26,8 +28,6 @@ from monitor.performance_result import (
     SelectionBiasResult,
     performance_record,
 )
-from monitor.policy import RuleSet
-from monitor.reference import Reference, ReferencePerformance
 from monitor.segments import ALL
 from monitor.windows import Window, duration_text
 

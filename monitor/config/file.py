@@ -17,8 +17,8 @@ from ruamel.yaml.constructor import RoundTripConstructor
 from ruamel.yaml.error import MarkedYAMLError
 from ruamel.yaml.reader import ReaderError
 
-from monitor.config import Config
-from monitor.config_values import near_miss
+from monitor.config.settings import Config
+from monitor.config.values import near_miss
 from monitor.errors import ConfigError
 from monitor.events import NAME_PATTERN
 

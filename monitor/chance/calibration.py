@@ -12,8 +12,8 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
+from monitor.chance.scores import category_groups, chi_square, grouped, number_groups, rank_scores, rank_z
 from monitor.columns import Float, Int
-from monitor.scores import category_groups, chi_square, grouped, number_groups, rank_scores, rank_z
 
 SCALES = (1, 3, 6, 24)
 """So many consecutive windows are merged and judged as one."""

@@ -11,8 +11,8 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from monitor.chance import ALPHA
-from monitor.chi_square import critical, survival
+from monitor.chance.chi_square import critical, survival
+from monitor.chance.counts import ALPHA
 from monitor.columns import Int
 
 RARE_ROWS = 10

@@ -12,13 +12,13 @@ from zoneinfo import ZoneInfo
 import msgspec
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 
-from monitor.config_file import problems, read_yaml
-from monitor.config_values import Node, duration_ms
+from monitor.config.file import problems, read_yaml
+from monitor.config.rule_text import MAX_OVER, Short, check_id, parse_breaches, parse_false_alarms, parse_rule, parse_window
+from monitor.config.values import Node, duration_ms
 from monitor.errors import ConfigError, InputError
 from monitor.event_time import text_ms
 from monitor.events import NAME_PATTERN
 from monitor.policy import DEFAULT_POLICY, DEFAULT_RULES, Policy
-from monitor.rule_text import MAX_OVER, Short, check_id, parse_breaches, parse_false_alarms, parse_rule, parse_window
 from monitor.rules import DAY_MINUTES, Mute, Rule, Severity
 
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")

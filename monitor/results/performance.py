@@ -9,11 +9,11 @@ from typing import Any, Literal
 import msgspec
 import orjson
 
-from monitor.decision_state import track_key
+from monitor.decision.state import track_key
 from monitor.findings import Finding
-from monitor.operation import Conflict, OperationResult
 from monitor.policy import RuleSet
-from monitor.results import ResultWindow
+from monitor.results.operation import Conflict, OperationResult
+from monitor.results.windows import ResultWindow
 from monitor.segments import ALL
 from monitor.windows import Window
 
