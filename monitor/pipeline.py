@@ -31,11 +31,11 @@ from monitor.reference import References
 from monitor.results.operation import operation_of
 from monitor.results.windows import result_record
 from monitor.segments import ALL
-from monitor.stages.ingest import IngestPartition
-from monitor.stages.join import JoinPartition
-from monitor.stages.merge import MergePartition
+from monitor.stages.ingest.partition import IngestPartition
+from monitor.stages.ingest.waiting import Waiting
+from monitor.stages.join.partition import JoinPartition
+from monitor.stages.merge.partition import MergePartition
 from monitor.stages.settings import Settings
-from monitor.stages.waiting import Waiting
 
 
 class Owner(TypedDict, total=False):

@@ -17,7 +17,7 @@ from monitor.formats.native import NativeFormat
 from monitor.ports import Message, PartitionStage, StoredRecord
 from monitor.profiles import CODEC_VERSION, Profile
 from monitor.reference import Reference
-from monitor.stages import merge_rows
+from monitor.stages.merge import rows as merge_rows
 from monitor.stages.rows import Versions
 from tests.codec_events import CONFIG, CUT, LAYOUT, N_EVENTS, features, records
 

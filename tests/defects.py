@@ -15,7 +15,12 @@ import msgspec
 import numpy as np
 
 from monitor.ports import Outbox
-from monitor.stages import admission, changes, closing, ingest, merge, merge_rows, partials, partition_panes, rows, seen_ids
+from monitor.stages import partials, rows
+from monitor.stages.ingest import admission, partition_panes, seen_ids
+from monitor.stages.ingest import partition as ingest
+from monitor.stages.merge import changes, closing
+from monitor.stages.merge import partition as merge
+from monitor.stages.merge import rows as merge_rows
 from monitor.windows import WindowSpec
 
 Undo = Callable[[], None]

@@ -23,7 +23,7 @@ from monitor.ports import Message, PartitionStage, StoredRecord
 from monitor.replay import Labels, Replay, ReplayOutcome
 from monitor.results.operation import operation_of
 from monitor.rules import Rule
-from monitor.stages.merge import MergePartition
+from monitor.stages.merge.partition import MergePartition
 from monitor.stages.settings import Labelling, Settings
 from monitor.windows import WindowSpec
 from tests.simulation import Place, run

@@ -14,10 +14,12 @@ import pytest
 from monitor.hash_key import NO_KEY
 from monitor.performance import OutcomeCells, PerformanceSpec, realised
 from monitor.reference import Reference
-from monitor.stages import merge_rows, outcomes, partials, pending
-from monitor.stages.join import JoinMeta
-from monitor.stages.merge_meta import Meta
-from monitor.stages.performance_rows import Known, OutcomeMeta, Reported
+from monitor.stages import outcomes, partials
+from monitor.stages.join import pending
+from monitor.stages.join.partition import JoinMeta
+from monitor.stages.merge import rows as merge_rows
+from monitor.stages.merge.meta import Meta
+from monitor.stages.merge.performance_rows import Known, OutcomeMeta, Reported
 from monitor.stages.rows import META, Versions
 from tests.codec_outcome_events import CUT_HOUR, HOUR_MS, N_HOURS, PER_HOUR, START_MS, labels_of, prediction
 from tests.codec_outcome_fixture import World, alerts, both, later, reports

@@ -19,9 +19,10 @@ from monitor.ports import Message, StoredRecord
 from monitor.profiles import Profile
 from monitor.reference import Reference, ReferencePerformance, References
 from monitor.segments import Key, Segmentation
-from monitor.stages import partials, performance_windows
+from monitor.stages import partials
 from monitor.stages.inspection import inspect
-from monitor.stages.merge import MergePartition
+from monitor.stages.merge import performance_windows
+from monitor.stages.merge.partition import MergePartition
 from monitor.stages.settings import Labelling, Settings
 from monitor.windows import Window, WindowSpec
 from tests.closed_windows import layout_from, profile_of

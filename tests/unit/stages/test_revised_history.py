@@ -18,7 +18,7 @@ from monitor.ports import LOG_APPEND_TIME, Message, PartitionStage, StoredRecord
 from monitor.reference import References
 from monitor.replay import Replay
 from monitor.stages import partials
-from monitor.stages import trail as trails
+from monitor.stages.merge import trail as trails
 from monitor.stages.settings import Revising, Settings, Trail
 from tests.simulation import PARTITIONS, SOURCE, ZOMBIE_MS, Topic, count_rows, places_of, run
 from tests.unit.stages import test_learning, test_trail

@@ -12,10 +12,11 @@ from monitor.layout import Layout
 from monitor.ports import LOG_APPEND_TIME, Checkpoint, StoredRecord
 from monitor.profiles import Profile
 from monitor.reference import Reference, References
-from monitor.stages import merge_rows, partials, rows
-from monitor.stages.ingest import IngestPartition
-from monitor.stages.merge import MergePartition
-from monitor.stages.merge_rows import MAX_EMPTY_WINDOWS
+from monitor.stages import partials, rows
+from monitor.stages.ingest.partition import IngestPartition
+from monitor.stages.merge import rows as merge_rows
+from monitor.stages.merge.partition import MergePartition
+from monitor.stages.merge.rows import MAX_EMPTY_WINDOWS
 from monitor.stages.settings import Settings, SourceSettings
 from monitor.stages.watermarks import Watermarks
 from monitor.windows import NEVER_MS, WindowSpec

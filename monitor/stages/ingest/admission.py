@@ -10,8 +10,8 @@ import numpy as np
 from monitor.columns import Bool, DecodedBatch, Int
 from monitor.events import Rejection, RejectionReason
 from monitor.ports import LOG_APPEND_TIME, Message, Record
-from monitor.stages.ingest_meta import IngestMeta
-from monitor.stages.outsiders import RunningClock
+from monitor.stages.ingest.meta import IngestMeta
+from monitor.stages.ingest.outsiders import RunningClock
 from monitor.stages.settings import Settings, SourceSettings
 from monitor.windows import FOREVER_MS
 

@@ -15,7 +15,7 @@ from monitor.layout import Layout
 from monitor.performance import PerformanceSpec
 from monitor.ports import Message
 from monitor.reference import PREDICTION, Reference
-from monitor.stages.ingest_meta import IngestMeta
+from monitor.stages.ingest.meta import IngestMeta
 from monitor.stages.outcomes import Labels, Predictions, Range, encode, partition_of
 from monitor.stages.settings import Settings
 

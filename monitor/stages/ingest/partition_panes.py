@@ -13,16 +13,16 @@ import numpy as np
 from monitor.columns import DecodedBatch, Int
 from monitor.formats import Format
 from monitor.reference import References
-from monitor.stages.admission import Admitted
-from monitor.stages.ingest_meta import COUNTED, DUPLICATE, LATE, REVISED, IngestMeta
+from monitor.stages.ingest.admission import Admitted
+from monitor.stages.ingest.meta import COUNTED, DUPLICATE, LATE, REVISED, IngestMeta
+from monitor.stages.ingest.outcome_rows import OutcomeRows
+from monitor.stages.ingest.outsiders import RunningClock, outsiders_of
+from monitor.stages.ingest.panes import NO_FEATURES, Pane, PanePlace, groups, load_pane, pane_key, place_of_row, windows_changed
+from monitor.stages.ingest.seen_ids import Deduplication
+from monitor.stages.ingest.waiting import Waiting
 from monitor.stages.kept import KeptReferences
-from monitor.stages.outcome_rows import OutcomeRows
-from monitor.stages.outsiders import RunningClock, outsiders_of
-from monitor.stages.panes import NO_FEATURES, Pane, PanePlace, groups, load_pane, pane_key, place_of_row, windows_changed
 from monitor.stages.rows import CLOSED, CODEC_VERSION, EMITTED, OPEN, Stored, Versions
-from monitor.stages.seen_ids import Deduplication
 from monitor.stages.settings import ModelSettings, Revising, Settings
-from monitor.stages.waiting import Waiting
 from monitor.windows import NEVER_MS
 
 FOLD_ROWS = 1_000

@@ -17,11 +17,11 @@ from monitor.ports import Checkpoint, Message, Outbox, Pending, Record
 from monitor.reference import References
 from monitor.stages import outcomes, partials
 from monitor.stages.cursor import Cursor, Position
-from monitor.stages.deltas import Deltas, Place
-from monitor.stages.joining import COUNT_NAMES, Joining, keys_of
+from monitor.stages.join.deltas import Deltas, Place
+from monitor.stages.join.joining import COUNT_NAMES, Joining, keys_of
+from monitor.stages.join.outcome_clock import OutcomeClock
+from monitor.stages.join.pending import Entries, Entry
 from monitor.stages.kept import KeptReferences
-from monitor.stages.outcome_clock import OutcomeClock
-from monitor.stages.pending import Entries, Entry
 from monitor.stages.rows import META, Versions, check_kinds, same_topic_id
 from monitor.stages.settings import Settings
 from monitor.windows import FOREVER_MS, NEVER_MS

@@ -14,14 +14,12 @@ from typing import NamedTuple
 import msgspec
 
 from monitor.judgement.performance import ClosedOutcomes, PerformanceJudgement
-from monitor.stages.changes import Changes
-from monitor.stages.collection import Settled
-from monitor.stages.merge_meta import Meta
-from monitor.stages.merge_rows import MAX_EMPTY_WINDOWS, Row
-from monitor.stages.partials import OutcomePartial
-from monitor.stages.performance_cells import OutcomeSums
-from monitor.stages.performance_chain import Case, reported, restate
-from monitor.stages.performance_rows import (
+from monitor.stages.merge.changes import Changes
+from monitor.stages.merge.collection import Settled
+from monitor.stages.merge.meta import Meta
+from monitor.stages.merge.performance_cells import OutcomeSums
+from monitor.stages.merge.performance_chain import Case, reported, restate
+from monitor.stages.merge.performance_rows import (
     ArrivedOutcome,
     Chain,
     Known,
@@ -36,6 +34,8 @@ from monitor.stages.performance_rows import (
     reported_key,
     whole,
 )
+from monitor.stages.merge.rows import MAX_EMPTY_WINDOWS, Row
+from monitor.stages.partials import OutcomePartial
 from monitor.stages.rows import CLOSED, EMITTED, Stored, key_parts
 from monitor.stages.settings import Labelling, Settings
 from monitor.stages.watermarks import Watermarks

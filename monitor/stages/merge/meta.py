@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import msgspec
 
 from monitor.stages.cursor import Position
-from monitor.stages.merge_rows import Share, place_of
+from monitor.stages.merge.performance_rows import OutcomeMeta
+from monitor.stages.merge.rows import Share, place_of
 from monitor.stages.partials import Partial, Watermark
-from monitor.stages.performance_rows import OutcomeMeta
 from monitor.stages.rows import META, Stored, same_topic_id
 
 

@@ -17,7 +17,7 @@ from monitor.layout import Layout
 from monitor.learning.discovery import Discovery
 from monitor.profiles import Profile
 from monitor.reference import Reference, References
-from monitor.stages.outcome_rows import OutcomeRows
+from monitor.stages.ingest.outcome_rows import OutcomeRows
 from monitor.stages.partials import Partial
 from monitor.stages.rows import EMITTED, OPEN, Stored, key_parts, row_key
 from monitor.stages.settings import ModelSettings

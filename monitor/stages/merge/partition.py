@@ -12,22 +12,23 @@ import numpy as np
 
 from monitor.ports import Checkpoint, Message, Outbox, Record
 from monitor.reference import References
-from monitor.stages import codec_1, partials
-from monitor.stages.changes import Changes
-from monitor.stages.closing import Closer
-from monitor.stages.collection import Collection, Settled
+from monitor.stages import partials
 from monitor.stages.cursor import Cursor
-from monitor.stages.early_looks import EarlyLooks, Look, unsent_looks
-from monitor.stages.early_rows import Early
-from monitor.stages.final_windows import FinalWindows, Judge
-from monitor.stages.history import History
+from monitor.stages.ingest.panes import windows_changed
 from monitor.stages.kept import KeptReferences
-from monitor.stages.learning import Learning
-from monitor.stages.merge_meta import Meta
-from monitor.stages.merge_rows import Arrivals, Arrived, Final, ModelRows, Row, Unsent, newest, partial_key, sealed_key
-from monitor.stages.panes import windows_changed
-from monitor.stages.performance_cells import OutcomeSums
-from monitor.stages.performance_windows import JudgePerformance, PerformanceWindows
+from monitor.stages.merge import codec_1
+from monitor.stages.merge.changes import Changes
+from monitor.stages.merge.closing import Closer
+from monitor.stages.merge.collection import Collection, Settled
+from monitor.stages.merge.early_looks import EarlyLooks, Look, unsent_looks
+from monitor.stages.merge.early_rows import Early
+from monitor.stages.merge.final_windows import FinalWindows, Judge
+from monitor.stages.merge.history import History
+from monitor.stages.merge.learning import Learning
+from monitor.stages.merge.meta import Meta
+from monitor.stages.merge.performance_cells import OutcomeSums
+from monitor.stages.merge.performance_windows import JudgePerformance, PerformanceWindows
+from monitor.stages.merge.rows import Arrivals, Arrived, Final, ModelRows, Row, Unsent, newest, partial_key, sealed_key
 from monitor.stages.rows import CLOSED, CODEC_VERSION, EMITTED, META, Stored, Versions, check_kinds, key_parts
 from monitor.stages.settings import Settings
 from monitor.stages.watermarks import Watermarks

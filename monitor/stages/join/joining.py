@@ -16,10 +16,10 @@ import numpy as np
 from monitor.columns import Codes, Float, Int
 from monitor.hash_key import DIGEST_BYTES
 from monitor.performance import Rows
-from monitor.stages.deltas import Delta, Deltas, Labelled, Place, memberships, rows_of
-from monitor.stages.outcome_clock import OutcomeClock
+from monitor.stages.join.deltas import Delta, Deltas, Labelled, Place, memberships, rows_of
+from monitor.stages.join.outcome_clock import OutcomeClock
+from monitor.stages.join.pending import Entries, Entry, Kind, Label
 from monitor.stages.outcomes import Labels, Predictions, Range
-from monitor.stages.pending import Entries, Entry, Kind, Label
 from monitor.stages.settings import ModelSettings, Settings
 from monitor.windows import NEVER_MS
 

@@ -13,7 +13,7 @@ from monitor.stages.rows import row_key
 from monitor.windows import NEVER_MS, Window, WindowSpec
 
 if TYPE_CHECKING:
-    from monitor.stages.merge_rows import Row
+    from monitor.stages.merge.rows import Row
 
 
 class Known(msgspec.Struct, array_like=True):

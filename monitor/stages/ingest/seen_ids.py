@@ -17,7 +17,7 @@ from monitor.columns import Bool, Codes, DecodedBatch, Int
 from monitor.errors import StateMismatch
 from monitor.formats import Format
 from monitor.hash_key import Hashes, HashKey
-from monitor.stages.ingest_meta import IngestMeta
+from monitor.stages.ingest.meta import IngestMeta
 from monitor.stages.rows import OPEN, Stored, Versions, key_parts, row_key
 from monitor.stages.settings import ModelSettings, Settings
 from monitor.windows import NEVER_MS

@@ -19,11 +19,11 @@ from monitor.errors import StateMismatch
 from monitor.events import Outcome
 from monitor.performance import OutcomeCells, PerformanceSpec, Rows
 from monitor.reference import Reference, References
+from monitor.stages.ingest.outcome_rows import Specs
+from monitor.stages.ingest.panes import windows_changed
+from monitor.stages.join.pending import Entry
 from monitor.stages.kept import KeptReferences
-from monitor.stages.outcome_rows import Specs
-from monitor.stages.panes import windows_changed
 from monitor.stages.partials import OutcomePartial
-from monitor.stages.pending import Entry
 from monitor.stages.rows import CLOSED, EMITTED, OPEN, Versions, key_parts, row_key
 from monitor.stages.settings import ModelSettings, Settings
 from monitor.windows import NEVER_MS

@@ -13,11 +13,11 @@ from itertools import zip_longest
 from monitor.decision.early import OpenWindow
 from monitor.findings import ClosedWindow
 from monitor.judgement.looks import Before, Looked
-from monitor.stages.changes import Changes
-from monitor.stages.closing import Closer, Merged
-from monitor.stages.early_rows import Early
-from monitor.stages.merge_meta import Meta
-from monitor.stages.merge_rows import ModelRows, Row, Sealed, history_of
+from monitor.stages.merge.changes import Changes
+from monitor.stages.merge.closing import Closer, Merged
+from monitor.stages.merge.early_rows import Early
+from monitor.stages.merge.meta import Meta
+from monitor.stages.merge.rows import ModelRows, Row, Sealed, history_of
 from monitor.stages.rows import CLOSED, row_key
 from monitor.stages.settings import Settings
 from monitor.windows import NEVER_MS, Window, WindowSpec, next_look_ms

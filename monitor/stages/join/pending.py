@@ -15,7 +15,7 @@ import msgspec
 from monitor.events import Outcome
 from monitor.features import canonical
 from monitor.ports import Pending
-from monitor.stages.outcome_clock import OutcomeClock
+from monitor.stages.join.outcome_clock import OutcomeClock
 
 FORMAT = 1
 """Of what is stored here. A store of another one is made anew."""

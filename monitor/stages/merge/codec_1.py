@@ -6,7 +6,7 @@ import cramjam
 import msgspec
 
 from monitor.stages import partials
-from monitor.stages.merge_rows import in_pieces, partial_key
+from monitor.stages.merge.rows import in_pieces, partial_key
 from monitor.stages.rows import OPEN, Stored, key_parts
 
 VERSION = 1

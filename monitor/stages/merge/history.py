@@ -7,12 +7,12 @@ changes neither, else every later window would have to be restated with it.
 from __future__ import annotations
 
 from monitor.hash_key import HashKey
-from monitor.stages.changes import Changes
-from monitor.stages.learning import Found, Learner, Learning, after_window, ended, merged
-from monitor.stages.merge_rows import ModelRows, Row
+from monitor.stages.merge.changes import Changes
+from monitor.stages.merge.learning import Found, Learner, Learning, after_window, ended, merged
+from monitor.stages.merge.rows import ModelRows, Row
+from monitor.stages.merge.trail import Kept, is_needed
 from monitor.stages.rows import CLOSED, OPEN, row_key
 from monitor.stages.settings import Settings
-from monitor.stages.trail import Kept, is_needed
 from monitor.windows import Window
 
 

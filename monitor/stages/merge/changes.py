@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from monitor.stages.early_rows import Early
-from monitor.stages.merge_rows import AnyRow, Arrived, Final
-from monitor.stages.performance_rows import ArrivedOutcome, Reported
+from monitor.stages.merge.early_rows import Early
+from monitor.stages.merge.performance_rows import ArrivedOutcome, Reported
+from monitor.stages.merge.rows import AnyRow, Arrived, Final
 from monitor.stages.rows import CLOSED, OPEN
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from monitor.stages.early_rows import Early
-from monitor.stages.learning import is_forgotten
-from monitor.stages.merge_rows import Final, ModelRows, Row, n_unneeded
-from monitor.stages.performance_rows import Reported
+from monitor.stages.merge.early_rows import Early
+from monitor.stages.merge.learning import is_forgotten
+from monitor.stages.merge.performance_rows import Reported
+from monitor.stages.merge.rows import Final, ModelRows, Row, n_unneeded
 from monitor.stages.rows import EMITTED
 from monitor.stages.settings import Settings
 from monitor.windows import FOREVER_MS, NEVER_MS, Window

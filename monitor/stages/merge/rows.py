@@ -12,12 +12,12 @@ import msgspec
 
 from monitor.decision.scales import MAX_EARLIER
 from monitor.stages import partials
-from monitor.stages.early_rows import Early
-from monitor.stages.learning import Found, Learning
-from monitor.stages.performance_rows import Known, Reported
+from monitor.stages.merge.early_rows import Early
+from monitor.stages.merge.learning import Found, Learning
+from monitor.stages.merge.performance_rows import Known, Reported
+from monitor.stages.merge.trail import Kept
 from monitor.stages.rows import EMITTED, Stored, key_parts, row_key
 from monitor.stages.settings import Revising
-from monitor.stages.trail import Kept
 from monitor.windows import FOREVER_MS, NEVER_MS, Window, WindowSpec
 
 MAX_EMPTY_WINDOWS = 24
