@@ -29,9 +29,9 @@ from monitor.policy import Policies
 from monitor.results.performance import PerformanceResult, facts_of
 from monitor.results.windows import Result, measurements_of
 from monitor.segments import ALL
+from monitor.stages.merge.final_rows import MAX_EMPTY_WINDOWS
 from monitor.stages.merge.performance_chain import Case, reported, restate
 from monitor.stages.merge.performance_rows import Reported
-from monitor.stages.merge.rows import MAX_EMPTY_WINDOWS
 from monitor.told_early import told_of_results
 from monitor.windows import Window, WindowSpec
 

@@ -16,7 +16,7 @@ import numpy as np
 from monitor.formats import Format
 from monitor.ports import Checkpoint, Message, Outbox, Record
 from monitor.reference import References
-from monitor.stages import partials
+from monitor.stages import codec_1, partials
 from monitor.stages.cursor import Cursor
 from monitor.stages.ingest.admission import Admission
 from monitor.stages.ingest.meta import OUTCOME_NAMES, IngestMeta
@@ -24,7 +24,6 @@ from monitor.stages.ingest.outcome_rows import OutcomeRows
 from monitor.stages.ingest.partition_panes import PartitionPanes
 from monitor.stages.ingest.waiting import Waiting
 from monitor.stages.kept import KeptReferences
-from monitor.stages.merge import codec_1
 from monitor.stages.rows import META, Versions, check_kinds
 from monitor.stages.settings import Settings
 from monitor.windows import FOREVER_MS, NEVER_MS

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from monitor.stages.merge.arrivals import Arrived
 from monitor.stages.merge.early_rows import Early
+from monitor.stages.merge.final_rows import Final
 from monitor.stages.merge.performance_rows import ArrivedOutcome, Reported
-from monitor.stages.merge.rows import AnyRow, Arrived, Final
+from monitor.stages.merge.rows import AnyRow
 from monitor.stages.rows import CLOSED, OPEN
 
 

@@ -11,7 +11,9 @@ from monitor.layout import Layout
 from monitor.profiles import Profile
 from monitor.reference import References
 from monitor.stages.kept import KeptReferences
-from monitor.stages.merge.rows import Arrivals, ModelRows, Sealed, Share, count_rows, newest, share_of, spans
+from monitor.stages.merge.arrivals import Arrivals, newest
+from monitor.stages.merge.rows import ModelRows
+from monitor.stages.merge.sealed_panes import Sealed, Share, count_rows, share_of, spans
 from monitor.stages.merge.trail import counted_on, trailing
 from monitor.stages.settings import Settings
 from monitor.windows import NEVER_MS, Window

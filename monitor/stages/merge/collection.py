@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from monitor.stages.merge.early_rows import Early
+from monitor.stages.merge.final_rows import Final, n_unneeded
 from monitor.stages.merge.learning import is_forgotten
 from monitor.stages.merge.performance_rows import Reported
-from monitor.stages.merge.rows import Final, ModelRows, Row, n_unneeded
+from monitor.stages.merge.rows import ModelRows
+from monitor.stages.pieces import Row
 from monitor.stages.rows import EMITTED
 from monitor.stages.settings import Settings
 from monitor.windows import FOREVER_MS, NEVER_MS, Window

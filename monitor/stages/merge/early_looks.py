@@ -16,8 +16,11 @@ from monitor.judgement.looks import Before, Looked
 from monitor.stages.merge.changes import Changes
 from monitor.stages.merge.closing import Closer, Merged
 from monitor.stages.merge.early_rows import Early
+from monitor.stages.merge.final_rows import history_of
 from monitor.stages.merge.meta import Meta
-from monitor.stages.merge.rows import ModelRows, Row, Sealed, history_of
+from monitor.stages.merge.rows import ModelRows
+from monitor.stages.merge.sealed_panes import Sealed
+from monitor.stages.pieces import Row
 from monitor.stages.rows import CLOSED, row_key
 from monitor.stages.settings import Settings
 from monitor.windows import NEVER_MS, Window, WindowSpec, next_look_ms

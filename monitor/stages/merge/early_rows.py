@@ -8,7 +8,7 @@ import msgspec
 class Early(msgspec.Struct, kw_only=True):
     """A look into an open window, at all panes before `upto_ms`, that told something: frozen bytes until they are sent.
 
-    told: by version, what was told of the window by then (told_early). serial: see `merge_rows.Final`.
+    told: by version, what was told of the window by then (told_early). serial: see `final_rows.Final`.
     """
 
     upto_ms: int

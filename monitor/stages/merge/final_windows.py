@@ -13,9 +13,11 @@ from monitor.findings import ClosedWindow, Judgement
 from monitor.stages.merge.changes import Changes
 from monitor.stages.merge.closing import Closer
 from monitor.stages.merge.early_looks import told_of
+from monitor.stages.merge.final_rows import MAX_EMPTY_WINDOWS, Final, history_of, window_key
 from monitor.stages.merge.history import History
 from monitor.stages.merge.meta import Meta
-from monitor.stages.merge.rows import MAX_EMPTY_WINDOWS, Final, ModelRows, Row, history_of, window_key
+from monitor.stages.merge.rows import ModelRows
+from monitor.stages.pieces import Row
 from monitor.stages.rows import CLOSED, EMITTED
 from monitor.stages.settings import Settings
 from monitor.windows import Window, WindowSpec

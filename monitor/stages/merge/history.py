@@ -9,8 +9,9 @@ from __future__ import annotations
 from monitor.hash_key import HashKey
 from monitor.stages.merge.changes import Changes
 from monitor.stages.merge.learning import Found, Learner, Learning, after_window, ended, merged
-from monitor.stages.merge.rows import ModelRows, Row
+from monitor.stages.merge.rows import ModelRows
 from monitor.stages.merge.trail import Kept, is_needed
+from monitor.stages.pieces import Row
 from monitor.stages.rows import CLOSED, OPEN, row_key
 from monitor.stages.settings import Settings
 from monitor.windows import Window

@@ -8,8 +8,8 @@ import msgspec
 
 from monitor.stages.cursor import Position
 from monitor.stages.merge.performance_rows import OutcomeMeta
-from monitor.stages.merge.rows import Share, place_of
-from monitor.stages.partials import Partial, Watermark
+from monitor.stages.merge.sealed_panes import Share
+from monitor.stages.partials import Partial, Watermark, place_of
 from monitor.stages.rows import META, Stored, same_topic_id
 
 

@@ -12,23 +12,27 @@ import numpy as np
 
 from monitor.ports import Checkpoint, Message, Outbox, Record
 from monitor.reference import References
-from monitor.stages import partials
+from monitor.stages import codec_1, partials
 from monitor.stages.cursor import Cursor
 from monitor.stages.ingest.panes import windows_changed
 from monitor.stages.kept import KeptReferences
-from monitor.stages.merge import codec_1
+from monitor.stages.merge.arrivals import Arrivals, Arrived, newest
 from monitor.stages.merge.changes import Changes
 from monitor.stages.merge.closing import Closer
 from monitor.stages.merge.collection import Collection, Settled
 from monitor.stages.merge.early_looks import EarlyLooks, Look, unsent_looks
 from monitor.stages.merge.early_rows import Early
+from monitor.stages.merge.final_rows import Final, Unsent
 from monitor.stages.merge.final_windows import FinalWindows, Judge
 from monitor.stages.merge.history import History
 from monitor.stages.merge.learning import Learning
 from monitor.stages.merge.meta import Meta
 from monitor.stages.merge.performance_cells import OutcomeSums
 from monitor.stages.merge.performance_windows import JudgePerformance, PerformanceWindows
-from monitor.stages.merge.rows import Arrivals, Arrived, Final, ModelRows, Row, Unsent, newest, partial_key, sealed_key
+from monitor.stages.merge.rows import ModelRows
+from monitor.stages.merge.sealed_panes import sealed_key
+from monitor.stages.partials import partial_key
+from monitor.stages.pieces import Row
 from monitor.stages.rows import CLOSED, CODEC_VERSION, EMITTED, META, Stored, Versions, check_kinds, key_parts
 from monitor.stages.settings import Settings
 from monitor.stages.watermarks import Watermarks

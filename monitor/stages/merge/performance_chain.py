@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping, Set
 from typing import NamedTuple
 
 from monitor.judgement.performance import ClosedOutcomes, PerformanceJudgement
+from monitor.stages.merge.final_rows import MAX_EMPTY_WINDOWS
 from monitor.stages.merge.performance_rows import Reported
-from monitor.stages.merge.rows import MAX_EMPTY_WINDOWS
 from monitor.windows import NEVER_MS, Window
 
 

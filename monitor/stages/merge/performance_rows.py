@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import msgspec
 
 from monitor.stages.partials import OutcomePartial
+from monitor.stages.pieces import Row
 from monitor.stages.rows import row_key
 from monitor.windows import NEVER_MS, Window, WindowSpec
-
-if TYPE_CHECKING:
-    from monitor.stages.merge.rows import Row
 
 
 class Known(msgspec.Struct, array_like=True):
@@ -172,7 +169,7 @@ def outcome_key(partial: OutcomePartial) -> bytes:
 
 
 def known_key(model: str, version: str, start_ms: int, size_ms: int, cut_ms: int) -> bytes:
-    """Return the row key of what is known of a pane; with each cut it is another one, see `merge_rows.sealed_key`."""
+    """Return the row key of what is known of a pane; with each cut it is another one, see `sealed_panes.sealed_key`."""
     return row_key("known", model, version, start_ms, size_ms, cut_ms)
 
 

@@ -16,6 +16,7 @@ import msgspec
 from monitor.judgement.performance import ClosedOutcomes, PerformanceJudgement
 from monitor.stages.merge.changes import Changes
 from monitor.stages.merge.collection import Settled
+from monitor.stages.merge.final_rows import MAX_EMPTY_WINDOWS
 from monitor.stages.merge.meta import Meta
 from monitor.stages.merge.performance_cells import OutcomeSums
 from monitor.stages.merge.performance_chain import Case, reported, restate
@@ -34,8 +35,8 @@ from monitor.stages.merge.performance_rows import (
     reported_key,
     whole,
 )
-from monitor.stages.merge.rows import MAX_EMPTY_WINDOWS, Row
 from monitor.stages.partials import OutcomePartial
+from monitor.stages.pieces import Row
 from monitor.stages.rows import CLOSED, EMITTED, Stored, key_parts
 from monitor.stages.settings import Labelling, Settings
 from monitor.stages.watermarks import Watermarks

@@ -1,224 +1,26 @@
-"""The rows of stage 2: partials as they arrive, sealed panes, final windows, what is learnt; and a model's rows by what they are for."""
+"""A model's rows in stage 2, by what they are for."""
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
-import cramjam
-import msgspec
-
-from monitor.decision.scales import MAX_EARLIER
 from monitor.stages import partials
+from monitor.stages.merge.arrivals import Arrivals, newest
 from monitor.stages.merge.early_rows import Early
+from monitor.stages.merge.final_rows import MAX_EMPTY_WINDOWS, Final
 from monitor.stages.merge.learning import Found, Learning
 from monitor.stages.merge.performance_rows import Known, Reported
+from monitor.stages.merge.sealed_panes import Sealed, Share
 from monitor.stages.merge.trail import Kept
-from monitor.stages.rows import EMITTED, Stored, key_parts, row_key
+from monitor.stages.partials import place_of
+from monitor.stages.pieces import Row
+from monitor.stages.rows import EMITTED, Stored, key_parts
 from monitor.stages.settings import Revising
-from monitor.windows import FOREVER_MS, NEVER_MS, Window, WindowSpec
+from monitor.windows import FOREVER_MS, Window, WindowSpec
 
-MAX_EMPTY_WINDOWS = 24
-"""Windows without a row that are still published after the last one with rows: enough for a traffic alert, then silence."""
-
-MAX_LOOKBACK = 168
-"""Final windows, with rows or without, among which those are looked for that a window is judged with: a week of hours."""
-
-
-class Share(msgspec.Struct, array_like=True):
-    """What a partial put into a sealed pane: its last offset folded, its rows, and their first and last offset."""
-
-    hi: int
-    n: int
-    first: int
-    last: int
-
-
-class Sealed(msgspec.Struct, array_like=True):
-    """A pane of one model version, merged over source partitions: (reference sha256, profile) in the order of the references.
-
-    shares: by place, see `place_of`.
-    """
-
-    profiles: list[tuple[str, bytes]]
-    shares: dict[str, Share]
-    lost: int
-    cut_ms: int = NEVER_MS
-    """When late rows were added last."""
-
-
-class Unsent(msgspec.Struct, array_like=True):
-    """What an earlier edition of a final window had not sent yet."""
-
-    serial: int
-    results: list[tuple[bytes, bytes]]
-    alerts: list[tuple[bytes, bytes]]
-
-
-class Final(msgspec.Struct, kw_only=True):
-    """A final window: frozen bytes until they are sent, and the decision state after it by version, where the next one starts.
-
-    live: versions that had rows in the last window with any. unseen_for: windows since a version had rows. empty: windows in a row
-    without rows. alarmed: versions with an open incident that is a warning or worse. revisions: of versions that were restated, and of those
-    that it was published for while no version had rows. said: what the next revision has to know of the alerts, by version. edition: how
-    often the row was replaced. serial: place among all that is decided of a model that revises, in which order it is sent. unsent: of
-    earlier editions. tallies: what later windows are judged with, by version with rows (decision.scales); of the first edition.
-    """
-
-    after: dict[str, bytes]
-    live: list[str]
-    unseen_for: dict[str, int] = {}
-    empty: int = 0
-    alarmed: list[str] = []
-    results: list[tuple[bytes, bytes]] = []
-    alerts: list[tuple[bytes, bytes]] = []
-    revisions: dict[str, int] = {}
-    said: dict[str, bytes] = {}
-    edition: int = 0
-    serial: int = 0
-    unsent: list[Unsent] = []
-    tallies: dict[str, bytes] = {}
-
-    @property
-    def to_send(self) -> list[Unsent]:
-        """What is frozen and not sent, of this edition and of those before, in order."""
-        return [*self.unsent, Unsent(self.serial, self.results, self.alerts)] if self.results or self.alerts else self.unsent
-
-    def forget_sent(self) -> None:
-        """Everything is on its topic."""
-        self.results, self.alerts, self.unsent = [], [], []
-
-    @property
-    def handed_on(self) -> tuple[object, ...]:
-        """What the next window depends on, beside `after`."""
-        return sorted(self.after), self.live, self.unseen_for, self.empty, sorted(self.alarmed)
-
-    @property
-    def published(self) -> Set[str]:
-        """Versions that the window was published for, live or not any more."""
-        return {*self.live, *self.revisions}
-
-    def remember(self, old: Final) -> None:
-        """Keep the numbers of versions that late rows of others have taken from the window: what comes of them is their next revision."""
-        for version in old.published - {*self.live}:
-            self.revisions[version] = old.revisions.get(version, 0)
-            if version in old.said:
-                self.said[version] = old.said[version]
-
-    @property
-    def held_bytes(self) -> int:
-        """Memory that its bytes take."""
-        sent = sum(len(part) for unsent in self.to_send for pair in (*unsent.results, *unsent.alerts) for part in pair)
-        return sent + sum(len(each) for by in (self.after, self.said, self.tallies) for each in by.values())
-
-    @property
-    def at_rest(self) -> Final:
-        """An empty one that tells which versions later windows are judged with."""
-        return Final(after={}, live=[], tallies=dict.fromkeys(self.tallies, b""))
-
-    def copy(self, old: Final, version: str) -> None:
-        """Take over what is known of a version that had rows before too."""
-        self.after[version] = old.after[version]
-        self.alarmed += [version] if version in old.alarmed else []
-        if version in old.revisions:
-            self.revisions[version] = old.revisions[version]
-        if version in old.said:
-            self.said[version] = old.said[version]
-        if version in old.tallies:
-            self.tallies[version] = old.tallies[version]
-
-
-@dataclass(slots=True)
-class Arrived:
-    """One block of a cumulative partial as it stands on `partials`; immutable. at: its offset there."""
-
-    key: bytes
-    at: int
-    partial: partials.Partial
-    data: bytes
-
-
-Arrivals = dict[int, dict[int, Arrived]]
-"""hi → chunk → block: what has come of one place."""
-
-T = TypeVar("T", Sealed, Final, Found, Learning, Kept, Early, Known, Reported)
-
-
-@dataclass(slots=True)
-class Row(Generic[T]):
-    """What is stored in pieces: `hi` is the offset of `partials` that made it what it is.
-
-    durable: (state, hi) of the last durable version. n_pieces: rows that hold it in the store.
-    """
-
-    key: bytes
-    state: int
-    hi: int
-    _value: T
-    sent_ms: int = 0
-    durable: tuple[int, int] | None = None
-    n_pieces: int = 0
-    _packed: bytes = b""
-
-    @property
-    def value(self) -> T:
-        """What it holds; once it rests, made anew each time, and not to be changed."""
-        return unpacked(self._packed, type(self._value)) if self._packed else self._value
-
-    def rest(self, shown: T) -> None:
-        """Keep what it holds packed, a tenth of the size: it stands in the store and is only looked at from now on.
-
-        shown: an empty one, of what may be asked for without unpacking.
-        """
-        self._packed, self._value = packed(self._value), shown
-
-    @property
-    def held_bytes(self) -> int:
-        """Memory that its bytes take, where it is a final window."""
-        return len(self._packed) or self._value.held_bytes if isinstance(self._value, Final) else 0
-
-    @property
-    def is_at_rest(self) -> bool:
-        """Whether it is packed."""
-        return bool(self._packed)
-
-    @property
-    def shown(self) -> T:
-        """What it holds, or once it rests the part that `rest` was told to keep at hand."""
-        return self._value
-
-    @property
-    def is_durable(self) -> bool:
-        """Whether it stands in the store as it is here."""
-        return self.durable == (self.state, self.hi)
-
-    @property
-    def keys(self) -> list[bytes]:
-        """Keys of the rows that hold it in the store."""
-        return [piece_key(self.key, i) for i in range(self.n_pieces)]
-
-    def pieces(self) -> list[tuple[bytes, int, int, bytes]]:
-        """Return the rows (key, state, hi, payload) that hold it; the first says how many there are, none is above `PIECE_BYTES`.
-
-        Where there were more before, the others stay in the store until it is collected: another owner may write the first one anew.
-        """
-        parts = in_pieces(packed(self.value))
-        self.n_pieces = max(self.n_pieces, len(parts))
-        return [(piece_key(self.key, i), self.state, self.hi, part) for i, part in enumerate(parts)]
-
-    @classmethod
-    def load(cls, key: bytes, pieces: Mapping[int, Stored], kind: type[T]) -> Row[T] | None:
-        """Return what `pieces` wrote; None when its first row is not there, as where it was about to be deleted."""
-        head = pieces.get(0)
-        if head is None:
-            return None
-        n = _N_PIECES.unpack_from(head.payload)[0]
-        data = head.payload[_N_PIECES.size :] + b"".join(pieces[i].payload for i in range(1, n))
-        return cls(key, head.state, head.hi, unpacked(data, kind), durable=(head.state, head.hi), n_pieces=len(pieces))
-
-
+T = TypeVar("T")
 AnyRow = Row[Sealed] | Row[Final] | Row[Found] | Row[Learning] | Row[Kept] | Row[Early] | Row[Known] | Row[Reported]
 
 
@@ -393,25 +195,6 @@ class ModelRows:
         return by_version
 
 
-def n_unneeded(finals: Sequence[tuple[Window, Row[Final]]]) -> int:
-    """Return how many of a specification's oldest final windows the next one is not judged with; never the last, which has the state.
-
-    Kept are the newest `MAX_EARLIER` with tallies of any version, of the newest `MAX_LOOKBACK`.
-    """
-    keeping = [i for i in range(max(0, len(finals) - MAX_LOOKBACK), len(finals)) if finals[i][1].shown.tallies]
-    return keeping[-MAX_EARLIER:][0] if keeping else max(0, len(finals) - 1)
-
-
-def history_of(finals: Sequence[tuple[Window, Row[Final]]], version: str) -> list[bytes]:
-    """Return the tallies of a version's final windows, newest first: those that the window after them is judged with."""
-    rows = (row for _, row in reversed(finals[n_unneeded(finals) :]) if version in row.shown.tallies)
-    return [each for row in rows if (each := row.value.tallies[version])]
-
-
-PIECE_BYTES = (512 << 10) - 64
-"""With its header a row takes at most half of what a broker allows by default."""
-_N_PIECES = struct.Struct(">H")
-_encode = msgspec.msgpack.Encoder().encode
 KINDS: dict[str, type] = {
     "sealed": Sealed,
     "window": Final,
@@ -422,81 +205,3 @@ KINDS: dict[str, type] = {
     "known": Known,
     "reported": Reported,
 }
-_DECODE: dict[type, Callable[[bytes], Any]] = {kind: msgspec.msgpack.Decoder(kind).decode for kind in KINDS.values()}
-
-
-def packed(value: object) -> bytes:
-    """Return what a row holds, as it is stored."""
-    return bytes(cramjam.zstd.compress(_encode(value), level=1))
-
-
-def unpacked(data: bytes, kind: type[T]) -> T:
-    """Read what `packed` wrote."""
-    found: T = _DECODE[kind](bytes(cramjam.zstd.decompress(data)))
-    return found
-
-
-def in_pieces(data: bytes) -> list[bytes]:
-    """Cut compressed bytes into payloads; the first says how many there are."""
-    parts = [data[i : i + PIECE_BYTES] for i in range(0, len(data), PIECE_BYTES)]
-    return [_N_PIECES.pack(len(parts)) + parts[0], *parts[1:]]
-
-
-def piece_key(key: bytes, piece: int) -> bytes:
-    """Return the key of one of the rows that hold what `key` is of."""
-    return key + f"|{piece}".encode()
-
-
-def place_of(partial: partials.Partial) -> str:
-    """Return whose rows a partial has, of which the newest counts: a source partition's, or those that came late to it before a cut."""
-    place = f"{partial.source}|{partial.partition}"
-    return place if partial.cut_ms is None else f"{place}|{partial.cut_ms}"
-
-
-def newest(arrivals: Arrivals) -> list[Arrived]:
-    """Return the blocks of the partial with the greatest `hi` of which all have arrived, in order; empty when there is none."""
-    complete = [hi for hi, chunks in arrivals.items() if len(chunks) == next(iter(chunks.values())).partial.chunks]
-    return [arrivals[max(complete)][chunk] for chunk in sorted(arrivals[max(complete)])] if complete else []
-
-
-def partial_key(partial: partials.Partial) -> bytes:
-    """Return the row key of a block of a partial."""
-    pane = (partial.model, partial.version, partial.start_ms, partial.size_ms)
-    cut = () if partial.cut_ms is None else (partial.cut_ms,)
-    return row_key("partial", *pane, partial.source, partial.partition, partial.chunk, partial.hi, *cut)
-
-
-def sealed_key(model: str, version: str, start_ms: int, size_ms: int, cut_ms: int = NEVER_MS) -> bytes:
-    """Return the row key of a sealed pane.
-
-    After each cut that added late rows it is another one: the row before must not be lost before meta covers what replaces it.
-    """
-    cut = () if cut_ms == NEVER_MS else (cut_ms,)
-    return row_key("sealed", model, version, start_ms, size_ms, *cut)
-
-
-def window_key(model: str, window: Window, edition: int = 0) -> bytes:
-    """Return the row key of a final window; each edition has its own, for the same reason."""
-    return row_key("window", model, window.end_ms, window.size_ms, window.step_ms, *((edition,) if edition else ()))
-
-
-def share_of(partial: partials.Partial) -> Share:
-    """Return what a partial contributes."""
-    return Share(partial.hi, partial.n, partial.first, partial.last)
-
-
-def spans(shares: Mapping[str, Share], into: dict[str, dict[str, list[int]]]) -> None:
-    """Widen topic → partition → [first, last] offset by the shares of a pane."""
-    for place, share in shares.items():
-        source, partition = place.split("|")[:2]
-        span = into.setdefault(source, {}).setdefault(partition, [share.first, share.last])
-        span[:] = [min(span[0], share.first), max(span[1], share.last)]
-
-
-def count_rows(shares: Mapping[str, Share], into: dict[str, dict[str, int]]) -> None:
-    """Add the rows of a pane's shares to topic → partition → rows."""
-    for place, share in shares.items():
-        if share.n:
-            source, partition = place.split("|")[:2]
-            rows = into.setdefault(source, {})
-            rows[partition] = rows.get(partition, 0) + share.n

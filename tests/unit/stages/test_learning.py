@@ -21,7 +21,8 @@ from monitor.stages.ingest.partition import IngestPartition
 from monitor.stages.merge import history
 from monitor.stages.merge.learning import FORGET_WINDOWS, Learner, Learning, after_window
 from monitor.stages.merge.partition import MergePartition
-from monitor.stages.merge.rows import PIECE_BYTES, ModelRows, Row
+from monitor.stages.merge.rows import ModelRows
+from monitor.stages.pieces import PIECE_BYTES, Row
 from monitor.stages.rows import Stored
 from monitor.stages.settings import LearningSettings, ModelSettings, Settings, SourceSettings
 from monitor.windows import Window, WindowSpec
