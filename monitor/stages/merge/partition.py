@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from monitor.ports import Checkpoint, Message, Outbox, Record
+from monitor.ports import Checkpoint, Outbox, Record
 from monitor.reference import References
 from monitor.stages import codec_1, partials
 from monitor.stages.cursor import Cursor
@@ -20,23 +20,23 @@ from monitor.stages.merge.arrivals import Arrivals, Arrived, newest
 from monitor.stages.merge.changes import Changes
 from monitor.stages.merge.closing import Closer
 from monitor.stages.merge.collection import Collection, Settled
-from monitor.stages.merge.early_looks import EarlyLooks, Look, unsent_looks
+from monitor.stages.merge.early_looks import EarlyLooks, Look
 from monitor.stages.merge.early_rows import Early
-from monitor.stages.merge.final_rows import Final, Unsent
+from monitor.stages.merge.final_rows import Final
 from monitor.stages.merge.final_windows import FinalWindows, Judge
 from monitor.stages.merge.history import History
-from monitor.stages.merge.learning import Learning
 from monitor.stages.merge.meta import Meta
 from monitor.stages.merge.performance_cells import OutcomeSums
 from monitor.stages.merge.performance_windows import JudgePerformance, PerformanceWindows
 from monitor.stages.merge.rows import ModelRows
 from monitor.stages.merge.sealed_panes import sealed_key
+from monitor.stages.merge.sending import outbox_of
 from monitor.stages.partials import partial_key
 from monitor.stages.pieces import Row
 from monitor.stages.rows import CLOSED, CODEC_VERSION, EMITTED, META, Stored, Versions, check_kinds, key_parts
 from monitor.stages.settings import Settings
 from monitor.stages.watermarks import Watermarks
-from monitor.windows import FOREVER_MS, NEVER_MS, Window
+from monitor.windows import FOREVER_MS, NEVER_MS
 
 
 class MergePartition:
@@ -388,32 +388,8 @@ class MergePartition:
     def outbox(self, now_ms: int) -> Outbox:
         """Results and alerts of durable final windows and looks, as they were decided and in order of end; then learnt references."""
         self._now_ms = now_ms
-        ready: list[tuple[tuple[int, Window, str, int], Unsent, Row[Final] | Row[Early]]] = [
-            ((unsent.serial, window, name, FOREVER_MS), unsent, row)
-            for name, model in self._models.items()
-            for finals in model.final.values()
-            for window, row in finals
-            if row.state == CLOSED and row.is_durable
-            for unsent in row.value.to_send
-        ]
-        ready += [
-            ((row.value.serial, window, name, row.value.upto_ms), Unsent(row.value.serial, [], row.value.alerts), row)
-            for name, model in self._models.items()
-            for window, row in unsent_looks(model)
-        ]
-        ready.sort(key=lambda item: item[0])
-        reports = list(self._outcomes.ready()) if self._outcomes is not None else []
-        messages: list[Message] = []
-        decided = [(unsent.results, unsent.alerts) for _, unsent, _ in ready]
-        decided += [(unsent.results, unsent.alerts) for unsent, _ in reports]
-        for results, alerts in decided:
-            for topic, records in (("results", results), ("alerts", alerts)):
-                messages += [Message(self._settings.topic(topic), key, value) for key, value in records]
-        learnt = [
-            row for model in self._models.values() for row in model.learning.values() if row.value.record and row.is_durable
-        ]
-        messages += [Message(self._settings.topic("references"), *row.value.record) for row in learnt if row.value.record]
-        return Outbox(tuple(messages), (), [*(row for _, _, row in ready), *(row for _, row in reports), *learnt])
+        reports = self._outcomes.ready() if self._outcomes is not None else ()
+        return outbox_of(self._settings.topic, self._models, reports)
 
     def emitted(self, outbox: Outbox, now_ms: int) -> None:
         """Everything is on its topic: its bytes need not be kept."""
@@ -421,10 +397,7 @@ class MergePartition:
         assert isinstance(rows, list)
         for row in rows:
             row.state, row.sent_ms = EMITTED, now_ms
-            if isinstance(row.value, Learning):
-                row.value.record = None
-            else:
-                row.value.forget_sent()
+            row.value.forget_sent()
             self._changes.put(row)
 
     # --- telemetry
