@@ -13,11 +13,11 @@ from monitor.errors import StateMismatch
 from monitor.ports import Message, PartitionStage, StoredRecord
 from monitor.reference import References
 from monitor.stages import outcomes, partials, rows
-from monitor.stages.ingest import IngestPartition
-from monitor.stages.join import JoinPartition
-from monitor.stages.memory_pending import MemoryPending
-from monitor.stages.merge import MergePartition
-from monitor.stages.merge_meta import Meta
+from monitor.stages.ingest.partition import IngestPartition
+from monitor.stages.join.memory_pending import MemoryPending
+from monitor.stages.join.partition import JoinPartition
+from monitor.stages.merge.meta import Meta
+from monitor.stages.merge.partition import MergePartition
 from monitor.stages.settings import Settings, SourceSettings
 from tests.simulation import BareFormat, Place, Topic, count_rows, finish, record, run, settings
 
