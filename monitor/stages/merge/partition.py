@@ -393,7 +393,10 @@ class MergePartition:
             model.rest()
 
     def outbox(self, now_ms: int) -> Outbox:
-        """Results and alerts of durable final windows and looks, as they were decided and in order of end; then learnt references."""
+        """Results and alerts of durable final windows and looks, as they were decided and in order of end; then learnt references.
+
+        A few MiB at a time: what is to be sent waits packed.
+        """
         self._now_ms = now_ms
         reports = self._outcomes.ready() if self._outcomes is not None else ()
         return outbox_of(self._settings.topic, self._models, reports)
@@ -404,7 +407,9 @@ class MergePartition:
         assert isinstance(rows, list)
         for row in rows:
             row.state, row.sent_ms = EMITTED, now_ms
-            row.value.forget_sent()
+            sent = row.value
+            sent.forget_sent()
+            row.replace(sent)
             self._changes.put(row)
 
     # --- telemetry
