@@ -22,8 +22,8 @@ from monitor.hash_key import HashKey
 from monitor.ports import StoredRecord
 from monitor.profiles import Profile
 from monitor.reference import Reference, References
-from monitor.stages.ingest import IngestPartition
-from monitor.stages.seen_ids import SeenIds
+from monitor.stages.ingest.partition import IngestPartition
+from monitor.stages.ingest.seen_ids import SeenIds
 from monitor.stages.settings import ModelSettings, Settings, SourceSettings
 from monitor.windows import WindowSpec
 

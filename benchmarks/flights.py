@@ -22,7 +22,7 @@ import orjson
 from benchmarks.decisions import peers
 from monitor.bootstrap import build_pipeline
 from monitor.columns import Float, Int
-from monitor.config_file import load_config
+from monitor.config.file import load_config
 from monitor.decision.effects import PSI_RULE
 from monitor.demo import flights as data
 from monitor.demo.flights import DAY_MS, REFERENCE_END_MS, Flights

@@ -29,8 +29,8 @@ from monitor.profiles import Profile
 from monitor.reference import PREDICTION, SCORE, Reference, ReferencePerformance, References
 from monitor.runtime.pending import PendingStore
 from monitor.runtime.store import StoreMemory
-from monitor.stages.ingest import IngestPartition
-from monitor.stages.join import JoinPartition
+from monitor.stages.ingest.partition import IngestPartition
+from monitor.stages.join.partition import JoinPartition
 from monitor.stages.outcomes import Labels, Predictions, Range, encode
 from monitor.stages.settings import Labelling, ModelSettings, Settings, SourceSettings
 from monitor.windows import WindowSpec

@@ -22,7 +22,7 @@ import orjson
 
 from benchmarks.readers import COUNTS, page, values
 from benchmarks.traffic import COLOURS, HOUR_MS, PARTITIONS, START_MS, Traffic, publish_references, segmentations
-from monitor.config_file import load_config
+from monitor.config.file import load_config
 from monitor.runtime import topics
 from monitor.runtime.supervisor import die_with_parent
 from tests.kafka import KafkaCluster, free_port

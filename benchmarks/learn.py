@@ -11,9 +11,9 @@ from collections.abc import Callable
 
 from benchmarks import events
 from benchmarks.events import Mix
-from monitor.discovery import Discovery
 from monitor.formats.native import NativeFormat
-from monitor.learning import Learnt, learn
+from monitor.learning.discovery import Discovery
+from monitor.learning.references import Learnt, learn
 from monitor.ports import StoredRecord
 
 FOLD = 1_000

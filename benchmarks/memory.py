@@ -24,7 +24,7 @@ import numpy as np
 import orjson
 
 from monitor.columns import ColumnBatch
-from monitor.config_file import load_config
+from monitor.config.file import load_config
 from monitor.features import CategoryFeature
 from monitor.layout import layout_of
 from monitor.profiles import Profile

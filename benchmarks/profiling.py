@@ -15,7 +15,7 @@ SECONDS, RATE = 8, 250
 
 PARTS = {
     "start, imports": r"<module> \(.*importlib|_find_and_load",
-    "closed windows: merging, judging, results": r"stages/merge|judgement|findings\.py|monitor/decision/|results\.py|incidents\.py",
+    "closed windows: merging, judging, results": r"stages/merge|monitor/judgement/|findings\.py|monitor/decision/|monitor/results/|incidents\.py",
     "facts of the stream: ids, delays": r"stream_facts\.py",
     "cells and counts": r"(update|_count|_add_\w+|cells) \(monitor/(profiles|layout)\.py|monitor/(layout|cells|sketches/\w+)\.py",
     "columns": r"columns \(monitor/formats|feature_reader\.py",

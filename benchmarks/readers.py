@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from benchmarks.environments import SILENT
 from benchmarks.traffic import PARTITIONS, START_MS, Traffic, fill, publish_references
-from monitor.config_file import load_config
+from monitor.config.file import load_config
 from monitor.runtime import topics
 from monitor.runtime.supervisor import die_with_parent
 from monitor.segments import Segmentation

@@ -33,8 +33,8 @@ from typing import Any
 import aiokafka
 import confluent_kafka as ck
 
-from monitor.config import Config
-from monitor.config_file import load_config
+from monitor.config.file import load_config
+from monitor.config.settings import Config
 from monitor.runtime import topics
 from monitor.runtime.broker import read_to_end
 from monitor.runtime.supervisor import die_with_parent

@@ -12,7 +12,7 @@ import numpy as np
 import orjson
 
 from monitor.columns import ColumnBatch
-from monitor.config import Config
+from monitor.config.settings import Config
 from monitor.features import CategoryFeature
 from monitor.layout import layout_of
 from monitor.profiles import Profile

@@ -21,17 +21,17 @@ from monitor.alerts import Alert, WindowFacts
 from monitor.decision.distributions import MEASURED_FOR_RULES
 from monitor.errors import InputError
 from monitor.findings import Measurement
-from monitor.judgement import Before, judge_measurements
+from monitor.judgement.performance import ClosedOutcomes, figures_of, judge_performance
+from monitor.judgement.windows import Before, judge_measurements
 from monitor.performance import Needed
 from monitor.performance.measure import ANY
-from monitor.performance_judgement import ClosedOutcomes, figures_of, judge_performance
-from monitor.performance_result import PerformanceResult, facts_of
 from monitor.policy import Policies
-from monitor.results import Result, measurements_of
+from monitor.results.performance import PerformanceResult, facts_of
+from monitor.results.windows import Result, measurements_of
 from monitor.segments import ALL
-from monitor.stages.merge_rows import MAX_EMPTY_WINDOWS
-from monitor.stages.performance_chain import Case, reported, restate
-from monitor.stages.performance_rows import Reported
+from monitor.stages.merge.final_rows import MAX_EMPTY_WINDOWS
+from monitor.stages.merge.performance_chain import Case, reported, restate
+from monitor.stages.merge.performance_rows import Reported
 from monitor.told_early import told_of_results
 from monitor.windows import Window, WindowSpec
 

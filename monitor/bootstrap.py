@@ -8,15 +8,16 @@ from pathlib import Path
 import msgspec
 
 from monitor.cells import FeatureOptions
-from monitor.config import Config, ModelConfig, Source, trail_ms
+from monitor.config.models import ModelConfig, trail_ms
+from monitor.config.policy_file import read_policies
+from monitor.config.rule_text import parse_false_alarms
+from monitor.config.settings import Config, Source
 from monitor.errors import ConfigError
 from monitor.formats import FORMATS, Format
 from monitor.hash_key import MIN_CHARACTERS, NO_KEY, HashKey
 from monitor.pipeline import Pipeline
 from monitor.policy import DEFAULT_RULES, Policies, RuleSet
-from monitor.policy_file import read_policies
 from monitor.reference import Reference, References
-from monitor.rule_text import parse_false_alarms
 from monitor.rules import Rule
 from monitor.stages.settings import Labelling, LearningSettings, ModelSettings, Revising, Settings, SourceSettings, Trail
 

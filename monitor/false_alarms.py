@@ -13,8 +13,9 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from monitor.calibration import MIN_ROWS, SCALES
-from monitor.chance import ALPHA, excess_p, extremes_p, normal_p, normal_quantile
+from monitor.chance.calibration import MIN_ROWS, SCALES
+from monitor.chance.counts import ALPHA, excess_p, extremes_p, normal_p, normal_quantile
+from monitor.chance.laws import sample_of
 from monitor.checks import CHECKS, WHOLE_CHECKS
 from monitor.checks.cardinality import expected
 from monitor.decision import early
@@ -23,7 +24,6 @@ from monitor.decision.distributions import Distributions
 from monitor.decision.shape import CHECK
 from monitor.distances import DISTANCES
 from monitor.findings import ClosedWindow, Compared, Evidence, Measurement, gather
-from monitor.laws import sample_of
 from monitor.policy import DEFAULT_POLICY, RuleSet, is_of_model
 from monitor.reference import Reference
 from monitor.rules import MONTH_MS, FalseAlarms, Rule

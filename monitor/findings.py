@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 import numpy as np
 
-from monitor.chance import excess_p, extremes_p
+from monitor.chance.counts import excess_p, extremes_p
 from monitor.columns import Float, Int
 from monitor.distances import DISTANCES, Distance
 from monitor.features import CategoryFeature, Feature, NumberFeature, ViewName, source_of

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Literal, NamedTuple
 
-from monitor.decision_state import DecisionState, Incident, Track, measured_by, track_key
+from monitor.decision.state import DecisionState, Incident, Track, measured_by, track_key
 from monitor.features import without_view
 from monitor.findings import Finding, Measurement
 from monitor.rules import SEVERITIES, Severity

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypedDict, Unpack
 
-from monitor import looks
 from monitor.alerts import facts_of
 from monitor.checks import CHECKS, WHOLE_CHECKS
 from monitor.decision.distributions import Distributions
@@ -22,20 +21,21 @@ from monitor.decision.early import OpenWindow
 from monitor.distances import with_eps
 from monitor.findings import ClosedWindow, Judgement, gather
 from monitor.formats import Format
-from monitor.judgement import Before, judge_measurements
-from monitor.operation import operation_of
-from monitor.performance_judgement import ClosedOutcomes, PerformanceJudgement, judge_performance
+from monitor.judgement import looks
+from monitor.judgement.performance import ClosedOutcomes, PerformanceJudgement, judge_performance
+from monitor.judgement.windows import Before, judge_measurements
 from monitor.policy import Policies, RuleSet
 from monitor.ports import PartitionStage, Pending
 from monitor.reasons import reasons
 from monitor.reference import References
-from monitor.results import result_record
+from monitor.results.operation import operation_of
+from monitor.results.windows import result_record
 from monitor.segments import ALL
-from monitor.stages.ingest import IngestPartition
-from monitor.stages.join import JoinPartition
-from monitor.stages.merge import MergePartition
+from monitor.stages.ingest.partition import IngestPartition
+from monitor.stages.ingest.waiting import Waiting
+from monitor.stages.join.partition import JoinPartition
+from monitor.stages.merge.partition import MergePartition
 from monitor.stages.settings import Settings
-from monitor.stages.waiting import Waiting
 
 
 class Owner(TypedDict, total=False):

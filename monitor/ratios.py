@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from monitor.chance import ALPHA, critical_excess, critical_extremes, excess_p, extremes_p
+from monitor.chance.counts import ALPHA, critical_excess, critical_extremes, excess_p, extremes_p
 from monitor.findings import CountTest, Measurement
 
 MIN_ROWS = 30

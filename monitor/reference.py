@@ -12,7 +12,7 @@ from typing import Literal
 import cramjam
 import msgspec
 
-from monitor.calibration import Calibration
+from monitor.chance.calibration import Calibration
 from monitor.errors import ConfigError, InputError
 from monitor.features import Feature, builtin, encode_json
 from monitor.hash_key import NO_KEY, HashKey

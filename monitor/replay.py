@@ -19,13 +19,13 @@ from monitor.formats import Format
 from monitor.hash_key import NO_KEY, HashKey
 from monitor.ports import Message, PartitionStage, StoredRecord
 from monitor.reference import Reference, References
-from monitor.stages.early_looks import Look
-from monitor.stages.final_windows import Judge
-from monitor.stages.ingest import IngestPartition
-from monitor.stages.join import JoinPartition
-from monitor.stages.memory_pending import MemoryPending
-from monitor.stages.merge import MergePartition
-from monitor.stages.performance_windows import JudgePerformance
+from monitor.stages.ingest.partition import IngestPartition
+from monitor.stages.join.memory_pending import MemoryPending
+from monitor.stages.join.partition import JoinPartition
+from monitor.stages.merge.early_looks import Look
+from monitor.stages.merge.final_windows import Judge
+from monitor.stages.merge.partition import MergePartition
+from monitor.stages.merge.performance_windows import JudgePerformance
 from monitor.stages.settings import Labelling, Settings, SourceSettings
 from monitor.windows import NEVER_MS
 

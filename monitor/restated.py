@@ -7,7 +7,7 @@ from typing import Literal
 
 import msgspec
 
-from monitor.decision_state import DecisionState, track_key
+from monitor.decision.state import DecisionState, track_key
 from monitor.findings import Finding, Measurement
 from monitor.incidents import Member, Transition, no_longer_measured, transition_of
 from monitor.rules import Severity

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from monitor import incidents
-from monitor.decision_state import DecisionState, Incident, measured_by, track_key
+from monitor.decision.state import DecisionState, Incident, measured_by, track_key
 from monitor.features import without_view
 from monitor.findings import Finding
 from monitor.incidents import Transition, no_longer_measured

@@ -17,7 +17,8 @@ from monitor.formats.native import NativeFormat
 from monitor.ports import Message, PartitionStage, StoredRecord
 from monitor.profiles import CODEC_VERSION, Profile
 from monitor.reference import Reference
-from monitor.stages import merge_rows
+from monitor.stages.merge.final_rows import Final
+from monitor.stages.pieces import Row
 from monitor.stages.rows import Versions
 from tests.codec_events import CONFIG, CUT, LAYOUT, N_EVENTS, features, records
 
@@ -92,7 +93,7 @@ def incidents_of(rows: Store) -> bytes:
     """Return the decision state after the last final window."""
     versions = Versions(rows.items(), epoch=1).best
     last = max(key for key in versions if key.startswith(b"window") and key.endswith(b"|0"))
-    final = merge_rows.Row.load(last, {0: versions[last]}, merge_rows.Final)
+    final = Row.load(last, {0: versions[last]}, Final)
     assert final is not None
     return final.value.after["7"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import orjson
 
-from monitor.config import Config
+from monitor.config.settings import Config
 from monitor.features import CategoryFeature, NumberFeature
 from monitor.layout import Layout
 from monitor.policy import Policy, Rule

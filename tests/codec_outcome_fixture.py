@@ -16,9 +16,9 @@ from monitor.formats.native import NativeFormat
 from monitor.ports import Message, PartitionStage, StoredRecord
 from monitor.profiles import Profile
 from monitor.reference import Reference, ReferencePerformance
-from monitor.stages.memory_pending import MemoryPending
+from monitor.stages.join.memory_pending import MemoryPending
+from monitor.stages.join.pending import FORMAT
 from monitor.stages.outcomes import CODEC_VERSION
-from monitor.stages.pending import FORMAT
 from tests.codec_fixture import NOW_MS, Store, pairs, text
 from tests.codec_outcome_events import BROKEN_HOURS, CONFIG, CUT_HOUR, LAYOUT, PER_HOUR, POLICY, batches, prediction
 

@@ -15,7 +15,13 @@ import msgspec
 import numpy as np
 
 from monitor.ports import Outbox
-from monitor.stages import admission, changes, closing, ingest, merge, merge_rows, partials, partition_panes, rows, seen_ids
+from monitor.stages import partials, rows
+from monitor.stages.ingest import admission, partition_panes, seen_ids
+from monitor.stages.ingest import partition as ingest
+from monitor.stages.merge import changes, closing
+from monitor.stages.merge import partition as merge
+from monitor.stages.merge.final_rows import Final
+from monitor.stages.merge.rows import ModelRows
 from monitor.windows import WindowSpec
 
 Undo = Callable[[], None]
@@ -97,7 +103,7 @@ def history_row_apart() -> list[Undo]:
     pop_rows, load = changes.Changes.pop_rows, merge.MergePartition._load
 
     def pop(self: Any) -> Any:
-        finals = [row for row in self._rows.values() if isinstance(row.value, merge_rows.Final)]
+        finals = [row for row in self._rows.values() if isinstance(row.value, Final)]
         apart = {}
         for row in sorted(finals, key=lambda row: row.hi):
             _, name, _, size, step = rows.key_parts(row.key)
@@ -181,7 +187,7 @@ def late_partials_twice() -> list[Undo]:
     original = merge.MergePartition._sort_arrived
 
     def sort(self: Any, name: str, model: Any) -> None:
-        undo = _replace(merge_rows.ModelRows, "share", lambda *_: None)
+        undo = _replace(ModelRows, "share", lambda *_: None)
         try:
             original(self, name, model)
         finally:

@@ -21,7 +21,7 @@ from benchmarks.decisions.models import NAMES, batch, layout
 from benchmarks.decisions.quiet import interval
 from benchmarks.decisions.streams import SPECS, Array, Drift, Mode, Stream
 from monitor.columns import Int
-from monitor.config import EARLY_ABOVE_MS
+from monitor.config.models import EARLY_ABOVE_MS
 from monitor.pipeline import Pipeline
 from monitor.ports import StoredRecord
 from monitor.profiles import Profile

@@ -15,7 +15,7 @@ import numpy as np
 from meter import Meter
 
 from benchmarks.traffic import PARTITIONS, Traffic, profile_of
-from monitor.config import Config
+from monitor.config.settings import Config
 from monitor.formats.native import NativeFormat
 from monitor.runtime.app import build_app
 from monitor.runtime.garbage import spare_events

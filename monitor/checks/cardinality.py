@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from monitor.chance import normal_quantile
+from monitor.chance.counts import normal_quantile
 from monitor.columns import Float
 from monitor.findings import Compared, Evidence, Measurement
 from monitor.profiles import FeatureSummary

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from monitor.chance.laws import Sample, sample_of
 from monitor.distances import Distance
 from monitor.findings import Compared, Evidence, Measurement
-from monitor.laws import Sample, sample_of
 
 MIN_ROWS = 100
 """Below, a distance says nothing (docs: what every number means)."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from monitor.chance import wilson_upper
+from monitor.chance.counts import wilson_upper
 from monitor.features import NumberFeature
 from monitor.findings import CheckInfo, Compared, Evidence, Measurement
 from monitor.ratios import MIN_ROWS, excess, ratio, with_excess, with_extremes

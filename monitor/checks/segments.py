@@ -7,14 +7,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from monitor.chance import ALPHA, critical_excess, excess_p
-from monitor.chi_square import critical
+from monitor.chance.chi_square import critical
+from monitor.chance.counts import ALPHA, critical_excess, excess_p
+from monitor.chance.laws import ChiSquareLaw, sample_of
 from monitor.columns import Int, Special
 from monitor.distances.pearson import chi2
 from monitor.distances.psi import psi, psi_corrected
 from monitor.features import NumberFeature
 from monitor.findings import CheckInfo, ClosedWindow, Evidence, Measurement
-from monitor.laws import ChiSquareLaw, sample_of
 from monitor.reference import Reference
 from monitor.sides import Sides
 

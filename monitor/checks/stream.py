@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 
-from monitor.chance import ALPHA, critical_silence, normal_quantile, silence_p
+from monitor.chance.counts import ALPHA, critical_silence, normal_quantile, silence_p
 from monitor.findings import CheckInfo, ClosedWindow, Evidence, Measurement
 from monitor.ratios import MIN_ROWS, ratio
 from monitor.stream_facts import Sent, StreamFacts

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from monitor.chance import critical_silence, normal_p, normal_quantile, silence_p
+from monitor.chance.counts import critical_silence, normal_p, normal_quantile, silence_p
 from monitor.findings import CheckInfo, ClosedWindow, Evidence, Measurement
 from monitor.segments import ALL
 

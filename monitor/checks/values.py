@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from monitor.chance import ALPHA, normal_p, normal_quantile
+from monitor.chance.counts import ALPHA, normal_p, normal_quantile
 from monitor.columns import Float
 from monitor.features import OTHER, CategoryFeature, NumberFeature
 from monitor.findings import CheckInfo, Compared, Evidence, Measurement

@@ -12,9 +12,9 @@ from pydantic import Field, ValidationError, model_validator
 
 from monitor.cli.console import DEFAULT_CONFIG, ConfigPath, data, say
 from monitor.cli.reference import optional_config
-from monitor.config import Config
-from monitor.config_file import problems, read_yaml
-from monitor.config_values import Node
+from monitor.config.file import problems, read_yaml
+from monitor.config.settings import Config
+from monitor.config.values import Node
 from monitor.errors import ConfigError, InputError
 from monitor.event_time import text_ms
 from monitor.policy import Policies

@@ -10,7 +10,7 @@ import typer
 from ruamel.yaml import YAML
 
 from monitor.cli.console import DEFAULT_CONFIG, ConfigPath, data, say
-from monitor.config_file import load_config
+from monitor.config.file import load_config
 from monitor.errors import InputError
 
 config = typer.Typer(help="Check or show the configuration.", no_args_is_help=True)
@@ -75,7 +75,7 @@ def init(
 def check(config: ConfigPath = DEFAULT_CONFIG) -> None:
     """Say what is wrong with a configuration file and the policies that it names, all at once."""
     from monitor.bootstrap import build_policies  # noqa: PLC0415
-    from monitor.policy_lint import configured_warnings  # noqa: PLC0415
+    from monitor.config.policy_lint import configured_warnings  # noqa: PLC0415
 
     found = load_config(config)
     for warning in configured_warnings(found, build_policies(found).default):

@@ -9,7 +9,7 @@ import orjson
 import typer
 
 from monitor.cli.console import DEFAULT_CONFIG, ConfigPath, data, say
-from monitor.config_file import load_config
+from monitor.config.file import load_config
 from monitor.windows import duration_text
 
 topics = typer.Typer(help="The topics that a configuration needs.", no_args_is_help=True)

@@ -10,7 +10,7 @@ import orjson
 import typer
 
 from monitor.cli.console import DEFAULT_CONFIG, ConfigPath, data, say
-from monitor.config_file import load_config
+from monitor.config.file import load_config
 
 notify = typer.Typer(help="Tell Alertmanager, webhooks and people of alerts.")
 

@@ -11,10 +11,10 @@ import typer
 
 from monitor.cli.console import DEFAULT_CONFIG, ConfigPath, data, say
 from monitor.cli.reference import optional_config, read_reference
-from monitor.config_file import load_config
+from monitor.config.file import load_config
+from monitor.config.policy_file import read_policies, read_policy, to_record
 from monitor.errors import ConfigError, InputError
 from monitor.false_alarms import Expected, totals
-from monitor.policy_file import read_policies, read_policy, to_record
 
 policy = typer.Typer(help="Rules, when they apply, and who is told.", no_args_is_help=True)
 
@@ -39,7 +39,7 @@ def check(
     `monitor policy check policies/ --reference reference.json --rows 1000`
     """
     from monitor.bootstrap import build_rules  # noqa: PLC0415
-    from monitor.policy_lint import lint  # noqa: PLC0415
+    from monitor.config.policy_lint import lint  # noqa: PLC0415
 
     given = optional_config(config)
     reads = read_policies(files)
@@ -59,7 +59,7 @@ def check(
 
 def _say_expected(found: Sequence[Expected]) -> None:
     """Say the sums, and of each rule on a distance what its threshold alone would do."""
-    from monitor.policy_lint import spec_text  # noqa: PLC0415
+    from monitor.config.policy_lint import spec_text  # noqa: PLC0415
 
     for name, per_month, unknown in totals(found):
         say(

@@ -16,9 +16,9 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from monitor.cli.console import DEFAULT_CONFIG, ERR, ConfigPath, data, say
 from monitor.cli.reference_tables import print_diff, print_reference
-from monitor.config import Config
-from monitor.config_file import load_config
-from monitor.config_values import duration_ms
+from monitor.config.file import load_config
+from monitor.config.settings import Config
+from monitor.config.values import duration_ms
 from monitor.distances import DISTANCES
 from monitor.errors import InputError
 from monitor.reference import Reference

@@ -10,7 +10,7 @@ import msgspec
 from rich import box
 from rich.table import Table
 
-from monitor.calibration import SCALES, Calibration
+from monitor.chance.calibration import SCALES, Calibration
 from monitor.cli.console import ERR, say
 from monitor.features import Feature, NumberFeature, kind_of
 from monitor.profiles import FeatureSummary

@@ -13,7 +13,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from monitor.cli.console import DEFAULT_CONFIG, ERR, ConfigPath, say
 from monitor.cli.reference import ClassScores, Column, Excluded, Unit, class_scores, read_reference
-from monitor.config_file import load_config
+from monitor.config.file import load_config
 from monitor.errors import InputError
 from monitor.ports import StoredRecord
 from monitor.reference import Reference

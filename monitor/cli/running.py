@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from monitor.cli.console import DEFAULT_CONFIG, ConfigPath, say
-from monitor.config_file import load_config
+from monitor.config.file import load_config
 from monitor.errors import ConfigError
 
 

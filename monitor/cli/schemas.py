@@ -14,11 +14,11 @@ import msgspec
 
 from monitor.acks import Ack
 from monitor.alerts import Alert
+from monitor.config.policy_file import PolicyFile
 from monitor.events import Label, Prediction, Tick
-from monitor.performance_result import PerformanceResult
-from monitor.policy_file import PolicyFile
 from monitor.reference import ReferenceRecord
-from monitor.results import Result
+from monitor.results.performance import PerformanceResult
+from monitor.results.windows import Result
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 

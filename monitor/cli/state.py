@@ -12,7 +12,7 @@ from rich import box
 from rich.table import Table
 
 from monitor.cli.console import DEFAULT_CONFIG, ERR, ConfigPath, data, say
-from monitor.config_file import load_config
+from monitor.config.file import load_config
 
 if TYPE_CHECKING:
     from monitor.runtime.state_files import StoreState

@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from monitor.calibration import SCALES
+from monitor.chance.calibration import SCALES
 from monitor.decision import fixed
 from monitor.decision.effects import count_interval, fixed_rule, psi_interval, psi_values
 from monitor.decision.probabilities import benjamini_hochberg

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import special  # type: ignore[import-untyped]  # it has no stubs
 
-from monitor.calibration import MIN_ROWS
+from monitor.chance.calibration import MIN_ROWS
 from monitor.columns import Float, Int, Special
 from monitor.decision.probabilities import benjamini_hochberg
 from monitor.decision.scales import Plan, earlier_of, plan_of

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from monitor.chi_square import survival
+from monitor.chance.chi_square import survival
+from monitor.chance.laws import Sample
 from monitor.columns import Int
 from monitor.distances import PSI_LAW
 from monitor.distances.psi import psi
 from monitor.findings import CountTest, FixedRule
-from monitor.laws import Sample
 from monitor.sides import Sides
 
 Z95 = 1.959964

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from monitor.decision_state import DecisionState, track_key
+from monitor.decision.state import DecisionState, track_key
 from monitor.findings import Measurement
 from monitor.policy import RuleSet
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from monitor.calibration import MAX_CATEGORY_CELLS, SCALES, quantised_scores
+from monitor.chance.calibration import MAX_CATEGORY_CELLS, SCALES, quantised_scores
 from monitor.columns import Float, Int
 from monitor.errors import UnknownCodec
 from monitor.features import NumberFeature

@@ -13,14 +13,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from monitor.calibration import MIN_ROWS, SCALES, Calibration, ScaleLaw
+from monitor.chance.calibration import MIN_ROWS, SCALES, Calibration, ScaleLaw
+from monitor.chance.scores import category_groups, chi_square, number_groups
 from monitor.columns import Float, Int
 from monitor.decision.probabilities import Moments, cauchy, chi_square_moments, chi_square_p, two_sided_p
 from monitor.decision.scales import MIN_MERGED_SHARE, Merged, Plan, Sampled, Tallies, merged, sampled
 from monitor.features import CategoryFeature
 from monitor.findings import CheckInfo, Evidence, Measurement, ScaleTest, reference_segment
 from monitor.reference import Reference
-from monitor.scores import category_groups, chi_square, number_groups
 
 CHECK = "drift.distribution"
 UNKNOWN_PHI = 5.0

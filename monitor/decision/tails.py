@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from monitor.calibration import MIN_ROWS
+from monitor.chance.calibration import MIN_ROWS
 from monitor.columns import Int
 from monitor.findings import CheckInfo, Evidence, Measurement, reference_segment
 from monitor.profiles import Profile

@@ -22,8 +22,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 from rich.console import Console
 
-from monitor.config import Config
-from monitor.config_file import load_config
+from monitor.config.file import load_config
+from monitor.config.settings import Config
 from monitor.demo import flights as data
 from monitor.demo.flights import MODEL, REFERENCE_END_MS
 from monitor.demo.returned import Returned, is_exact, print_alert, print_month, print_summary, summary

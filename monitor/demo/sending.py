@@ -12,7 +12,7 @@ import confluent_kafka as ck
 import orjson
 
 from monitor.bootstrap import label_topics, prediction_topics
-from monitor.config import Config
+from monitor.config.settings import Config
 from monitor.demo import flights as data
 from monitor.demo.flights import DAY_MS, REFERENCE_END_MS, Flights
 from monitor.runtime.broker import producer

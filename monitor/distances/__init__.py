@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from typing import Any, Literal
 
+from monitor.chance.laws import ChiSquareLaw, ExponentialBound, Law
 from monitor.columns import Float
 from monitor.distances import chebyshev, hellinger, jensen_shannon, pearson, psi, total_variation
 from monitor.distances import kullback_leibler as kl
 from monitor.distances.kolmogorov_smirnov import ks
 from monitor.distances.wasserstein import w1, w1_sigma
-from monitor.laws import ChiSquareLaw, ExponentialBound, Law
 from monitor.sides import Sides
 
 Kind = Literal["number", "category"]

@@ -6,7 +6,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from monitor.chi_square import survival
+from monitor.chance.chi_square import survival
 from monitor.columns import Float
 from monitor.sides import Sides, summed
 

@@ -9,7 +9,7 @@ import confluent_kafka as ck
 import structlog
 
 from monitor.acks import Ack
-from monitor.config import Config
+from monitor.config.settings import Config
 from monitor.errors import ConfigError
 from monitor.runtime.broker import producer, read_to_end, reader
 

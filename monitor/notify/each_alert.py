@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from monitor.config_notify import RouteConfig
+from monitor.config.notify import RouteConfig
 from monitor.notify.breaker import Breaker
 from monitor.notify.notice import Bury, Mutes, Notice, Send, Step, Verdict
 from monitor.notify.progress import Partitions, Progress

@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 from monitor.acks import Ack
 from monitor.alerts import Alert, AlertWindow, iso
-from monitor.config_notify import LINK_FIELDS
+from monitor.config.notify import LINK_FIELDS
 from monitor.notify.notice import Posted
 
 MAX_SHOWN_REASONS = 3

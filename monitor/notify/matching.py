@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 import msgspec
 
 from monitor.alerts import AlertData
-from monitor.config_notify import Match, Owner
+from monitor.config.notify import Match, Owner
 
 
 def matches(match: Match, data: AlertData, owner: str | None) -> bool:

@@ -14,8 +14,8 @@ import confluent_kafka as ck
 import structlog
 
 from monitor.acks import Ack
-from monitor.config import Config
-from monitor.config_notify import RouteConfig
+from monitor.config.notify import RouteConfig
+from monitor.config.settings import Config
 from monitor.errors import ConfigError
 from monitor.notify.acknowledged import AckFollower, Acks, acks_topic, read_acks
 from monitor.notify.breaker import Breaker

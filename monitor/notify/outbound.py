@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from monitor.config_notify import is_public, port_of
+from monitor.config.notify import is_public, port_of
 from monitor.errors import ConfigError, MonitorError
 
 CONNECT_S = 2.0

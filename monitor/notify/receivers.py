@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import orjson
 
-from monitor.config_notify import MIN_SECRET_BYTES, Alertmanager, Notify, RouteConfig, secret
+from monitor.config.notify import MIN_SECRET_BYTES, Alertmanager, Notify, RouteConfig, secret
 from monitor.errors import ConfigError
 from monitor.notify.each_alert import MAX_QUEUE
 from monitor.notify.labels import alertmanager_alert, message

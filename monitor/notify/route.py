@@ -13,7 +13,7 @@ from collections.abc import Callable
 import confluent_kafka as ck
 import structlog
 
-from monitor.config import Config
+from monitor.config.settings import Config
 from monitor.notify.each_alert import EachAlert
 from monitor.notify.labels import labels_of
 from monitor.notify.matching import owner_of

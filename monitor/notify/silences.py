@@ -9,7 +9,7 @@ from collections.abc import Callable
 import msgspec
 import structlog
 
-from monitor.config_notify import Alertmanager
+from monitor.config.notify import Alertmanager
 from monitor.notify.matching import ActiveSilence, Silence, understood
 from monitor.notify.notice import Notice
 from monitor.notify.outbound import Undelivered

@@ -12,7 +12,7 @@ import confluent_kafka as ck
 
 from monitor.acks import Ack
 from monitor.alerts import iso
-from monitor.config import Config
+from monitor.config.settings import Config
 from monitor.errors import ConfigError, InputError
 from monitor.notify.acknowledged import Acks, acks_topic, publish_ack, read_acks
 from monitor.notify.notice import Notice

@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from monitor.chi_square import survival
+from monitor.chance.chi_square import survival
+from monitor.chance.scores import chi_square
 from monitor.columns import Float, Int
 from monitor.performance import intervals
 from monitor.performance.cells import OutcomeCells
@@ -17,7 +18,6 @@ from monitor.performance.lags import lag_curve, lag_quantile_ms
 from monitor.performance.numbers import NumberSums, number_sums
 from monitor.performance.rows import SUM_BITS
 from monitor.performance.spec import ECE_BINS, PerformanceSpec
-from monitor.scores import chi_square
 
 MIN_BIAS_ROWS = 20
 """Labelled, and unlabelled, rows that a comparison of the two takes."""

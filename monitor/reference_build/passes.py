@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from msgspec import structs
 
-from monitor.bounds import most_missing
-from monitor.calibration import Calibration
 from monitor.cells import NOTHING_SAID, FeatureOptions
+from monitor.chance.bounds import most_missing
+from monitor.chance.calibration import Calibration
 from monitor.columns import Special
 from monitor.errors import InputError
 from monitor.events import DEFAULT_VERSION

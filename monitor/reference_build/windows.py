@@ -8,15 +8,15 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from monitor.calibration import MAX_CATEGORY_CELLS, MIN_ROWS, Calibration, WindowSums, calibrate, quantised_scores
+from monitor.chance.calibration import MAX_CATEGORY_CELLS, MIN_ROWS, Calibration, WindowSums, calibrate, quantised_scores
+from monitor.chance.laws import Sample
+from monitor.chance.scores import grouped
 from monitor.columns import ColumnBatch, Int
 from monitor.distances import PSI_LAW
 from monitor.distances.psi import psi
 from monitor.features import Feature, NumberFeature
-from monitor.laws import Sample
 from monitor.layout import Layout
 from monitor.profiles import Profile
-from monitor.scores import grouped
 from monitor.sides import Sides
 from monitor.windows import NEVER_MS
 

@@ -11,7 +11,7 @@ import faust
 import faust.streams
 
 from monitor.bootstrap import PRODUCER_TIMEOUT_MS
-from monitor.config import Config, Kafka
+from monitor.config.settings import Config, Kafka
 from monitor.errors import ConfigError
 from monitor.runtime import memory, topics
 from monitor.runtime.batches import BatchScheduler

@@ -13,7 +13,7 @@ from typing import Any
 import confluent_kafka as ck
 from confluent_kafka.admin import AdminClient
 
-from monitor.config import Kafka
+from monitor.config.settings import Kafka
 from monitor.errors import ConfigError
 from monitor.ports import StoredRecord
 

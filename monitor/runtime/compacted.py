@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import confluent_kafka as ck
 import structlog
 
-from monitor.config import Config
+from monitor.config.settings import Config
 from monitor.errors import ConfigError
 from monitor.runtime.broker import TIMEOUT_S, producer, read_to_end, reader
 from monitor.stages.settings import REFERENCE_LEAD_MS

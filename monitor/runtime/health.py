@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NoReturn
 
-from monitor.config import Watchdog as Limits
+from monitor.config.settings import Watchdog as Limits
 from monitor.runtime.compacted import LEAD_S
 from monitor.runtime.exits import EXIT_CRASH, EXIT_LOOP, EXIT_PROGRESS, EXIT_RECOVERY, end_process
 from monitor.runtime.extensions import MonitorApp

@@ -12,7 +12,7 @@ import confluent_kafka as ck
 import structlog
 from faust.types import TP
 
-from monitor.config import Config
+from monitor.config.settings import Config
 from monitor.errors import ConfigError, StaleOwner, StateDamaged, StateMismatch, UnknownCodec
 from monitor.ports import Outbox, PartitionStage, Record
 from monitor.runtime.broker import Watch

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import structlog
 
-from monitor.config import Config
+from monitor.config.policy_file import from_record
+from monitor.config.settings import Config
 from monitor.errors import InputError
 from monitor.policy import Policies
-from monitor.policy_file import from_record
 from monitor.runtime.compacted import publish_record, read_newest
 
 log = structlog.get_logger()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import structlog
 
 from monitor.bootstrap import missing_segments
-from monitor.config import Config
+from monitor.config.settings import Config
 from monitor.errors import InputError
 from monitor.reference import Reference, References
 from monitor.runtime.compacted import publish_record, read_newest

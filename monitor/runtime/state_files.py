@@ -12,7 +12,7 @@ from typing import Any
 import rocksdict
 from faust.stores.rocksdb import Store
 
-from monitor.config import Config
+from monitor.config.settings import Config
 from monitor.errors import ConfigError
 from monitor.runtime.broker import partition_counts, read_to_end
 from monitor.runtime.store import IDENTITY, WRITTEN, StoreDamaged, unsealed

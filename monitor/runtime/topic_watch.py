@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import confluent_kafka as ck
 from confluent_kafka.admin import AdminClient
 
-from monitor.config import Kafka
+from monitor.config.settings import Kafka
 from monitor.runtime.broker import client_settings, silent
 
 ASK_S = 1.0

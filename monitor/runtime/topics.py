@@ -9,7 +9,7 @@ import confluent_kafka as ck
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from monitor.bootstrap import label_topics, prediction_topics
-from monitor.config import Config
+from monitor.config.settings import Config
 from monitor.errors import ConfigError
 from monitor.runtime.broker import client_settings, partition_counts
 

@@ -17,7 +17,7 @@ import faust
 import structlog
 
 from monitor.bootstrap import build_pipeline, label_topics
-from monitor.config import Config
+from monitor.config.settings import Config
 from monitor.errors import ConfigError, StateMismatch
 from monitor.pipeline import Pipeline
 from monitor.ports import PartitionStage

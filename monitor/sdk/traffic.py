@@ -7,7 +7,7 @@ import time
 
 import orjson
 
-from monitor.config import Config
+from monitor.config.settings import Config
 from monitor.runtime.broker import producer
 
 COUNTRIES = ("DE", "FR", "US", "IT")

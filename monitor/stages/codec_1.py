@@ -6,7 +6,8 @@ import cramjam
 import msgspec
 
 from monitor.stages import partials
-from monitor.stages.merge_rows import in_pieces, partial_key
+from monitor.stages.partials import partial_key
+from monitor.stages.pieces import in_pieces
 from monitor.stages.rows import OPEN, Stored, key_parts
 
 VERSION = 1

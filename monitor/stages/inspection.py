@@ -12,13 +12,17 @@ from monitor.errors import MonitorError, StateMismatch, UnknownCodec
 from monitor.layout import Layout
 from monitor.profiles import Profile
 from monitor.reference import Reference
-from monitor.stages import codec_1, deltas, panes, partials
-from monitor.stages.ingest_meta import IngestMeta
-from monitor.stages.join import JoinMeta
-from monitor.stages.merge_meta import Meta
-from monitor.stages.merge_rows import KINDS, Row, Sealed
+from monitor.stages import codec_1, partials
+from monitor.stages.ingest import panes
+from monitor.stages.ingest.meta import IngestMeta
+from monitor.stages.join import deltas
+from monitor.stages.join.partition import JoinMeta
+from monitor.stages.merge.meta import Meta
+from monitor.stages.merge.rows import KINDS
+from monitor.stages.merge.sealed_panes import Sealed
+from monitor.stages.merge.trail import Kept
+from monitor.stages.pieces import Row
 from monitor.stages.rows import META, UNREADABLE, Stored, check_kinds, key_parts, parse, rank
-from monitor.stages.trail import Kept
 
 ID_BYTES = 8
 Parsed = tuple["Facts", bytes, Stored]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from monitor.errors import UnknownCodec
+from monitor.stages.rows import row_key
 
 CODEC_VERSION = 1
 
@@ -110,3 +111,16 @@ def decode(data: bytes) -> Partial | OutcomePartial | Watermark:
         raise UnknownCodec("a partial", data[0], [CODEC_VERSION])
     item: Partial | OutcomePartial | Watermark = _decoder.decode(memoryview(data)[1:])
     return item
+
+
+def partial_key(partial: Partial) -> bytes:
+    """Return the row key of a block of a partial."""
+    pane = (partial.model, partial.version, partial.start_ms, partial.size_ms)
+    cut = () if partial.cut_ms is None else (partial.cut_ms,)
+    return row_key("partial", *pane, partial.source, partial.partition, partial.chunk, partial.hi, *cut)
+
+
+def place_of(partial: Partial) -> str:
+    """Return whose rows a partial has, of which the newest counts: a source partition's, or those that came late to it before a cut."""
+    place = f"{partial.source}|{partial.partition}"
+    return place if partial.cut_ms is None else f"{place}|{partial.cut_ms}"

@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from monitor.config import Config
+from monitor.config.settings import Config
 from monitor.runtime import topics
 from monitor.runtime.broker import read_to_end
-from monitor.stages.ingest_meta import COUNTED, LATE, IngestMeta
-from monitor.stages.merge_meta import Meta
+from monitor.stages.ingest.meta import COUNTED, LATE, IngestMeta
+from monitor.stages.merge.meta import Meta
 from monitor.stages.rows import META, Versions
 from tests.chaos.ledger import Ledger
 from tests.chaos.oracle import AlertKey, Expected, LogRecord, Rows, WindowKey, expect

@@ -15,8 +15,8 @@ from pathlib import Path
 import confluent_kafka as ck
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
-from monitor.config import Config
-from monitor.config_file import load_config
+from monitor.config.file import load_config
+from monitor.config.settings import Config
 from monitor.runtime import references, topics
 from tests.chaos import checker
 from tests.chaos.ledger import Live, Producing, Series, Traffic, wall_ms

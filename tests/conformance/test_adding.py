@@ -50,7 +50,9 @@ def add(tree: Path, source: str) -> None:
     (tree / "monitor/distances/lorentzian.py").write_text(source)
     registry = tree / "monitor/distances/__init__.py"
     before, entries, after = registry.read_text().partition("DISTANCES: tuple[Distance, ...] = (\n")
-    registry.write_text(before.replace("from monitor.laws", IMPORT + "from monitor.laws", 1) + entries + ENTRY + after)
+    registry.write_text(
+        before.replace("from monitor.chance.laws", IMPORT + "from monitor.chance.laws", 1) + entries + ENTRY + after
+    )
 
 
 def python(tree: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

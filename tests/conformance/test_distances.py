@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from monitor.chance.laws import Law, Sample, sample_of
 from monitor.columns import Int
 from monitor.distances import DISTANCES, Distance
-from monitor.laws import Law, Sample, sample_of
 from monitor.sides import FineSides, Sides, Spread
 
 EACH = pytest.mark.parametrize("distance", DISTANCES, ids=lambda distance: distance.name)

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from monitor.bootstrap import build_pipeline
 from monitor.checks import HEALTH_TABLE
 from monitor.cli import app
-from monitor.config import Config
+from monitor.config.settings import Config
 from monitor.errors import OffsetGap
 from monitor.policy import CHECKS, DEFAULT_RULES
 from monitor.ports import StoredRecord

@@ -13,7 +13,7 @@ import jsonschema
 import pytest
 from ruamel.yaml import YAML
 
-from monitor.config_file import load_config
+from monitor.config.file import load_config
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = YAML(typ="safe").load((ROOT / "docker-compose.yml").read_text())

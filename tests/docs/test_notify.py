@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from monitor.config_file import load_config
-from monitor.config_notify import LINK_FIELDS, Alertmanager, Match, Notify, Owner, RouteConfig
+from monitor.config.file import load_config
+from monitor.config.notify import LINK_FIELDS, Alertmanager, Match, Notify, Owner, RouteConfig
 from monitor.notify.receivers import OF_THE_ALERT
 from monitor.notify.telemetry import METRICS
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from monitor.config import Watchdog
+from monitor.config.settings import Watchdog
 from monitor.runtime.exits import KILLED, REASONS
 from monitor.runtime.readiness import CONDITIONS
 from monitor.runtime.telemetry import METRICS

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from monitor.policy_file import MuteFile, PolicyFile, RuleFile, read_policy
-from monitor.rule_text import parse_breaches, parse_false_alarms, parse_rule, parse_window
+from monitor.config.policy_file import MuteFile, PolicyFile, RuleFile, read_policy
+from monitor.config.rule_text import parse_breaches, parse_false_alarms, parse_rule, parse_window
 
 PAGE = (Path(__file__).parents[2] / "docs" / "policies.md").read_text(encoding="utf-8")
 PROSE = re.sub(r"```.*?```", "", PAGE, flags=re.DOTALL)

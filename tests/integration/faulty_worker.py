@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from monitor.cli.console import log_json
-from monitor.config_file import load_config
+from monitor.config.file import load_config
 from monitor.runtime.driver import PartitionDriver
 from monitor.runtime.extensions import CheckpointTable
 from monitor.runtime.recovery import SafeRecovery

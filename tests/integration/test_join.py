@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from monitor.bootstrap import build_settings
-from monitor.config import Config
-from monitor.config_file import load_config
+from monitor.config.file import load_config
+from monitor.config.settings import Config
 from monitor.performance import OutcomeCells
 from monitor.ports import StoredRecord
 from monitor.runtime import references

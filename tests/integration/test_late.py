@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from monitor.bootstrap import build_pipeline
-from monitor.config_file import load_config
+from monitor.config.file import load_config
 from monitor.replay import Replay
 from monitor.runtime import references
 from tests.chaos.workers import Workers

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from monitor.bootstrap import build_pipeline
-from monitor.config_file import load_config
+from monitor.config.file import load_config
 from monitor.replay import Replay
 from monitor.runtime import references
 from tests.integration.workers import KAFKA, event, read, send, stored, wait_for, workers, write_config

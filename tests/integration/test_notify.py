@@ -20,8 +20,8 @@ import confluent_kafka as ck
 import pytest
 
 from monitor.alerts import Alert
-from monitor.config import Config
-from monitor.config_file import load_config
+from monitor.config.file import load_config
+from monitor.config.settings import Config
 from monitor.runtime.supervisor import die_with_parent
 from tests import alertmanager
 from tests.integration.workers import read, wait_for, write_config

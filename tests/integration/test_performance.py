@@ -13,8 +13,8 @@ import pytest
 
 from monitor.bootstrap import build_pipeline
 from monitor.columns import ColumnBatch
-from monitor.config import Config
-from monitor.config_file import load_config
+from monitor.config.file import load_config
+from monitor.config.settings import Config
 from monitor.profiles import Profile
 from monitor.reference import Reference, ReferencePerformance
 from monitor.replay import Labels, Replay, ReplayOutcome

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from monitor.bootstrap import build_pipeline
-from monitor.config_file import load_config
+from monitor.config.file import load_config
+from monitor.config.policy_file import read_policy, to_record
 from monitor.policy import DEFAULT_RULE_SET
-from monitor.policy_file import read_policy, to_record
 from monitor.replay import Replay
 from monitor.runtime import policies, references
 from tests.integration.test_live import stripped

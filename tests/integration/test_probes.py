@@ -15,7 +15,7 @@ import confluent_kafka as ck
 import pytest
 from confluent_kafka.admin import AdminClient
 
-from monitor.config_file import load_config
+from monitor.config.file import load_config
 from monitor.runtime.exits import EXIT_LOOP, EXIT_PROGRESS, EXIT_RECOVERY
 from tests.integration.test_runtime_lives import EVENTS, Worker, events, live_once, worker
 from tests.integration.test_state import disk

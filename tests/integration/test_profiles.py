@@ -15,8 +15,8 @@ from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from monitor.bootstrap import build_pipeline
-from monitor.config import Config
-from monitor.config_file import load_config
+from monitor.config.file import load_config
+from monitor.config.settings import Config
 from monitor.files import ColumnOptions
 from monitor.reference import Reference
 from monitor.reference_build import SegmentOptions, build_reference

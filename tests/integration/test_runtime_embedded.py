@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from monitor.config_file import load_config
+from monitor.config.file import load_config
 from monitor.runtime import topics
 from monitor.runtime.embedded import PARTITIONS, EmbeddedBroker
 from monitor.runtime.supervisor import die_with_parent

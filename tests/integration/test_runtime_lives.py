@@ -20,8 +20,8 @@ import numpy as np
 import pytest
 from confluent_kafka.admin import AdminClient
 
-from monitor.config import Config
-from monitor.config_file import load_config
+from monitor.config.file import load_config
+from monitor.config.settings import Config
 from monitor.runtime import references
 from monitor.runtime.exits import EXIT_OWNERSHIP
 from monitor.runtime.supervisor import die_with_parent

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from monitor.config_file import load_config
+from monitor.config.file import load_config
 from tests.integration.test_runtime_lives import EVENTS, counted, events, ticks
 from tests.integration.workers import send, wait_for, workers, write_config
 from tests.kafka import KafkaCluster

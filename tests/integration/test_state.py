@@ -35,8 +35,8 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
-from monitor.config import Config
-from monitor.config_file import load_config
+from monitor.config.file import load_config
+from monitor.config.settings import Config
 from monitor.runtime import references, topics
 from monitor.stages.rows import CODEC_VERSION, stored_key
 from tests.codec_events import CUT, records

@@ -10,7 +10,7 @@ import pytest
 import rocksdict
 from faust.stores.rocksdb import Store
 
-from monitor.config_file import load_config
+from monitor.config.file import load_config
 from monitor.runtime import topics
 from monitor.runtime.store import IDENTITY, WRITTEN, _sealed, unsealed
 from tests.integration.test_runtime_lives import EVENTS, live_once

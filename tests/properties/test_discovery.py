@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monitor import discovery, feature_discovery
-from monitor.discovery import MAX_NAMES, Discovery
 from monitor.errors import UnknownCodec
-from monitor.feature_discovery import budget
+from monitor.learning import discovery
+from monitor.learning import features as feature_discovery
+from monitor.learning.discovery import MAX_NAMES, Discovery
+from monitor.learning.features import budget
 from monitor.sketches.bounded import key_hash
 
 Row = dict[str, object]

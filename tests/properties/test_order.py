@@ -21,10 +21,10 @@ from monitor.ports import PartitionStage, StoredRecord
 from monitor.profiles import Profile
 from monitor.reference import Reference, References
 from monitor.segments import Key, Segmentation
-from monitor.stages.ingest import IngestPartition
-from monitor.stages.merge import MergePartition
+from monitor.stages.ingest.partition import IngestPartition
+from monitor.stages.ingest.waiting import NO_LIMIT, Waiting
+from monitor.stages.merge.partition import MergePartition
 from monitor.stages.settings import ModelSettings, Settings, SourceSettings
-from monitor.stages.waiting import NO_LIMIT, Waiting
 from monitor.windows import WindowSpec
 
 GRACE_MS = 12

@@ -16,7 +16,7 @@ from monitor.ports import StoredRecord
 from monitor.profiles import Profile
 from monitor.reference import References
 from monitor.stages import partials
-from monitor.stages.ingest import IngestPartition
+from monitor.stages.ingest.partition import IngestPartition
 from monitor.stages.settings import ModelSettings, Settings, SourceSettings
 from monitor.stream_facts import StreamFacts
 from monitor.windows import WindowSpec

@@ -18,8 +18,8 @@ from monitor.formats import Format
 from monitor.layout import Layout
 from monitor.ports import Message, PartitionStage, Record, StoredRecord
 from monitor.reference import References
-from monitor.stages.ingest import IngestPartition
-from monitor.stages.merge import Judge, MergePartition
+from monitor.stages.ingest.partition import IngestPartition
+from monitor.stages.merge.partition import Judge, MergePartition
 from monitor.stages.settings import ModelSettings, Settings, SourceSettings
 from monitor.windows import WindowSpec
 

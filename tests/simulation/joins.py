@@ -24,8 +24,8 @@ from monitor.profiles import Profile
 from monitor.reference import PREDICTION, SCORE, Reference, References
 from monitor.segments import Key, Segmentation
 from monitor.stages import outcomes
-from monitor.stages.ingest import IngestPartition
-from monitor.stages.join import JoinPartition
+from monitor.stages.ingest.partition import IngestPartition
+from monitor.stages.join.partition import JoinPartition
 from monitor.stages.settings import Labelling, ModelSettings, Settings, SourceSettings
 from monitor.windows import WindowSpec
 from tests.outcomes_oracle import Oracle, published

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from monitor.stages.seen_ids import BUCKETS
+from monitor.stages.ingest.seen_ids import BUCKETS
 from monitor.stages.settings import ModelSettings
 from monitor.windows import WindowSpec
 from tests.simulation.broker import Log

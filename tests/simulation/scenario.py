@@ -13,8 +13,8 @@ from monitor.columns import ColumnBatch, DecodedBatch, Int
 from monitor.decision.early import OpenWindow
 from monitor.events import Rejection, RejectionReason
 from monitor.findings import ClosedWindow, Judgement
+from monitor.judgement.looks import Before, Looked
 from monitor.layout import Layout
-from monitor.looks import Before, Looked
 from monitor.ports import LOG_APPEND_TIME, Record
 from monitor.profiles import Profile
 from monitor.reference import Reference

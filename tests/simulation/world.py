@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from monitor.errors import StaleOwner
 from monitor.ports import Message, PartitionStage
 from monitor.reference import References
-from monitor.stages.ingest import IngestPartition
-from monitor.stages.merge import MergePartition
+from monitor.stages.ingest.partition import IngestPartition
+from monitor.stages.merge.partition import MergePartition
 from tests.simulation.broker import Log, Store
 from tests.simulation.owner import Owner, Place, Rows, Surroundings
 from tests.simulation.scenario import HOUR_MS, IN_FLIGHT_MS, ZOMBIE_MS, Producer, Scenario, Wire, judge, look

@@ -13,7 +13,7 @@ import pytest
 
 from monitor.backtest import Backtest, KnownIncident, backtest, differences, read_results, score
 from monitor.bootstrap import build_pipeline, build_policies
-from monitor.config import Config
+from monitor.config.settings import Config
 from monitor.errors import InputError
 from monitor.findings import Judgement
 from monitor.pipeline import judge_window

@@ -5,7 +5,7 @@ import random
 import pytest
 from scipy.stats import binomtest, hypergeom, norm
 
-from monitor.chance import (
+from monitor.chance.counts import (
     ALPHA,
     critical_excess,
     critical_extremes,

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from monitor.bootstrap import build_pipeline
-from monitor.config import Config
-from monitor.config_file import load_config
+from monitor.config.file import load_config
+from monitor.config.settings import Config
 from monitor.ports import LOG_APPEND_TIME, PartitionStage, StoredRecord
 from monitor.runtime import topics
 from monitor.stages.rows import stored_key

@@ -3,7 +3,7 @@
 import pytest
 from scipy.stats import chi2
 
-from monitor.chi_square import critical, survival
+from monitor.chance.chi_square import critical, survival
 
 DOFS = (1, 2, 3, 4, 9, 10, 31, 99, 200, 265, 400)
 

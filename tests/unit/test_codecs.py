@@ -17,7 +17,7 @@ import pytest
 from monitor import incidents
 from monitor.bootstrap import build_pipeline
 from monitor.columns import ColumnBatch
-from monitor.decision_state import DecisionState
+from monitor.decision.state import DecisionState
 from monitor.errors import UnknownCodec
 from monitor.ports import Message, StoredRecord
 from monitor.profiles import CODEC_VERSION, Profile

@@ -9,13 +9,13 @@ import pytest
 
 from monitor.bootstrap import build_rules, build_settings
 from monitor.cells import FeatureOptions
-from monitor.config import Config
-from monitor.config_file import load_config
-from monitor.config_values import duration_ms
+from monitor.config.file import load_config
+from monitor.config.policy_file import read_policy
+from monitor.config.policy_lint import configured_warnings, lint
+from monitor.config.settings import Config
+from monitor.config.values import duration_ms
 from monitor.errors import ConfigError
 from monitor.policy import DEFAULT_RULES, Rule
-from monitor.policy_file import read_policy
-from monitor.policy_lint import configured_warnings, lint
 from monitor.stages.settings import Trail
 from monitor.windows import WindowSpec
 

@@ -15,7 +15,7 @@ import pytest
 from monitor.backtest import backtest, read_results
 from monitor.bootstrap import build_pipeline, build_policies, build_settings
 from monitor.columns import ColumnBatch, Float
-from monitor.config import Config
+from monitor.config.settings import Config
 from monitor.false_alarms import expected_alarms, measure
 from monitor.layout import layout_of
 from monitor.policy import Policies

@@ -11,8 +11,8 @@ import pytest
 
 from monitor.bootstrap import build_hash_key, build_pipeline
 from monitor.columns import ColumnBatch
-from monitor.config import Config
-from monitor.config_file import load_config
+from monitor.config.file import load_config
+from monitor.config.settings import Config
 from monitor.errors import ConfigError, StateMismatch
 from monitor.features import CategoryFeature
 from monitor.hash_key import NO_KEY, HashKey

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from monitor.decision_state import DecisionState
+from monitor.decision.state import DecisionState
 from monitor.errors import UnknownCodec
 from monitor.findings import Finding, Measurement
 from monitor.incidents import FLAPPING_WINDOWS, Transition, open_severities, step

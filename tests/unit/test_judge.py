@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 from scipy.spatial.distance import jensenshannon
 
-from monitor.chi_square import critical, survival
+from monitor.chance.chi_square import critical, survival
 from monitor.columns import ColumnBatch, NoValue, specials_of
 from monitor.distances import DISTANCES
 from monitor.features import CategoryFeature

@@ -17,9 +17,9 @@ import pytest
 from ruamel.yaml import YAML
 from scipy.stats import binomtest
 
-from monitor.bounds import most_missing
+from monitor.chance.bounds import most_missing
 from monitor.cli.inferred import features_yaml
-from monitor.config import FeatureConfig
+from monitor.config.models import FeatureConfig
 from monitor.errors import InputError
 from monitor.features import CategoryFeature, Feature, NumberFeature, encode_json, hashed_texts, kind_of
 from monitor.files import ColumnOptions, open_table

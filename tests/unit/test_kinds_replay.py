@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from monitor.bootstrap import build_pipeline
-from monitor.config import Config
+from monitor.config.settings import Config
 from monitor.errors import InputError
 from monitor.files import ColumnOptions, EventFile, open_table
 from monitor.files.rows import MAX_CLASSES

@@ -16,14 +16,14 @@ from monitor.errors import InputError
 from monitor.findings import ClosedWindow, Judgement
 from monitor.formats.native import NativeFormat
 from monitor.formats.native_label import NativeLabelFormat
-from monitor.operation import operation_of
+from monitor.judgement.performance import ClosedOutcomes, PerformanceJudgement, judge_performance
 from monitor.performance import Needed
-from monitor.performance_judgement import ClosedOutcomes, PerformanceJudgement, judge_performance
 from monitor.policy import Policies, RuleSet
 from monitor.ports import Message, PartitionStage, StoredRecord
 from monitor.replay import Labels, Replay, ReplayOutcome
+from monitor.results.operation import operation_of
 from monitor.rules import Rule
-from monitor.stages.merge import MergePartition
+from monitor.stages.merge.partition import MergePartition
 from monitor.stages.settings import Labelling, Settings
 from monitor.windows import WindowSpec
 from tests.simulation import Place, run

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.stats import chi2, ks_2samp
 
+from monitor.chance.laws import ExponentialBound, Sample, sample_of
 from monitor.distances import DISTANCES
-from monitor.laws import ExponentialBound, Sample, sample_of
 
 OF = {distance.name: distance for distance in DISTANCES}
 SAMPLE = Sample(n=500, m=20_000, k=12, filled=10, rare=2)

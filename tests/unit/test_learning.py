@@ -15,16 +15,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from monitor.bounds import most_missing
 from monitor.cells import FeatureOptions
+from monitor.chance.bounds import most_missing
 from monitor.columns import ColumnBatch, NoValue, specials_of
-from monitor.discovery import Discovery
 from monitor.distances.psi import psi
 from monitor.features import AskedKind, CategoryFeature, NumberFeature, kind_of
 from monitor.files import ColumnOptions
 from monitor.findings import ClosedWindow, compare
 from monitor.formats.native import NativeFormat
-from monitor.learning import Learnt, learn
+from monitor.learning.discovery import Discovery
+from monitor.learning.references import Learnt, learn
 from monitor.ports import StoredRecord
 from monitor.profiles import Profile
 from monitor.reference import Reference, References

@@ -12,7 +12,7 @@ import pytest
 
 from monitor.bootstrap import build_pipeline
 from monitor.columns import ColumnBatch
-from monitor.config import Config
+from monitor.config.settings import Config
 from monitor.features import CategoryFeature, Feature
 from monitor.layout import layout_of
 from monitor.ports import StoredRecord

@@ -14,10 +14,13 @@ import pytest
 from monitor.hash_key import NO_KEY
 from monitor.performance import OutcomeCells, PerformanceSpec, realised
 from monitor.reference import Reference
-from monitor.stages import merge_rows, outcomes, partials, pending
-from monitor.stages.join import JoinMeta
-from monitor.stages.merge_meta import Meta
-from monitor.stages.performance_rows import Known, OutcomeMeta, Reported
+from monitor.stages import outcomes, partials
+from monitor.stages.join import pending
+from monitor.stages.join.partition import JoinMeta
+from monitor.stages.merge.early_rows import Early
+from monitor.stages.merge.meta import Meta
+from monitor.stages.merge.performance_rows import Known, OutcomeMeta, Reported
+from monitor.stages.pieces import Row
 from monitor.stages.rows import META, Versions
 from tests.codec_outcome_events import CUT_HOUR, HOUR_MS, N_HOURS, PER_HOUR, START_MS, labels_of, prediction
 from tests.codec_outcome_fixture import World, alerts, both, later, reports
@@ -91,15 +94,15 @@ def test_early_known_and_reported_rows_decode(written: dict[str, Any]) -> None:
     for key, version in best.items():
         kind, *parts = key.decode().split("|")
         if kind == "known":
-            row = merge_rows.Row.load(key, {0: version}, Known)
+            row = Row.load(key, {0: version}, Known)
             assert row is not None and not row.value.cells[1:]
             made[int(parts[2])] = realised(OutcomeCells.from_bytes(spec, row.value.cells[0][1])).n_made
         elif kind == "reported":
-            report = merge_rows.Row.load(key, {0: version}, Reported)
+            report = Row.load(key, {0: version}, Reported)
             assert report is not None and not report.value.unsent
             published += report.value.is_published
         elif kind == "early":
-            early = merge_rows.Row.load(key, {0: version}, merge_rows.Early)
+            early = Row.load(key, {0: version}, Early)
             assert early is not None and list(early.value.told) == ["7"]
     with_id = [sum(b'"id"' in prediction(i) for i in range(h * PER_HOUR, (h + 1) * PER_HOUR)) for h in range(CUT_HOUR)]
     assert made == {START_MS + h * HOUR_MS: with_id[h] for h in range(len(made))}

@@ -16,20 +16,20 @@ import pytest
 from monitor.bootstrap import build_pipeline
 from monitor.cli.kafka import line
 from monitor.columns import ColumnBatch
-from monitor.config import Config
+from monitor.config.settings import Config
 from monitor.findings import ClosedWindow
 from monitor.formats.native import NativeFormat
+from monitor.judgement.performance import ClosedOutcomes, PerformanceJudgement, WindowCells, judge_performance
 from monitor.layout import layout_of
-from monitor.operation import Conflict, conflict_of, load_operation, operation_of
 from monitor.performance import Needed, OutcomeCells, PerformanceSpec, Rows
-from monitor.performance_judgement import ClosedOutcomes, PerformanceJudgement, WindowCells, judge_performance
-from monitor.performance_result import PerformanceResult
 from monitor.pipeline import judge_window
 from monitor.policy import Policies, RuleSet
 from monitor.ports import StoredRecord
 from monitor.profiles import Profile
 from monitor.reference import Reference, ReferencePerformance
 from monitor.reference_build.windows import WindowCounts
+from monitor.results.operation import Conflict, conflict_of, load_operation, operation_of
+from monitor.results.performance import PerformanceResult
 from monitor.rules import Rule
 from monitor.segments import Key, Segmentation
 from monitor.windows import Window

@@ -10,10 +10,10 @@ from typing import Any
 import jsonschema
 import pytest
 
+from monitor.config.policy_file import from_record, read_policies, read_policy, to_record
+from monitor.config.rule_text import RULE_CHECKS
 from monitor.errors import ConfigError, InputError
 from monitor.policy import DEFAULT_RULES, PERFORMANCE_CHECKS, Policy
-from monitor.policy_file import from_record, read_policies, read_policy, to_record
-from monitor.rule_text import RULE_CHECKS
 from monitor.rules import FalseAlarms, Mute, Rule
 
 HOUR_MS = 3_600_000

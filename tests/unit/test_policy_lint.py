@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from monitor.bootstrap import build_rules
-from monitor.config import Config
+from monitor.config.policy_file import read_policies
+from monitor.config.policy_lint import Lint, lint
+from monitor.config.settings import Config
 from monitor.false_alarms import expected_alarms, measure, rows_of, totals
 from monitor.findings import gather
 from monitor.pipeline import judge_window
 from monitor.policy import DEFAULT_RULE_SET, PERFORMANCE_METRICS, Policy, RuleSet
-from monitor.policy_file import read_policies
-from monitor.policy_lint import Lint, lint
 from monitor.reference import Reference
 from monitor.rules import FalseAlarms, Rule
 from monitor.segments import Key, Segmentation

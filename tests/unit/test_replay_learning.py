@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from monitor.bootstrap import build_pipeline
-from monitor.config import Config
+from monitor.config.settings import Config
 from monitor.pipeline import Pipeline
 from monitor.ports import Message, PartitionStage, StoredRecord
 from monitor.reference import Reference

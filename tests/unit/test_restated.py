@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from monitor.decision_state import DecisionState, track_key
+from monitor.decision.state import DecisionState, track_key
 from monitor.findings import Finding
 from monitor.incidents import Transition, step
 from monitor.restated import fired_before, load_said, restated, said_of
@@ -20,7 +20,7 @@ class Judged(NamedTuple):
 def judge(
     found: list[Finding], at: int, before: bytes = b"", *, revision: int = 0, said: bytes = b"", latest: bytes = b""
 ) -> Judged:
-    """Do what monitor.judgement does, with readable ids."""
+    """Do what monitor.judgement.windows does, with readable ids."""
 
     def id_of(finding: Finding, status: str) -> str:
         return f"{finding.measurement.check}-{finding.measurement.feature}-{at}-{revision}-{status}"

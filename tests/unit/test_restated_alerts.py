@@ -15,7 +15,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from monitor.bootstrap import build_pipeline
-from monitor.config import Config
+from monitor.config.settings import Config
 from monitor.ports import StoredRecord
 from monitor.replay import Replay, ReplayOutcome
 from monitor.stages.settings import Revising

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from monitor import scores
+from monitor.chance import scores
+from monitor.chance.scores import category_groups, chi_square, grouped, number_groups, rank_scores, rank_tests
 from monitor.columns import Int
-from monitor.scores import category_groups, chi_square, grouped, number_groups, rank_scores, rank_tests
 
 SEEDS = range(6)
 CELLS = st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), min_size=1, max_size=12).filter(

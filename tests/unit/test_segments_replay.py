@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from monitor.bootstrap import build_pipeline, missing_segments
-from monitor.config import Config
+from monitor.config.settings import Config
 from monitor.errors import InputError
 from monitor.files import ColumnOptions, EventFile
 from monitor.formats.native import NativeFormat

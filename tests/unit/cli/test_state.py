@@ -11,7 +11,7 @@ import pytest
 import rocksdict
 from faust.stores.rocksdb import Store
 
-from monitor.config import Config
+from monitor.config.settings import Config
 from monitor.runtime.app import build_app
 from monitor.runtime.store import IDENTITY, StoreMemory
 from monitor.stages.inspection import inspect

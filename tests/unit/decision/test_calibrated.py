@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from monitor.calibration import SCALES
+from monitor.chance.calibration import SCALES
 from monitor.decision.calibrated import COUNTS_SHARE, SCALE_SHARES, SPENT, Setting, counts_alpha, decide, distribution_alpha
 from monitor.decision.rolling import means
-from monitor.decision_state import DecisionState
+from monitor.decision.state import DecisionState
 from monitor.findings import CountTest, Finding, Measurement, ScaleTest
 from monitor.pipeline import judge_window
 from monitor.policy import DEFAULT_RULE_SET, DEFAULT_RULES, Policy, RuleSet

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from monitor.decision.rolling import means
-from monitor.decision_state import DecisionState
+from monitor.decision.state import DecisionState
 from monitor.findings import Measurement
 from monitor.policy import RuleSet
 from monitor.rules import Rule

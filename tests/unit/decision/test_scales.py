@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from monitor.calibration import quantised_scores
+from monitor.chance.calibration import quantised_scores
 from monitor.decision import scales
 from monitor.errors import UnknownCodec
 from monitor.profiles import Profile

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from monitor.calibration import SCALES
+from monitor.chance.calibration import SCALES
 from monitor.decision.shape import CHECK, UNKNOWN_PHI
 from monitor.findings import ClosedWindow, ScaleTest
 from monitor.pipeline import judge_window

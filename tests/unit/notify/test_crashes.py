@@ -8,7 +8,7 @@ from typing import NamedTuple
 import pytest
 
 from monitor.alerts import Alert
-from monitor.config_notify import RouteConfig
+from monitor.config.notify import RouteConfig
 from monitor.notify.breaker import Breaker
 from monitor.notify.each_alert import EachAlert
 from monitor.notify.notice import Bury, Notice, Verdict

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from monitor.config_notify import RouteConfig
+from monitor.config.notify import RouteConfig
 from monitor.notify.breaker import Breaker
 from monitor.notify.each_alert import MAX_QUEUE, TRIES, EachAlert
 from monitor.notify.notice import Bury, Notice, Send, Verdict

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from monitor.config_notify import Match, Owner
+from monitor.config.notify import Match, Owner
 from monitor.notify.matching import matches, owner_of
 from monitor.notify.outbound import Undelivered
 from monitor.notify.silences import Silences

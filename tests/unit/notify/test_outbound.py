@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from monitor.config_notify import is_below, is_public
+from monitor.config.notify import is_below, is_public
 from monitor.errors import ConfigError
 from monitor.notify.outbound import MAX_ANSWER_BYTES, TOTAL_S, Outbound, Undelivered
 from tests.unit.notify.servers import seconds_of, site

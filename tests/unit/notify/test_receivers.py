@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from monitor.config_notify import Alertmanager, RouteConfig
+from monitor.config.notify import Alertmanager, RouteConfig
 from monitor.errors import ConfigError
 from monitor.notify.notice import Posted, Send
 from monitor.notify.outbound import Undelivered

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from monitor.config.rule_text import parse_rule
 from monitor.findings import Measurement
 from monitor.performance import Needed, OutcomeCells, PerformanceSpec, estimated, measurements, realised
 from monitor.policy import PERFORMANCE_CHECKS, RuleSet
 from monitor.reference import Reference, ReferencePerformance, SegmentPerformance
-from monitor.rule_text import parse_rule
 from monitor.rules import Rule
 from tests.shapes import judged_alone as decide
 from tests.unit.performance.made import cells_of, reference_of, rows_of

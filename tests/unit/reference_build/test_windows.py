@@ -10,13 +10,13 @@ import pyarrow.parquet
 import pytest
 from scipy import stats
 
-from monitor.calibration import SCALES, FeatureCalibration, ScaleLaw, independent_windows
+from monitor.chance.calibration import SCALES, FeatureCalibration, ScaleLaw, independent_windows
+from monitor.chance.scores import MIN_EXPECTED
 from monitor.distances.psi import psi
 from monitor.features import NumberFeature
 from monitor.files import ColumnOptions
 from monitor.reference import Reference
 from monitor.reference_build import build_reference, windows
-from monitor.scores import MIN_EXPECTED
 from monitor.sides import Sides
 
 HOUR_MS = 3_600_000

@@ -18,7 +18,7 @@ from aiokafka.errors import (
 from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.record import MemoryRecords
 
-from monitor.config import Config
+from monitor.config.settings import Config
 from monitor.ports import Message
 from monitor.runtime.app import build_app
 from monitor.runtime.extensions import MonitorApp

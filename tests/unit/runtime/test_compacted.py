@@ -12,9 +12,9 @@ import confluent_kafka as ck
 import numpy as np
 import pytest
 
-from monitor.config import Config
+from monitor.config.policy_file import read_policy, to_record
+from monitor.config.settings import Config
 from monitor.policy import Policies
-from monitor.policy_file import read_policy, to_record
 from monitor.reference import References
 from monitor.runtime import compacted as module
 from monitor.runtime.compacted import LEAD_S, Listener

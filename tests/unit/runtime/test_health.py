@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from monitor.config import Watchdog as Limits
+from monitor.config.settings import Watchdog as Limits
 from monitor.runtime import health as module
 from monitor.runtime.exits import EXIT_LOOP, EXIT_PROGRESS, EXIT_RECOVERY
 from monitor.runtime.health import Health

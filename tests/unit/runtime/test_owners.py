@@ -11,7 +11,7 @@ import pytest
 from aiokafka.errors import KafkaTimeoutError
 from faust.types import TP
 
-from monitor.config import Config
+from monitor.config.settings import Config
 from monitor.errors import ConfigError, StaleOwner, StateDamaged, StateMismatch, UnknownCodec
 from monitor.runtime import owners as module
 from monitor.runtime.owners import Owners

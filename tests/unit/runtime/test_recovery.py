@@ -14,7 +14,7 @@ import confluent_kafka as ck
 import pytest
 from faust.types import TP
 
-from monitor.config import Config
+from monitor.config.settings import Config
 from monitor.ports import StoredRecord
 from monitor.runtime import recovery as module
 from monitor.runtime.app import build_app

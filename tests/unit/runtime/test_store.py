@@ -14,7 +14,7 @@ import pytest
 import rocksdict
 from faust.types import TP
 
-from monitor.config import Config
+from monitor.config.settings import Config
 from monitor.errors import ConfigError, StateMismatch
 from monitor.runtime import store as module
 from monitor.runtime.app import build_app

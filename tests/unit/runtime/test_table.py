@@ -13,7 +13,7 @@ import pytest
 from aiokafka.errors import KafkaTimeoutError
 from faust.types import TP
 
-from monitor.config import Config
+from monitor.config.settings import Config
 from monitor.ports import Checkpoint, Message, StoredRecord
 from monitor.runtime import store
 from monitor.runtime.app import build_app

@@ -6,7 +6,7 @@ from typing import Any
 
 import confluent_kafka as ck
 
-from monitor.config import Kafka
+from monitor.config.settings import Kafka
 from monitor.runtime.topic_watch import TopicWatch
 
 NOBODY = Kafka(bootstrap_servers="127.0.0.1:1")

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from monitor.config import Config
+from monitor.config.settings import Config
 from monitor.runtime import owners, topics, worker
 from monitor.runtime.topics import expected_topics
 from monitor.runtime.worker import Worker

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import confluent_kafka as ck
 import pytest
 
-from monitor.config import Config, Kafka
+from monitor.config.settings import Config, Kafka
 from monitor.ports import StoredRecord
 from monitor.runtime import owners as module
 from monitor.runtime.broker import Watch

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from monitor.stages import early_looks, final_windows
+from monitor.stages.merge import early_looks, final_windows
 from monitor.stages.rows import row_key
 from tests.simulation.__main__ import anomalies_of_chunk
 from tests.simulation.world import simulate

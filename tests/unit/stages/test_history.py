@@ -13,9 +13,11 @@ from monitor.decision.scales import MAX_EARLIER
 from monitor.findings import ClosedWindow, Judgement
 from monitor.ports import StoredRecord
 from monitor.reference import References
-from monitor.stages.ingest import IngestPartition
-from monitor.stages.merge import MergePartition
-from monitor.stages.merge_rows import MAX_LOOKBACK, Final, ModelRows, Row, history_of, n_unneeded
+from monitor.stages.ingest.partition import IngestPartition
+from monitor.stages.merge.final_rows import MAX_LOOKBACK, Final, history_of, n_unneeded
+from monitor.stages.merge.partition import MergePartition
+from monitor.stages.merge.rows import ModelRows
+from monitor.stages.pieces import Row
 from monitor.stages.rows import EMITTED, key_parts
 from monitor.stages.settings import Revising, Settings
 from monitor.windows import Window, WindowSpec

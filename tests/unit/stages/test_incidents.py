@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 
 from monitor.bootstrap import build_pipeline
-from monitor.config import Config
+from monitor.config.settings import Config
 from monitor.formats.native import NativeFormat
 from monitor.pipeline import Pipeline
 from monitor.ports import LOG_APPEND_TIME, Message, StoredRecord

@@ -19,9 +19,12 @@ from monitor.performance import OutcomeCells, Rows
 from monitor.ports import StoredRecord
 from monitor.profiles import Profile
 from monitor.reference import PREDICTION, Reference, ReferencePerformance, References
-from monitor.stages import deltas, join, joining, outcome_clock, outcome_rows, outcomes, partials, partition_panes
-from monitor.stages.join import JoinPartition
-from monitor.stages.joining import due, known_from
+from monitor.stages import outcomes, partials
+from monitor.stages.ingest import outcome_rows, partition_panes
+from monitor.stages.join import deltas, joining, outcome_clock
+from monitor.stages.join import partition as join
+from monitor.stages.join.joining import due, known_from
+from monitor.stages.join.partition import JoinPartition
 from monitor.stages.outcomes import Range
 from tests.simulation import joins
 from tests.simulation.joins import (

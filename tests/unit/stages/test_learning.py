@@ -9,19 +9,20 @@ from collections.abc import Sequence
 import msgspec
 import pytest
 
-from monitor.discovery import Discovery
 from monitor.findings import ClosedWindow, Judgement
 from monitor.formats.native import NativeFormat
 from monitor.hash_key import NO_KEY, HashKey
-from monitor.learning import Learnt, learn
+from monitor.learning.discovery import Discovery
+from monitor.learning.references import Learnt, learn
 from monitor.ports import Message, PartitionStage, StoredRecord
 from monitor.reference import Reference, References
-from monitor.stages import history
 from monitor.stages import rows as rows_of_state
-from monitor.stages.ingest import IngestPartition
-from monitor.stages.learning import FORGET_WINDOWS, Learner, Learning, after_window
-from monitor.stages.merge import MergePartition
-from monitor.stages.merge_rows import PIECE_BYTES, ModelRows, Row
+from monitor.stages.ingest.partition import IngestPartition
+from monitor.stages.merge import history
+from monitor.stages.merge.learning import FORGET_WINDOWS, Learner, Learning, after_window
+from monitor.stages.merge.partition import MergePartition
+from monitor.stages.merge.rows import ModelRows
+from monitor.stages.pieces import PIECE_BYTES, Row
 from monitor.stages.rows import Stored
 from monitor.stages.settings import LearningSettings, ModelSettings, Settings, SourceSettings
 from monitor.windows import Window, WindowSpec

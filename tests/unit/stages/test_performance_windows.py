@@ -13,15 +13,16 @@ import numpy as np
 import pytest
 
 from monitor.findings import ClosedWindow, Judgement
+from monitor.judgement.performance import ClosedOutcomes, PerformanceJudgement
 from monitor.performance import OutcomeCells, PerformanceSpec, Rows
-from monitor.performance_judgement import ClosedOutcomes, PerformanceJudgement
 from monitor.ports import Message, StoredRecord
 from monitor.profiles import Profile
 from monitor.reference import Reference, ReferencePerformance, References
 from monitor.segments import Key, Segmentation
-from monitor.stages import partials, performance_windows
+from monitor.stages import partials
 from monitor.stages.inspection import inspect
-from monitor.stages.merge import MergePartition
+from monitor.stages.merge import performance_windows
+from monitor.stages.merge.partition import MergePartition
 from monitor.stages.settings import Labelling, Settings
 from monitor.windows import Window, WindowSpec
 from tests.closed_windows import layout_from, profile_of

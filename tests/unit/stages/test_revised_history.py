@@ -11,14 +11,14 @@ import msgspec
 import pytest
 
 from monitor.bootstrap import build_pipeline
-from monitor.config import Config
+from monitor.config.settings import Config
 from monitor.findings import ClosedWindow, Judgement
 from monitor.formats.native import NativeFormat
 from monitor.ports import LOG_APPEND_TIME, Message, PartitionStage, StoredRecord
 from monitor.reference import References
 from monitor.replay import Replay
 from monitor.stages import partials
-from monitor.stages import trail as trails
+from monitor.stages.merge import trail as trails
 from monitor.stages.settings import Revising, Settings, Trail
 from tests.simulation import PARTITIONS, SOURCE, ZOMBIE_MS, Topic, count_rows, places_of, run
 from tests.unit.stages import test_learning, test_trail

@@ -20,7 +20,7 @@ from monitor.ports import Message, StoredRecord
 from monitor.profiles import Profile
 from monitor.reference import Reference, References
 from monitor.stages import partials
-from monitor.stages.merge import MergePartition
+from monitor.stages.merge.partition import MergePartition
 from monitor.stages.settings import Revising, Settings
 from monitor.windows import FOREVER_MS, WindowSpec
 from tests.simulation import PARTITIONS, SOURCE, BareFormat, Place, Topic, finish, places_of, record, run, settings

@@ -12,10 +12,11 @@ from monitor.layout import Layout
 from monitor.ports import LOG_APPEND_TIME, Checkpoint, StoredRecord
 from monitor.profiles import Profile
 from monitor.reference import Reference, References
-from monitor.stages import merge_rows, partials, rows
-from monitor.stages.ingest import IngestPartition
-from monitor.stages.merge import MergePartition
-from monitor.stages.merge_rows import MAX_EMPTY_WINDOWS
+from monitor.stages import partials, rows
+from monitor.stages.ingest.partition import IngestPartition
+from monitor.stages.merge.final_rows import MAX_EMPTY_WINDOWS, Final
+from monitor.stages.merge.partition import MergePartition
+from monitor.stages.pieces import Row
 from monitor.stages.settings import Settings, SourceSettings
 from monitor.stages.watermarks import Watermarks
 from monitor.windows import NEVER_MS, WindowSpec
@@ -591,7 +592,7 @@ class TestMerge:
             stage.emitted(stage.outbox(0), 0)
             written = rows.Versions(((key, value) for key, value in checkpoint.rows if value is not None), 1).best
             finals = [row for key, row in written.items() if key.startswith(b"window|") and row.state == rows.CLOSED]
-            value = merge_rows.Row.load(b"", dict(enumerate(finals)), merge_rows.Final)
+            value = Row.load(b"", dict(enumerate(finals)), Final)
             assert len(finals) == 1 and value is not None
             assert value.value.after == {"1": str(start // 10 + 1).encode()}
             assert [msgspec.json.decode(data)["n"] for _, data in value.value.results] == [5]

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from monitor.hash_key import HashKey
 from monitor.ports import StoredRecord
 from monitor.reference import References
-from monitor.stages import seen_ids
-from monitor.stages.ingest import IngestPartition
-from monitor.stages.seen_ids import BUCKETS, SeenIds
+from monitor.stages.ingest import seen_ids
+from monitor.stages.ingest.partition import IngestPartition
+from monitor.stages.ingest.seen_ids import BUCKETS, SeenIds
 from monitor.stages.settings import Revising, Settings
 from monitor.windows import NEVER_MS, WindowSpec
 from tests.simulation import PARTITIONS, SOURCE, BareFormat, Topic, count_rows, places_of, record, run, settings

@@ -16,8 +16,8 @@ from monitor.formats.native import NativeFormat
 from monitor.layout import Layout
 from monitor.profiles import Profile
 from monitor.reference import Reference, References
-from monitor.stages import trail as trails
-from monitor.stages.merge import MergePartition
+from monitor.stages.merge import trail as trails
+from monitor.stages.merge.partition import MergePartition
 from monitor.stages.settings import Settings, Trail
 from tests.simulation import PARTITIONS, Topic, places_of, run
 from tests.unit.stages.test_learning import GRACE_MS, SPECS, event, is_alarmed, settings, tick

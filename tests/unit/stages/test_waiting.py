@@ -7,8 +7,8 @@ import msgspec
 from monitor.formats.native import NativeFormat
 from monitor.ports import StoredRecord
 from monitor.reference import References
-from monitor.stages.ingest import IngestPartition
-from monitor.stages.waiting import Waiting
+from monitor.stages.ingest.partition import IngestPartition
+from monitor.stages.ingest.waiting import Waiting
 from tests.simulation import SOURCE, settings
 
 LONG = "x" * 1_000

@@ -1,0 +1,1 @@
+"""What people write: the configuration and policies, read, checked and explained."""

@@ -1,0 +1,1 @@
+"""A reference out of the stream itself, for a model that came without one."""

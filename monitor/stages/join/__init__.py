@@ -1,0 +1,1 @@
+"""The join: one partition of `outcomes` → what became known of each pane, cut by cut."""

@@ -1,0 +1,27 @@
+"""Partials as they arrive in stage 2: cumulative, in blocks, the newest whole one counts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from monitor.stages import partials
+
+
+@dataclass(slots=True)
+class Arrived:
+    """One block of a cumulative partial as it stands on `partials`; immutable. at: its offset there."""
+
+    key: bytes
+    at: int
+    partial: partials.Partial
+    data: bytes
+
+
+Arrivals = dict[int, dict[int, Arrived]]
+"""hi → chunk → block: what has come of one place."""
+
+
+def newest(arrivals: Arrivals) -> list[Arrived]:
+    """Return the blocks of the partial with the greatest `hi` of which all have arrived, in order; empty when there is none."""
+    complete = [hi for hi, chunks in arrivals.items() if len(chunks) == next(iter(chunks.values())).partial.chunks]
+    return [arrivals[max(complete)][chunk] for chunk in sorted(arrivals[max(complete)])] if complete else []

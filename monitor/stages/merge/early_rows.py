@@ -1,0 +1,21 @@
+"""What stage 2 keeps of what it told of open windows: a row for each look that told something."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Early(msgspec.Struct, kw_only=True):
+    """A look into an open window, at all panes before `upto_ms`, that told something: frozen bytes until they are sent.
+
+    told: by version, what was told of the window by then (told_early). serial: see `final_rows.Final`.
+    """
+
+    upto_ms: int
+    told: dict[str, bytes]
+    alerts: list[tuple[bytes, bytes]] = []
+    serial: int = 0
+
+    def forget_sent(self) -> None:
+        """Everything is on its topic."""
+        self.alerts = []
