@@ -257,6 +257,7 @@ class IngestPartition:
 
     def counters(self) -> Mapping[tuple[str, ...], int]:
         """Monotone counts; functions of the log up to the last offset read."""
+        self._panes.settle()
         meta = self._meta
         counts: dict[tuple[str, ...], int] = {
             ("labels",): meta.labels,

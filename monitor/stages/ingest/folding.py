@@ -1,0 +1,72 @@
+"""Panes that have few rows each are folded together: read as columns at once, counted at once where they have one layout."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate, groupby
+from operator import attrgetter
+
+from monitor.columns import NOTHING_SAID, ColumnBatch
+from monitor.formats import Format
+from monitor.parts import Part, parts_of
+from monitor.stages.ingest.outcome_rows import OutcomeRows
+from monitor.stages.ingest.panes import Pane
+
+FEW_ROWS = 500
+"""A pane with more is folded alone: sorting its own values is cheaper than placing each."""
+ROWS_AT_ONCE = 4_000
+"""Of panes that are folded together: enough for numpy, few enough for the processor's cache."""
+
+_shape, _layout = attrgetter("layout.shape"), attrgetter("layout.sha256")
+
+
+def fold_together(panes: Iterable[Pane], wire: Format, outcomes: OutcomeRows | None) -> list[Pane]:
+    """Fold what waits in panes that can be folded with others; return those that are to be folded alone."""
+    few, alone = [], []
+    for pane in panes:
+        (few if pane.can_join and len(pane.waiting) < FEW_ROWS else alone).append(pane)
+    few.sort(key=lambda pane: (_shape(pane), _layout(pane)))
+    for _, of_shape in groupby(few, _shape):
+        for group in _groups(of_shape):
+            if len(group) == 1:
+                alone += group
+            else:
+                _fold(group, wire, outcomes)
+    return alone
+
+
+def _groups(panes: Iterable[Pane]) -> Iterator[list[Pane]]:
+    group, n = list[Pane](), 0
+    for pane in panes:
+        group.append(pane)
+        n += len(pane.waiting)
+        if n >= ROWS_AT_ONCE:
+            yield group
+            group, n = [], 0
+    if group:
+        yield group
+
+
+def _fold(panes: Sequence[Pane], wire: Format, outcomes: OutcomeRows | None) -> None:
+    ends = list(accumulate(len(pane.waiting) for pane in panes))
+    batch = wire.values(panes[0].layout, [payload for pane in panes for payload in pane.waiting])
+    for pane, part, begin, end in zip(panes, _parts(panes, batch, ends), [0, *ends], ends, strict=False):
+        marks = pane.joined_marks()
+        about = wire.about(pane.layout, pane.waiting, marks[0])
+        is_needed = part is None or outcomes is not None
+        pane.take_in(marks, about, part, batch.part(begin, end, about) if is_needed else None, outcomes)
+
+
+def _parts(panes: Sequence[Pane], batch: ColumnBatch, ends: Sequence[int]) -> Iterator[Part | None]:
+    """Yield what of a batch each pane counts; None where it has to count for itself, by segment."""
+    first = 0
+    for _, of_layout in groupby(panes, _layout):
+        mine = list(of_layout)
+        layout, begin, end = mine[0].layout, ends[first - 1] if first else 0, ends[first + len(mine) - 1]
+        starts = [ends[i - 1] - begin if i else 0 for i in range(first, first + len(mine))]
+        first += len(mine)
+        if layout.segmentations:
+            yield from [None] * len(mine)
+        else:
+            rows = batch if end - begin == batch.n else batch.part(begin, end, NOTHING_SAID)
+            yield from parts_of(layout, rows, starts)
