@@ -31,6 +31,7 @@ MAX_NAME_CHARS = 128
 """Of an unexpected feature's name, that much is kept."""
 
 _MAX_READERS = 1_024
+_MAX_NAMES = 10_000
 
 _SCALAR = str | int | float | bool
 _OPTIONAL_TYPES: dict[str, Any] = (
@@ -96,6 +97,7 @@ class NativeFormat:
         self._known: dict[str, _Known] = {}
         self._ahead: dict[tuple[str, str], _Known] = {}
         self._last_names: list[tuple[str, str]] = []
+        self._names: set[_Key] = set()
 
     def _decoder(self, features: Any) -> Callable[[bytes], Event]:
         envelope: Any = msgspec.defstruct(
@@ -205,11 +207,22 @@ class NativeFormat:
         """Return by place the events whose model or version is no name, or whose time is none."""
         no_time = Rejection(RejectionReason.INVALID_TIME, self._time_field)
         refused = {int(i): no_time for i in np.flatnonzero(times == INVALID_MS)}
-        unnamed = {key: pointer for key in set(keys) if (pointer := _not_a_name(key))}
+        unnamed = {key: pointer for key in dict.fromkeys(keys) if (pointer := self._not_a_name(key))}
         if unnamed:
             bad = [(i, unnamed[key]) for i, key in enumerate(keys) if key in unnamed]
             refused |= {i: Rejection(RejectionReason.INVALID_NAME, pointer) for i, pointer in bad}
         return refused
+
+    def _not_a_name(self, key: _Key) -> str | None:
+        """Return the first field of a key that is no name; good ones are remembered."""
+        if key in self._names:
+            return None
+        pointer = _not_a_name(key)
+        if pointer is None:
+            if len(self._names) >= _MAX_NAMES:
+                self._names.clear()
+            self._names.add(key)
+        return pointer
 
     def columns(self, layout: Layout, payloads: Sequence[Any], offsets: Int) -> ColumnBatch:
         """Turn accepted events into columns of `layout`; never raises."""

@@ -6,11 +6,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate, groupby
 from operator import attrgetter
 
+import numpy as np
+
 from monitor.columns import NOTHING_SAID, ColumnBatch
 from monitor.formats import Format
 from monitor.parts import Part, parts_of
 from monitor.stages.ingest.outcome_rows import OutcomeRows
 from monitor.stages.ingest.panes import Pane
+from monitor.stream_facts import timings_of
 
 FEW_ROWS = 500
 """A pane with more is folded alone: sorting its own values is cheaper than placing each."""
@@ -49,12 +52,14 @@ def _groups(panes: Iterable[Pane]) -> Iterator[list[Pane]]:
 
 def _fold(panes: Sequence[Pane], wire: Format, outcomes: OutcomeRows | None) -> None:
     ends = list(accumulate(len(pane.waiting) for pane in panes))
+    starts = [0, *ends[:-1]]
     batch = wire.values(panes[0].layout, [payload for pane in panes for payload in pane.waiting])
-    for pane, part, begin, end in zip(panes, _parts(panes, batch, ends), [0, *ends], ends, strict=False):
-        marks = pane.joined_marks()
-        about = wire.about(pane.layout, pane.waiting, marks[0])
-        is_needed = part is None or outcomes is not None
-        pane.take_in(marks, about, part, batch.part(begin, end, about) if is_needed else None, outcomes)
+    offsets, *clocks = np.concatenate([of_fetch for pane in panes for of_fetch in pane.marks], axis=1)
+    timings = timings_of(*clocks, starts)
+    for pane, part, timing, begin, end in zip(panes, _parts(panes, batch, ends), timings, starts, ends, strict=True):
+        about = wire.about(pane.layout, pane.waiting, offsets[begin:end])
+        rows = batch.part(begin, end, about) if part is None or outcomes is not None else None
+        pane.take_in(int(offsets[end - 1]), about, timing, part, rows, outcomes)
 
 
 def _parts(panes: Sequence[Pane], batch: ColumnBatch, ends: Sequence[int]) -> Iterator[Part | None]:

@@ -22,6 +22,7 @@ from monitor.stages.ingest.outcome_rows import OutcomeRows
 from monitor.stages.partials import Partial
 from monitor.stages.rows import EMITTED, OPEN, Stored, key_parts, row_key
 from monitor.stages.settings import ModelSettings
+from monitor.stream_facts import Timing
 from monitor.windows import NEVER_MS
 
 NO_FEATURES = Layout()
@@ -162,19 +163,20 @@ class Pane:
         return self.marks[0] if len(self.marks) == 1 else np.concatenate(self.marks, axis=1)
 
     def take_in(
-        self, marks: Int, about: About, part: Part | None, batch: ColumnBatch | None, outcomes: OutcomeRows | None
+        self, hi: int, about: About, timing: Timing, part: Part | None, batch: ColumnBatch | None, outcomes: OutcomeRows | None
     ) -> None:
-        """Fold what waits, sorted out together with the rows of others. batch: needed where there is no part, or `outcomes`."""
+        """Fold what waits, sorted out together with the rows of others. hi: the last offset. batch: where there is no part, or `outcomes`."""
         assert self.profile is not None
-        before = self.profile.rows.copy()
+        before = self.profile.rows.copy() if part is None else None
+        if outcomes is not None and batch is not None:
+            outcomes.take(self.place, self.reference, batch, self.waiting, self.joined_marks()[:2])
         if part is not None:
             self.profile.add_part(part, about)
+            self.dirty.add(0)
         elif batch is not None:
             self.profile.update(batch)
-        if outcomes is not None and batch is not None:
-            outcomes.take(self.place, self.reference, batch, self.waiting, marks[:2])
-        self.profile.stream.add_rows(about.envelope, *marks[1:])
-        self._folded(before, int(marks[0, -1]))
+        self.profile.stream.add_timed(about.envelope, timing)
+        self._folded(hi, before)
 
     def fold(self, wire: Format, outcomes: OutcomeRows | None = None) -> None:
         """Fold what waits into the profile, and tell `outcomes` of it."""
@@ -193,17 +195,18 @@ class Pane:
                     self.profile.stream.add_rows(batch.envelope, *clocks)
                     self._discover(wire, self.waiting[begin:end])
             reached = int(marks[0, -1])
-        self._folded(before, reached)
+        self._folded(reached, before)
 
-    def _folded(self, before: Int, reached: int) -> None:
-        """Count outsiders, too, and note what was folded. before: rows by segment. reached: offset of the last row, −1 of none."""
+    def _folded(self, reached: int, before: Int | None) -> None:
+        """Count outsiders, too, and note what was folded. reached: offset of the last row, −1 of none. before: rows by segment."""
         assert self.profile is not None
         for offsets, is_late, by_ms in self.outsiders:
             self.profile.stream.add_late(by_ms[is_late].tolist())
             self.profile.stream.add_future(by_ms[~is_late].tolist())
             self.dirty.add(0)
             reached = max(reached, int(offsets[-1]))
-        self.dirty |= self.profile.layout.blocks_of(np.flatnonzero(self.profile.rows != before))
+        if before is not None:
+            self.dirty |= self.profile.layout.blocks_of(np.flatnonzero(self.profile.rows != before))
         self.his = [max(hi, reached) for hi in self.his]
         self.last = max(self.last, reached)
         self.waiting, self.marks, self.outsiders = [], [], []
