@@ -124,8 +124,7 @@ class Layout:
     @cached_property
     def shape(self) -> str:
         """What columns depend on: layouts of one shape differ in their cells only, and the same columns are counted by both."""
-        features = [_without_cells(feature) for feature in self.features]
-        return hashlib.sha256(encode_json(features) + msgspec.json.encode(self.tags)).hexdigest()
+        return hashlib.sha256(msgspec.json.encode(([_read_as(feature) for feature in self.features], self.tags))).hexdigest()
 
     @cached_property
     def segments(self) -> tuple[str, ...]:
@@ -352,14 +351,12 @@ class Layout:
         return counts
 
 
-def _without_cells(feature: Feature) -> Feature:
-    """Return a feature with no more than what says how its values are read."""
-    none = msgspec.structs.replace(feature, max_missing_ratio=None)
-    if isinstance(none, CategoryFeature):
-        return msgspec.structs.replace(none, values=(), other=(), hash_key="", keep_values=False, is_open=False, is_hashed=False)
-    return msgspec.structs.replace(
-        none, edges=(), reported=(), minimum=0.0, maximum=0.0, centre=0.0, exponent=0, is_integral=False
-    )
+def _read_as(feature: Feature) -> tuple[object, ...]:
+    """Return what says how a feature's values are read."""
+    view = (feature.name, feature.source, feature.source_kind, feature.view, feature.is_secondary)
+    if isinstance(feature, CategoryFeature):
+        return (*view, "category", feature.value_type)
+    return (*view, "number", feature.unit, feature.vocabulary)
 
 
 class _KeyPlace(NamedTuple):
