@@ -19,6 +19,7 @@ import numpy as np
 
 from benchmarks import events
 from benchmarks.cardinality import resident_bytes
+from monitor.columns import Codes
 from monitor.features import CategoryFeature
 from monitor.formats.native import NativeFormat
 from monitor.hash_key import NO_KEY
@@ -68,11 +69,15 @@ def settings(outcomes_partitions: int) -> Settings:
     return replace(Settings("m", {}, model, sources), outcomes_partitions=outcomes_partitions)
 
 
+def ids_of(start: int) -> Codes:
+    """Return the hashes of the ids of ROWS predictions."""
+    return KEY.digests("m|", (b"00000000-0000-4000-8000-%012d" % i for i in range(start, start + ROWS)))
+
+
 def ranges(n: int, spec: PerformanceSpec) -> Iterator[tuple[int, bytes]]:
     """Yield predictions, 100 a second of event time, and behind half of them the labels of the first ones; with how many they are."""
     dice = np.random.default_rng(1)
     step_ms = 10
-    waiting: list[bytes] = []
     sent = {"p": 0, "l": 0}
 
     def told(source: str, rows: int, closed: int, predictions: list[Predictions], labels: list[Labels]) -> bytes:
@@ -83,7 +88,7 @@ def ranges(n: int, spec: PerformanceSpec) -> Iterator[tuple[int, bytes]]:
     for start in range(0, n + n // 2, ROWS):
         now = events.START_MS + start * step_ms
         if start < n:
-            ids = KEY.digests("m|", (b"00000000-0000-4000-8000-%012d" % i for i in range(start, start + ROWS)))
+            ids = ids_of(start)
             times = now + step_ms * np.arange(ROWS)
             predictions = []
             for pane in np.unique(times // HOUR_MS * HOUR_MS).tolist():
@@ -97,12 +102,12 @@ def ranges(n: int, spec: PerformanceSpec) -> Iterator[tuple[int, bytes]]:
                 )
                 packed = (column.astype(column.dtype.newbyteorder("<")).tobytes() for column in columns)
                 predictions.append(Predictions(MODEL, VERSION, pane, spec.reference, *packed, b""))
-            waiting.append(ids[dice.permutation(ROWS)].tobytes())
             yield ROWS, told("p", ROWS, now // HOUR_MS * HOUR_MS, predictions, [])
         if start >= n // 2:
             times, offsets = now + np.arange(ROWS), np.arange(sent["l"], sent["l"] + ROWS)
             values = dice.choice(["default", "repaid"], ROWS).tolist()
-            labels = [Labels(MODEL, waiting.pop(0), offsets.astype("<i8").tobytes(), times.astype("<i8").tobytes(), values)]
+            ids = ids_of(start - n // 2)[dice.permutation(ROWS)]  # not kept: memory is measured
+            labels = [Labels(MODEL, ids.tobytes(), offsets.astype("<i8").tobytes(), times.astype("<i8").tobytes(), values)]
             yield 0, told("l", ROWS, now // HOUR_MS * HOUR_MS, [], labels)
 
 
@@ -118,6 +123,8 @@ def joined(n: int) -> None:
         stage = JoinPartition(settings(1), 0, topology={"p": 1, "l": 1}, epoch=1, references=known, pending=pending)
         stage.skip_to(0)
         before, cpu, wall, made, unlabelled = resident_bytes(), 0.0, 0.0, 0, 0
+        held: dict[int, int] = {}
+        """predictions made → bytes more than before, each fifth of the way"""
         for offset, (rows, value) in enumerate(ranges(n, spec)):
             begun, begun_s = _cpu(), time.monotonic()
             stage.feed([StoredRecord(offset, 0, value)], 0)
@@ -128,12 +135,14 @@ def joined(n: int) -> None:
             cpu += _cpu() - begun
             wall += time.monotonic() - begun_s
             made += rows
+            if rows and made % (n // 5) == 0:
+                held[made] = resident_bytes() - before
             if made == n // 2 and not unlabelled:
                 unlabelled = _on_disk(path)
         checkpoint = stage.checkpoint()
         if checkpoint is not None:
             stage.committed(checkpoint)
-        held, counters = resident_bytes() - before, stage.counters()
+        held[-1], counters = resident_bytes() - before, stage.counters()
         assert counters["outcomes", MODEL, "joined"] == made == n, counters
         as_it_is = _on_disk(path)
         pending._database.flush()
@@ -145,7 +154,9 @@ def joined(n: int) -> None:
     )
     print(f"disk    {unlabelled / (n // 2):6.1f} bytes for each of {n // 2:,} without a label; {as_it_is / n:.1f} for each of {n:,} with one, "
           f"{compacted / n:.1f} compacted")  # fmt: skip
-    print(f"memory  {held / 1e6:6.1f} MB more than before, {MEMORY_BYTES / 1e6:.0f} MB are allowed for cache and buffers")
+    grown = ", ".join(f"{size / 1e6:.0f}" for size in held.values())
+    print(f"memory  {grown} MB more than before, each {n // 5:,} predictions and at the end; {MEMORY_BYTES / 1e6:.0f} MB are allowed for "
+          "cache and buffers")  # fmt: skip
 
 
 def _cpu() -> float:

@@ -162,7 +162,8 @@ class RuleSet:
 
     def _winners(self, check: str, model: str, segment: str, feature: str) -> dict[int, Rule]:
         """Return the winner among the rules of each length of means; of equally specific ones the last."""
-        at = (check, model, segment, feature)
+        has_models, has_features = self._told_apart.get(check, (False, False))
+        at = (check, model if has_models else "", segment, feature if has_features else "")
         known = self._memory.get(at)
         if known is None:
             if len(self._memory) >= MAX_REMEMBERED:
@@ -207,6 +208,11 @@ class RuleSet:
     @cached_property
     def _with_means(self) -> frozenset[str]:
         return frozenset(check for check, of_check in self.by_check.items() if any(rule.over > 1 for rule in of_check))
+
+    @cached_property
+    def _told_apart(self) -> dict[str, tuple[bool, bool]]:
+        """Whether any rule of a check is for some models, or for some features: else one answer is that of all."""
+        return {check: (any(r.models for r in of), any(r.features for r in of)) for check, of in self.by_check.items()}
 
     @cached_property
     def _memory(self) -> dict[tuple[str, str, str, str], dict[int, Rule]]:

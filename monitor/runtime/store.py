@@ -82,9 +82,14 @@ class StoreMemory:
         """Bytes in the write buffers of all stores."""
         return int(self._buffers.get_usage())
 
-    def options(self, *, filter_bits: int = 0) -> Any:
-        """Return the options of one store, which shares the budget with all others. filter_bits: for each row, so that absent ones are known."""
+    def options(self, *, filter_bits: int = 0, block_bytes: int | None = None) -> Any:
+        """Return the options of one store, which shares the budget with all others.
+
+        filter_bits: for each row, so that absent ones are known. block_bytes: what is read at once; RocksDB's 4 KiB where it is not given.
+        """
         blocks = rocksdict.BlockBasedOptions()
+        if block_bytes is not None:
+            blocks.set_block_size(block_bytes)
         blocks.set_block_cache(self._cache)
         blocks.set_cache_index_and_filter_blocks(True)  # else they are on top of the budget
         if filter_bits:

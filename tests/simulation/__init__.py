@@ -159,11 +159,10 @@ class Place:
             self.write(*checkpoint.meta)
             yield
             stage.committed(checkpoint)
-        box = stage.outbox(self.now_ms)
-        for message in (*box.first, *box.then):
-            self.send(message)
-            yield
-        if box:
+        while box := stage.outbox(self.now_ms):
+            for message in (*box.first, *box.then):
+                self.send(message)
+                yield
             stage.emitted(box, self.now_ms)
 
 

@@ -18,7 +18,7 @@ from monitor.hash_key import DIGEST_BYTES
 from monitor.performance import Rows
 from monitor.stages.join.deltas import Delta, Deltas, Labelled, Place, memberships, rows_of
 from monitor.stages.join.outcome_clock import OutcomeClock
-from monitor.stages.join.pending import Entries, Entry, Kind, Label
+from monitor.stages.join.pending import Entries, Entry, Kind, Label, Made, packed
 from monitor.stages.outcomes import Labels, Predictions, Range
 from monitor.stages.settings import ModelSettings, Settings
 from monitor.windows import NEVER_MS
@@ -114,7 +114,7 @@ class Joining:
         settings = self.settings.model(labels.model)
         reached, every = self.reached(settings), settings.pane_ms
         offsets, times = (np.frombuffer(column, "<i8").tolist() for column in (labels.offsets, labels.times))
-        get, put = self.entries.get, self.entries.put
+        get, put_first_label = self.entries.get, self.entries.put_first_label
         first: dict[tuple[int, int, int], Labelled] = {}
         n_first = 0
         for i, (at, time_ms, value) in enumerate(zip(offsets, times, labels.values, strict=True)):
@@ -125,7 +125,7 @@ class Joining:
             if old is not None and (old.labels or old.time_ms is None or _is_over(old.time_ms, settings, reached)):
                 old = self.living(key)
             if old is not None and not old.labels and old.time_ms is not None:
-                put(key, _labelled(old, (label,)))
+                put_first_label(key, label)
                 which = old.kind, old.time_ms // every, max(old.time_ms, time_ms) // every
                 pairs = first.get(which)
                 if pairs is None:
@@ -252,19 +252,16 @@ class _Predictions:
         kind = self.entries.kind(self._kind)
         if joining.deltas is not None:
             joining.deltas.use(self._kind.reference)
-        columns = zip(times[first:].tolist(), offsets[first:].tolist(), predicted[first:].tolist(), strict=True)
-        k, s = 8 * scores.shape[1], 2 * segments.shape[1]
-        packed = self._rows.scores, self._rows.segments
+        made = Made(offsets[first:], times[first:], predicted[first:], scores[first:], segments[first:])
         fresh = []
-        ids, get, put = self._rows.ids, self.entries.get, self.entries.put
-        for i, (time_ms, at, code) in enumerate(columns, first):
-            key = ids[i * DIGEST_BYTES : (i + 1) * DIGEST_BYTES]
-            new = Entry(kind, time_ms, self._place, at, code, packed[0][i * k : (i + 1) * k], packed[1][i * s : (i + 1) * s])
-            if get(key) is None or joining.living(key) is None:
-                put(key, new)
-                fresh.append(i)
+        ids, has, put = self._rows.ids, self.entries.has, self.entries.put_packed
+        for i, data in enumerate(packed(made, kind, self._place)):
+            key = ids[(first + i) * DIGEST_BYTES : (first + i + 1) * DIGEST_BYTES]
+            if not has(key) or joining.living(key) is None:
+                put(key, data)
+                fresh.append(first + i)
             else:
-                self._meet(key, new)
+                self._meet(key, made.entry(i, kind, self._place))
         joining.count(model, PREDICTIONS, len(fresh))
         if fresh and joining.deltas is not None:
             self._count_fresh(np.array(fresh), predicted, scores, segments)

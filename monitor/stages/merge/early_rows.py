@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from monitor.stages.merge.final_rows import Unsent
+
 
 class Early(msgspec.Struct, kw_only=True):
     """A look into an open window, at all panes before `upto_ms`, that told something: frozen bytes until they are sent.
@@ -15,6 +17,11 @@ class Early(msgspec.Struct, kw_only=True):
     told: dict[str, bytes]
     alerts: list[tuple[bytes, bytes]] = []
     serial: int = 0
+
+    @property
+    def to_send(self) -> list[Unsent]:
+        """What is frozen and not sent."""
+        return [Unsent(self.serial, [], self.alerts)]
 
     def forget_sent(self) -> None:
         """Everything is on its topic."""
