@@ -25,7 +25,7 @@ _shape, _layout = attrgetter("layout.shape"), attrgetter("layout.sha256")
 
 def fold_together(panes: Iterable[Pane], wire: Format, outcomes: OutcomeRows | None) -> list[Pane]:
     """Fold what waits in panes that can be folded with others; return those that are to be folded alone."""
-    few, alone = [], []
+    few, alone = list[Pane](), list[Pane]()
     for pane in panes:
         (few if pane.can_join and len(pane.waiting) < FEW_ROWS else alone).append(pane)
     few.sort(key=lambda pane: (_shape(pane), _layout(pane)))
@@ -54,8 +54,8 @@ def _fold(panes: Sequence[Pane], wire: Format, outcomes: OutcomeRows | None) -> 
     ends = list(accumulate(len(pane.waiting) for pane in panes))
     starts = [0, *ends[:-1]]
     batch = wire.values(panes[0].layout, [payload for pane in panes for payload in pane.waiting])
-    offsets, *clocks = np.concatenate([of_fetch for pane in panes for of_fetch in pane.marks], axis=1)
-    timings = timings_of(*clocks, starts)
+    offsets, times, stamps, clock = np.concatenate([of_fetch for pane in panes for of_fetch in pane.marks], axis=1)
+    timings = timings_of(times, stamps, clock, starts)
     for pane, part, timing, begin, end in zip(panes, _parts(panes, batch, ends), timings, starts, ends, strict=True):
         about = wire.about(pane.layout, pane.waiting, offsets[begin:end])
         rows = batch.part(begin, end, about) if part is None or outcomes is not None else None

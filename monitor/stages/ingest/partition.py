@@ -269,8 +269,8 @@ class IngestPartition:
             ("dropped",): meta.dropped,
         }
         for model, versions in meta.models.items():
-            for outcome, *n in zip(OUTCOME_NAMES, *versions.values(), strict=True):
-                counts["events", model, outcome] = sum(n)
+            for outcome, *by_version in zip(OUTCOME_NAMES, *versions.values(), strict=True):
+                counts["events", model, outcome] = sum(by_version)
         for model, n in meta.without_id.items():
             counts["without_id", model] = n
         for model, reasons in (meta.unjoined or {}).items():

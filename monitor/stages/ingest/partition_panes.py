@@ -151,10 +151,9 @@ class PartitionPanes:
             self._count_duplicates(batch, key_index[duplicates])
             rows = np.flatnonzero(~duplicates)
         due_ms = np.where(cuts == NEVER_MS, starts + pane_ms, cuts) + grace_ms
-        of_row = (key_index, starts, cuts, late)
-        if len(rows) < len(accepted):
-            of_row, marks, before = tuple(column[rows] for column in of_row), marks[:, rows], before[rows]
-        return Arrived(batch, admitted, rows, *of_row, marks, before, int(due_ms.min(initial=FOREVER_MS)))
+        at = slice(None) if len(rows) == len(accepted) else rows
+        of_row = (key_index[at], starts[at], cuts[at], late[at], marks[:, at], before[at])
+        return Arrived(batch, admitted, rows, *of_row, int(due_ms.min(initial=FOREVER_MS)))
 
     def settle(self) -> None:
         """Let rows that have arrived wait in their panes; counts in meta are then those up to the last row taken."""
