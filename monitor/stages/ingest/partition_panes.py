@@ -38,6 +38,9 @@ MAX_PENDING_ROWS = 50_000
 class PartitionPanes:
     """Panes by key; iterating yields them. A pane is opened by its first row, or by the first outsider while it holds the clock.
 
+    Rows of many models wait for those of more fetches before they are sorted by pane, until the next checkpoint at the latest; a pane is
+    opened then, under the reference that is known by then.
+
     meta: the owner's; its counts by model, `lost_pending` and `gc_upto` (by when panes were due) are changed in place. kept: told which references are in use.
     outcomes: told of every row that a pane holds, where there is a join.
     waiting_bytes: memory of the rows that wait, about.
@@ -327,9 +330,8 @@ class PartitionPanes:
 
     def to_send(self) -> list[Pane]:
         """Return the panes that are closed, and durably so, in the order in which they were due."""
-        panes = [
-            p for p in self._panes.values() if p.state == CLOSED and p.durable == (CLOSED, p.hi)
-        ]  # rows that arrived are in none
+        # Rows that have arrived are in none of them: these were late for a pane that is closed.
+        panes = [p for p in self._panes.values() if p.state == CLOSED and p.durable == (CLOSED, p.hi)]
         panes.sort(key=lambda p: (p.due_ms, p.key))
         return panes
 
