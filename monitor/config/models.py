@@ -205,7 +205,8 @@ class ModelConfig(Node):
     )
     early: bool = Field(
         True,
-        description="windows longer than 1h are looked at about 48 times while they are open, and severe breaks told then; panes are short enough",
+        description="windows longer than 1h are looked at about 48 times while they are open, and severe breaks told then; panes are short enough "
+        "for the shortest of those that close most often",
     )
     deduplicate: bool = Field(
         False, description="an event whose id was counted is a duplicate, for as long as a window could count it a second time"

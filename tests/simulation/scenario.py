@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import msgspec
 import numpy as np
 
-from monitor.columns import ColumnBatch, DecodedBatch, Int
+from monitor.columns import About, ColumnBatch, DecodedBatch, Int
 from monitor.decision.early import OpenWindow
 from monitor.events import Rejection, RejectionReason
 from monitor.findings import ClosedWindow, Judgement
@@ -87,6 +87,12 @@ class Wire:
         )
 
     def columns(self, layout: Layout, payloads: Sequence[object], offsets: Int) -> ColumnBatch:
+        return self.values(layout, payloads)
+
+    def about(self, layout: Layout, payloads: Sequence[object], offsets: Int) -> About:
+        return About(None)
+
+    def values(self, layout: Layout, payloads: Sequence[object]) -> ColumnBatch:
         tags = [[payload[0] for payload in payloads]] if layout.tags else []  # type: ignore[index]
         return ColumnBatch(len(payloads), np.zeros((0, len(payloads))), None, [], tags=tags)
 

@@ -193,6 +193,10 @@ def test_a_backtest_with_the_rules_in_force_tells_what_the_closes_told() -> None
         (["24h/1h", "7d"], HOUR, ["7d"]),
         (["7d"], 7 * HOUR // 2, ["7d"]),
         (["2h"], HOUR // 24, ["2h"]),
+        (["1h", "2h", "12h"], HOUR, []),
+        (["1h", "4h/1h"], HOUR, []),
+        (["1h", "24h/1h", "7d", "2h", "4h", "12h"], HOUR, ["7d"]),
+        (["12h", "24h"], HOUR // 4, ["12h", "24h"]),
         (["86400001ms"], DAY + 1, []),
     ],
 )

@@ -259,6 +259,7 @@ class IngestPartition:
 
     def counters(self) -> Mapping[tuple[str, ...], int]:
         """Monotone counts; functions of the log up to the last offset read."""
+        self._panes.settle()
         meta = self._meta
         counts: dict[tuple[str, ...], int] = {
             ("labels",): meta.labels,
@@ -268,8 +269,8 @@ class IngestPartition:
             ("dropped",): meta.dropped,
         }
         for model, versions in meta.models.items():
-            for outcome, n in zip(OUTCOME_NAMES, np.array(list(versions.values())).sum(axis=0).tolist(), strict=True):
-                counts["events", model, outcome] = n
+            for outcome, *by_version in zip(OUTCOME_NAMES, *versions.values(), strict=True):
+                counts["events", model, outcome] = sum(by_version)
         for model, n in meta.without_id.items():
             counts["without_id", model] = n
         for model, reasons in (meta.unjoined or {}).items():
