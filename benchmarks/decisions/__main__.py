@@ -38,7 +38,7 @@ def sections(quick: bool, seconds: float = math.inf) -> dict[str, Section]:
     found = {f"iid-{n}": days(Quiet("iid", n, 400)) for n in (100, 300, 1_000)}
     found["missing-1000"] = days(Quiet("iid", 1_000, 100, missing=0.01))
     for mode in ("clustered", "daily"):
-        found |= {f"{mode}-{n}": days(Quiet(mode, n, of)) for n, of in ((100, 80), (300, 80), (1_000, 40))}
+        found |= {f"{mode}-{n}": days(Quiet(mode, n, 100)) for n in (100, 300, 1_000)}
     found["small"] = lambda dice, _: power.small(60, 5 if quick else 100, dice)
     cases = (
         Power("0.2 σ", 1_000, Drift("shift", 0.2), 400, 3, SHAPES),
