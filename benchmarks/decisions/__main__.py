@@ -66,13 +66,14 @@ def main() -> None:
     parser.add_argument(
         "--seconds", type=float, default=math.inf, help="CPU time after which no more quiet days of a section begin"
     )
+    parser.add_argument("--alone", action="store_true", help="no other tools")
     parser.add_argument("--add", action="store_true", help="add quiet days to those of the file")
     parser.add_argument("--out", type=Path, default=Path(".cache/decisions.json"), help="where the figures are kept")
     options = parser.parse_args()
     seed = int(np.random.SeedSequence().entropy) % 2**32 if options.seed is None else options.seed  # type: ignore[arg-type]
     print(f"seed {seed}", file=sys.stderr)
     is_alone = options.only and all(name.startswith("early") for name in options.only.split(","))
-    pythons = {} if options.quick or is_alone else peers.install()
+    pythons = {} if options.quick or options.alone or is_alone else peers.install()
     figures: dict[str, Any] = (
         json.loads(options.out.read_text()) if (options.only or options.add) and options.out.exists() else {}
     )
