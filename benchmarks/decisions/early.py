@@ -21,7 +21,6 @@ from benchmarks.decisions.models import NAMES, batch, layout
 from benchmarks.decisions.quiet import interval
 from benchmarks.decisions.streams import SPECS, Array, Drift, Mode, Stream
 from monitor.columns import Int
-from monitor.config.models import EARLY_ABOVE_MS
 from monitor.pipeline import Pipeline
 from monitor.ports import StoredRecord
 from monitor.profiles import Profile
@@ -29,7 +28,7 @@ from monitor.reference import Reference, References
 from monitor.reference_build.windows import WindowCounts
 from monitor.stages import partials
 from monitor.stages.settings import ModelSettings, Settings
-from monitor.windows import WindowSpec
+from monitor.windows import EARLY_ABOVE_MS, WindowSpec
 
 DAY_MS = 86_400_000
 MODEL = ModelSettings((WindowSpec(DAY_MS, DAY_MS),), early_above_ms=EARLY_ABOVE_MS)

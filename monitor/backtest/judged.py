@@ -5,70 +5,32 @@ is restated here too.
 
 Judged by the policies that were in force, results give the alerts that were published, but for what a result does not keep: `why` and
 `evidence`. They have to begin where the model version's state began; results that start later lack what was open or counted before.
-Tests over several windows are those that were made live, of the windows that the live rules had left in. Looks into open windows are not
-taken again: by the rules that were in force closes confirm what was told early, by others they are judged alone.
+Tests over several windows are those that were made live, of the windows that the live rules had left in. Looks into open windows are
+judged anew from what they published, in their place between the closes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
 
 import msgspec
 
-from monitor.alerts import Alert, WindowFacts
-from monitor.decision.distributions import MEASURED_FOR_RULES
-from monitor.errors import InputError
-from monitor.findings import Measurement
+from monitor.alerts import Alert
+from monitor.backtest.records import JudgedLook, JudgedWindow, Report
+from monitor.decision.early import SHOWN, shown_p
+from monitor.judgement.looks import Before as BeforeLook
+from monitor.judgement.looks import judge_look
 from monitor.judgement.performance import ClosedOutcomes, figures_of, judge_performance
 from monitor.judgement.windows import Before, judge_measurements
 from monitor.performance import Needed
 from monitor.performance.measure import ANY
-from monitor.policy import Policies
-from monitor.results.performance import PerformanceResult, facts_of
-from monitor.results.windows import Result, measurements_of
-from monitor.segments import ALL
+from monitor.policy import Policies, RuleSet
+from monitor.results.performance import facts_of
 from monitor.stages.merge.final_rows import MAX_EMPTY_WINDOWS
 from monitor.stages.merge.performance_chain import Case, reported, restate
 from monitor.stages.merge.performance_rows import Reported
-from monitor.told_early import told_of_results
-from monitor.windows import Window, WindowSpec
-
-
-class JudgedWindow(msgspec.Struct, frozen=True, kw_only=True):
-    """One window of one model version, from the results of its segments."""
-
-    facts: WindowFacts
-    measurements: list[Measurement]
-    unmeasured: tuple[tuple[str, str], ...]
-    """(check, segment) that no live rule was for, so that they were not measured: they cannot be judged. Check "": all of them."""
-    policy: str
-    """sha256 of the rules that were in force."""
-    early: bytes = b""
-    """What was told of it while it was open."""
-
-
-class KnownIncident(NamedTuple):
-    """Something that is known to have been wrong: of any version, and of any feature, where none is named."""
-
-    model: str
-    from_ms: int
-    to_ms: int
-    version: str | None = None
-    feature: str | None = None
-    name: str = ""
-
-    def is_told_by(self, alert: Alert) -> bool:
-        """Whether an alert's window has events of its time, and the alert is about it."""
-        data = alert.data
-        return (
-            data.model == self.model
-            and self.version in (None, data.version)
-            and data.window.start_ms < self.to_ms
-            and self.from_ms < data.window.end_ms
-            and (self.feature is None or self.feature in {data.feature, *(member.feature for member in data.members)})
-        )
+from monitor.windows import EARLY_ABOVE_MS, Window, WindowSpec, early_specs
 
 
 @dataclass(slots=True)
@@ -82,6 +44,8 @@ class Backtest:
     """Windows whose rules in force are others than live."""
     unmeasured: set[str] = field(default_factory=set)
     """Segments that a rule is for and the results have no measurements of, or not of its check."""
+    hidden: int = 0
+    """Windows that looks may have seen more of than they published: the rules' budget believes what the live ones need not have."""
 
     @property
     def fired(self) -> list[Alert]:
@@ -92,140 +56,58 @@ class Backtest:
 
     def and_of(self, other: Backtest) -> Backtest:
         """Return what both tell."""
-        counts = self.windows + other.windows, self.changed + other.changed
-        return Backtest([*self.alerts, *other.alerts], *counts, self.unmeasured | other.unmeasured)
+        alerts, unmeasured = [*self.alerts, *other.alerts], self.unmeasured | other.unmeasured
+        return Backtest(
+            alerts, self.windows + other.windows, self.changed + other.changed, unmeasured, self.hidden + other.hidden
+        )
 
 
-def read_results(lines: Iterable[bytes]) -> list[JudgedWindow]:
-    """Return the windows of result records, in the order in which they were judged; the newest revision of each. Raises InputError.
-
-    Reports of performance are left out: `read_reports` returns them.
-    """
-    by_window: dict[tuple[str, str, Window], dict[str, Result]] = {}
-    for i, line in enumerate(lines):
-        if not line.strip():
-            continue
-        try:
-            if b'"performance"' in line and _decode_kind(line).type == "performance":
-                continue
-            result = _decode(line)
-        except msgspec.DecodeError as error:
-            raise InputError(f"line {i + 1} is no result record of this version: {error}") from error
-        w = result.window
-        of_window = by_window.setdefault((result.model, result.version, Window(w.end_ms, w.size_ms, w.step_ms)), {})
-        known = of_window.get(result.segment)
-        if known is None or result.revision >= known.revision:
-            of_window[result.segment] = result
-    found = [_window(key, of_window) for key, of_window in by_window.items() if ALL in of_window]
-    return sorted(found, key=lambda w: (w.facts.window, w.facts.model, w.facts.version))
-
-
-class Report(NamedTuple):
-    """What was known of a model version's performance in a window at some time: the records of its segments, all rows first."""
-
-    records: list[PerformanceResult]
-
-    @property
-    def whole(self) -> PerformanceResult:
-        """The record of all rows."""
-        return self.records[0]
-
-    @property
-    def window(self) -> Window:
-        """Its window."""
-        w = self.whole.window
-        return Window(w.end_ms, w.size_ms, w.step_ms)
-
-
-def read_reports(lines: Iterable[bytes]) -> list[Report]:
-    """Return the reports of performance among result records, as they were made: by age, then by window. Raises InputError.
-
-    What was published again of the same labels, because windows before it were restated, is no report: to judge finds it again.
-    """
-    found: dict[tuple[int, Window, str, str], dict[str, PerformanceResult]] = {}
-    for i, line in enumerate(lines):
-        if not line.strip():
-            continue
-        try:
-            if b'"performance"' not in line or _decode_kind(line).type != "performance":
-                continue
-            record = _decode_performance(line)
-        except msgspec.DecodeError as error:
-            raise InputError(f"line {i + 1} is no report of performance of this version: {error}") from error
-        w = record.window
-        key = (record.as_of_ms, Window(w.end_ms, w.size_ms, w.step_ms), record.model, record.version)
-        of_report = found.setdefault(key, {})
-        known = of_report.get(record.segment)
-        if known is None or record.revision < known.revision:
-            of_report[record.segment] = record
-    whole = [(key, by_segment) for key, by_segment in sorted(found.items(), key=lambda item: item[0]) if ALL in by_segment]
-    return [Report([by_segment.pop(ALL), *by_segment.values()]) for _, by_segment in whole]
-
-
-class _Kind(msgspec.Struct):
-    type: str = ""
-
-
-_decode_kind = msgspec.json.Decoder(_Kind).decode
-_decode = msgspec.json.Decoder(Result).decode
-_decode_performance = msgspec.json.Decoder(PerformanceResult).decode
 _decode_alert = msgspec.json.Decoder(Alert).decode
 
 
-def _window(key: tuple[str, str, Window], of_window: dict[str, Result]) -> JudgedWindow:
-    model, version, window = key
-    whole = of_window[ALL]
-    known = whole.n + whole.rows_other_layout + whole.lost_offsets
-    facts = WindowFacts(
-        model,
-        version,
-        window,
-        whole.revision,
-        completeness=whole.n / known if known else 1.0,
-        late_dropped=whole.stream.late if whole.stream is not None else 0,
-        reference_sha256=whole.reference,
-        source_offsets=whole.source_offsets,
-        views={name: (feature.feature, feature.view) for name, feature in whole.features.items()},
-        is_complete=whole.reference is not None and whole.n > 0,
-        design_effects=whole.design_effects,
-    )
-    return JudgedWindow(
-        facts=facts,
-        measurements=[one for name, result in of_window.items() for one in measurements_of(result.measurements, name)],
-        unmeasured=tuple(at for name, result in of_window.items() for at in _unmeasured(name, result)),
-        policy=whole.policy,
-        early=told_of_results(whole.early) if whole.early is not msgspec.UNSET else b"",
-    )
+def backtest(windows: Sequence[JudgedWindow], policies: Policies, looks: Sequence[JudgedLook] = ()) -> Backtest:
+    """Judge windows, and the looks into each before its close, by the policies that apply at its start.
 
-
-def _unmeasured(segment: str, result: Result) -> Iterator[tuple[str, str]]:
-    if not result.measurements:
-        yield "", segment
-    elif result.reference is not None:
-        yield from ((check, segment) for check in MEASURED_FOR_RULES if check not in result.measurements)
-
-
-def backtest(windows: Sequence[JudgedWindow], policies: Policies) -> Backtest:
-    """Judge windows by policies, each by those that apply at its start."""
+    windows, looks: in the order of `read_results` and `read_looks`. A window that no look of is there of was told what its result says.
+    """
     outcome = Backtest()
     states: dict[tuple[str, WindowSpec], _States] = {}
-    for at_once in _by_end(windows):
-        facts = at_once[0].facts
-        of_model = states.setdefault((facts.model, facts.window.spec), _States())
-        for window in at_once:
-            facts, rules = window.facts, policies.at(window.facts.window.start_ms)
-            early = window.early if rules.sha256 == window.policy else b""
+    for (end, model), (closes, of_window) in _by_end(windows, looks).items():
+        of_model, rules = states.setdefault((model, end.spec), _States()), policies.at(end.start_ms)
+        told = _looked(of_window, of_model, rules, outcome)
+        for window in closes:
+            facts, was_live = window.facts, rules.sha256 == window.policy
+            early = told.get(facts.version, window.early if was_live else b"")
             before = Before(of_model.before(facts.version), early=early)
             decided = judge_measurements(facts, window.measurements, before, rules, why=lambda _: [])
             of_model.after(facts.version, decided.after)
             outcome.alerts += [_decode_alert(value) for _, value in decided.alerts]
             outcome.windows += 1
-            outcome.changed += rules.sha256 != window.policy
+            outcome.changed += not was_live
+            outcome.hidden += not was_live and _may_hide(rules, end.spec)
             outcome.unmeasured |= {
                 name for check, name in window.unmeasured if (rules.minds_with(check, name) if check else rules.minds(name))
             }
-        of_model.end_window()
+        if closes:
+            of_model.end_window()
     return outcome
+
+
+def _looked(looks: Sequence[JudgedLook], of_model: _States, rules: RuleSet, outcome: Backtest) -> dict[str, bytes]:
+    """Judge the looks into a window; return what was told by version, of those that were looked at."""
+    told: dict[str, bytes] = {}
+    for seen, _ in looks:
+        version = seen.version
+        before = BeforeLook(of_model.before(version), told=told.get(version, b""))
+        looked = judge_look(seen, before, rules.of(seen.window.spec), why=lambda _: [])
+        outcome.alerts += [_decode_alert(value) for _, value in looked.alerts]
+        told[version] = looked.told or before.told
+    return told
+
+
+def _may_hide(rules: RuleSet, spec: WindowSpec) -> bool:
+    """Whether rules believe what looks need not have published of windows that are looked at."""
+    return bool(early_specs((spec,), EARLY_ABOVE_MS)) and shown_p(rules.of(spec), spec) > SHOWN
 
 
 def backtest_reports(reports: Sequence[Report], policies: Policies, needed: Callable[[str], Needed] = lambda _: ANY) -> Backtest:
@@ -288,16 +170,16 @@ def _at_once(reports: Sequence[Report]) -> dict[tuple[str, str, int, WindowSpec]
     return found
 
 
-def _by_end(windows: Sequence[JudgedWindow]) -> Iterator[list[JudgedWindow]]:
-    """Yield the windows of all versions of a model with the same bounds."""
-    together: list[JudgedWindow] = []
-    for window in windows:
-        if together and (together[0].facts.window, together[0].facts.model) != (window.facts.window, window.facts.model):
-            yield together
-            together = []
-        together.append(window)
-    if together:
-        yield together
+def _by_end(
+    windows: Sequence[JudgedWindow], looks: Sequence[JudgedLook]
+) -> dict[tuple[Window, str], tuple[list[JudgedWindow], list[JudgedLook]]]:
+    """Return by (window, model) what is known of all versions: closes, and looks into it; by end."""
+    found: dict[tuple[Window, str], tuple[list[JudgedWindow], list[JudgedLook]]] = {}
+    for close in windows:
+        found.setdefault((close.facts.window, close.facts.model), ([], []))[0].append(close)
+    for look in looks:
+        found.setdefault((look.seen.window, look.seen.model), ([], []))[1].append(look)
+    return dict(sorted(found.items(), key=lambda item: item[0]))
 
 
 @dataclass(slots=True)
@@ -321,65 +203,3 @@ class _States:
             if self._unseen[version] > MAX_EMPTY_WINDOWS:
                 del self._after[version]
         self._judged.clear()
-
-
-class Difference(NamedTuple):
-    """One alert, and which of two policies tells it. alert: as the new one tells it, if it does."""
-
-    change: Literal["added", "removed", "changed", "kept"]
-    alert: Alert
-
-
-def differences(old: Backtest, new: Backtest) -> list[Difference]:
-    """Return all alerts of both by window; `changed`: of the same id, with another severity or other members."""
-    before, after = ({alert.id: alert for alert in each.alerts} for each in (old, new))
-    found = [Difference("removed", alert) for id_, alert in before.items() if id_ not in after]
-    for id_, alert in after.items():
-        if id_ not in before:
-            found.append(Difference("added", alert))
-        else:
-            found.append(Difference("kept" if _content(alert) == _content(before[id_]) else "changed", alert))
-    return sorted(found, key=lambda one: (one.alert.data.window.end_ms, one.alert.data.model, one.alert.id))
-
-
-def _content(alert: Alert) -> object:
-    members = [(one.check, one.feature, one.segment, one.over, one.severity) for one in alert.data.members]
-    return alert.data.severity, alert.data.check, alert.data.feature, alert.data.routes, sorted(members, key=str)
-
-
-class Score(NamedTuple):
-    """Alerts beside known incidents."""
-
-    fired: int
-    right: int
-    """Fired alerts that a known incident explains."""
-    known: int
-    found: int
-    """Known incidents that an alert tells of."""
-    missed: list[KnownIncident]
-    delays_ms: list[int]
-    """Of the found ones: from their beginning to the end of the first window that told."""
-
-    @property
-    def precision(self) -> float | None:
-        """Share of the fired alerts that are right; None where none fired."""
-        return self.right / self.fired if self.fired else None
-
-    @property
-    def recall(self) -> float | None:
-        """Share of the known incidents that were found; None where none is known."""
-        return self.found / self.known if self.known else None
-
-
-def score(outcome: Backtest, known: Sequence[KnownIncident]) -> Score:
-    """Compare what fired with what is known to have been wrong. An alert that only got worse is not counted again."""
-    fired = outcome.fired
-    telling = {i: [a for a in outcome.alerts if a.data.status == "firing" and one.is_told_by(a)] for i, one in enumerate(known)}
-    return Score(
-        fired=len(fired),
-        right=sum(any(one.is_told_by(alert) for one in known) for alert in fired),
-        known=len(known),
-        found=sum(map(bool, telling.values())),
-        missed=[one for i, one in enumerate(known) if not telling[i]],
-        delays_ms=[min(a.data.window.end_ms for a in told) - known[i].from_ms for i, told in telling.items() if told],
-    )
