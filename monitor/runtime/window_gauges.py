@@ -141,7 +141,9 @@ class WindowGauges(Collector):
 
     def take(self, partition: int, results: Iterable[Message]) -> None:
         """Take result records in that are on their topic; those of looks are of windows that are open."""
-        records = [message.value for message in results if message.value is not None and _decode_kind(message.value).type != "look"]
+        records = [
+            message.value for message in results if message.value is not None and _decode_kind(message.value).type != "look"
+        ]
         seen = [_decode(value) for value in records]
         with self._lock:
             for one in seen:
