@@ -17,7 +17,7 @@ from monitor.segments import ALL
 from monitor.windows import WindowSpec
 
 DEFAULT_RULES: Mapping[str, Rule] = {
-    "drift.distribution": Rule(above=0.01, severity="notice", levels={"warning": 0.1, "critical": 0.25}),
+    "drift.distribution": Rule(above=0.0075, severity="notice", levels={"warning": 0.1, "critical": 0.25}),
     "drift.tails": Rule(above=0.002, severity="notice", levels={"warning": 0.01}),
     "health.missing": Rule(above=0.01, severity="notice", levels={"warning": 0.05}),
     "health.never_seen": Rule(above=0.002, severity="notice", levels={"warning": 0.01}),
@@ -140,6 +140,11 @@ class RuleSet:
     def shas(self) -> dict[str, str]:
         """The policies by name, each with its own sha256."""
         return {policy.name: policy.sha256 for policy in self.policies}
+
+    @cached_property
+    def budgets(self) -> frozenset[FalseAlarms]:
+        """All budgets of false alarms that rules keep to."""
+        return frozenset({self.false_alarms, *(r.false_alarms for of in self.by_check.values() for r in of if r.false_alarms)})
 
     @cached_property
     def by_check(self) -> dict[str, list[Rule]]:

@@ -16,6 +16,9 @@ NEVER_MS = -(1 << 62)
 FOREVER_MS = 1 << 62
 """A watermark that everything has passed."""
 
+EARLY_ABOVE_MS = 3_600_000
+"""Longer windows are looked at while they are open; those of an hour close soon enough."""
+
 
 class Window(NamedTuple):
     """One half-open interval of event time; ordered by end, then by size (shorter first)."""

@@ -13,11 +13,9 @@ from monitor.config.values import UNITS_MS, Duration, Name, Node, duration_ms, o
 from monitor.errors import InputError
 from monitor.features import AskedKind
 from monitor.segments import FALSE, OTHER, TRUE, Key, parse_key
-from monitor.windows import WindowSpec, duration_text, pane_size_ms
+from monitor.windows import EARLY_ABOVE_MS, WindowSpec, duration_text, pane_size_ms
 
 MAX_PANES_PER_WINDOW = 10_000
-EARLY_ABOVE_MS = 3_600_000
-"""Windows of an hour close soon enough."""
 
 
 def trail_ms(text: str) -> tuple[int, int] | None:
