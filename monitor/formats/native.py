@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
-from monitor.columns import About, ColumnBatch, DecodedBatch, Envelope, Float, Int, Names, NoValue, Special, names_of
+from monitor.columns import About, ColumnBatch, DecodedBatch, Int, NoValue, Special
+from monitor.event_envelope import envelope_of
 from monitor.event_time import INVALID_MS, JSON_TYPES, TimeUnit, times_ms
 from monitor.events import DEFAULT_VERSION, Rejection, RejectionReason, Tick, is_name
 from monitor.feature_reader import OUTPUTS, FeatureReader
@@ -40,9 +41,6 @@ _OPTIONAL_TYPES: dict[str, Any] = (
     | {"tags": dict[str, Any]}
 )
 """What an optional field is read as: a field of the envelope as any scalar, so that a number for a text does not cost the slow path."""
-
-MIN_SAMPLE_RATE = 1e-6
-"""A smaller rate is taken for a mistake: one logged event in a million."""
 
 _NOT_FINITE = {b'"NaN"': Special.NAN, b'"Infinity"': Special.POS_INF, b'"-Infinity"': Special.NEG_INF}
 """How protobuf's JSON, Jackson and pydantic write what JSON has no number for."""
@@ -264,7 +262,7 @@ class NativeFormat:
             self._ahead[_texts(_key_of(events[-1]))] = known
         inspected = np.flatnonzero(offsets % INSPECT_EVERY == 0).tolist()
         unexpected = self._unexpected([payloads[i] for i in inspected], known.reader.names) if inspected else {}
-        return About(_envelope(events), len(inspected), unexpected)
+        return About(envelope_of(events), len(inspected), unexpected)
 
     def ids(self, payloads: Sequence[Any]) -> list[str | None]:
         """Return the id of each event; None where it has none, or none that is a text."""
@@ -389,69 +387,3 @@ def _tag(name: str, events: Sequence[Any]) -> list[str | None]:
     """Return a tag of every event, None where there is none or it is no text."""
     values = [event.tags.get(name) if type(event.tags) is dict else None for event in events]
     return [value if type(value) is str else None for value in values]
-
-
-def _envelope(events: Sequence[Any]) -> Envelope:
-    """Return what events say of themselves. Written out, because every event passes here: one pass where an id is all they say."""
-    wrong: dict[str, int] = {}
-    if events and not _says_more(events[0]):
-        try:
-            ids = [e.id.encode() for e in events if e.schema is e.producer is e.status is e.sample_rate is msgspec.UNSET]
-            if len(ids) == len(events):
-                return Envelope(ids, _NO_RATES, wrong)
-        except AttributeError:  # an id left out, or no text
-            pass
-    try:
-        ids = [event.id.encode() for event in events]
-    except AttributeError:
-        ids = [text.encode() for text in _only(str, "id", [event.id for event in events], wrong)]
-    if not any(map(_says_more, events)):
-        return Envelope(ids, _NO_RATES, wrong)
-    schemas = _names("schema", [event.schema for event in events], wrong)
-    producers = _names("producer", [event.producer for event in events], wrong)
-    statuses = _names("status", [event.status for event in events], wrong)
-    return Envelope(ids, _rates([event.sample_rate for event in events], wrong), wrong, schemas, producers, statuses)
-
-
-def _says_more(event: Any) -> bool:
-    """Whether an event has a field of the envelope beside its id."""
-    return not (event.schema is event.producer is event.status is event.sample_rate is msgspec.UNSET)
-
-
-_NO_RATES = np.zeros(0, np.float64)
-_NO_VALUES = (type(None), msgspec.UnsetType)
-
-
-def _names(field: str, values: list[Any], wrong: dict[str, int]) -> Names | None:
-    """Return the texts among the values; count in `wrong` what is neither text nor absent nor null."""
-    names = names_of(values)
-    if all(type(name) is str for name in names.distinct):
-        return names
-    odd = [type(name) is not str and type(name) not in _NO_VALUES for name in names.distinct]
-    if any(odd):
-        _count(wrong, field, len(values) if names.codes is None else int(np.array(odd)[names.codes].sum()))
-    distinct = [name if type(name) is str else None for name in names.distinct]
-    return Names(distinct, names.codes) if any(name is not None for name in distinct) else None
-
-
-def _only(kind: type, field: str, values: list[Any], wrong: dict[str, int]) -> list[Any]:
-    """Return the values of one type; count in `wrong` what is neither that nor absent nor null."""
-    kept = [value for value in values if type(value) is kind]
-    _count(wrong, field, sum(type(value) not in _NO_VALUES for value in values) - len(kept))
-    return kept
-
-
-def _rates(values: list[Any], wrong: dict[str, int]) -> Float:
-    """Return the sample rates that can be."""
-    if len(set(values)) == 1 and type(values[0]) is float and MIN_SAMPLE_RATE <= values[0] < 1:  # 1 equals True
-        return np.full(len(values), values[0])
-    values = [float(value) if type(value) is int and value == 1 else value for value in values]
-    rates = np.array(_only(float, "sample_rate", values, wrong), np.float64)
-    fits = (rates >= MIN_SAMPLE_RATE) & (rates <= 1)
-    _count(wrong, "sample_rate", len(rates) - int(np.count_nonzero(fits)))
-    return rates[fits]
-
-
-def _count(into: dict[str, int], name: str, n: int) -> None:
-    if n:
-        into[name] = into.get(name, 0) + n

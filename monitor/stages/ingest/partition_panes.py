@@ -126,6 +126,7 @@ class PartitionPanes:
 
     def lose(self, n: int) -> None:
         """Retention took `n` offsets: every open pane may lack rows, and so may the next one."""
+        self.settle()
         self._meta.lost_pending += n
         for pane in self:
             if pane.state == OPEN:
