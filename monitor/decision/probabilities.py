@@ -1,7 +1,7 @@
 """Tail probabilities of scores, right down to the small ones that a budget of false alarms asks for; and how many of them may be believed.
 
 χ² and the normal law are right in the middle and up to 20 times too optimistic at 1e-5 where a cell expects five rows; with the third
-moment, which is known exactly, they are within a factor of six, and with the chance of a single cell within two (docs/decisions.md).
+moment, which is known exactly, they are within a factor of six, and with the chance of a single cell within two and a half (docs/decisions.md).
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def one_cell_p(x2: Float, shares: Float, n: Float) -> Float:
     """
     expected, cells = n[..., np.newaxis] * shares, (shares > 0).sum(axis=-1)
     alone = np.maximum(x2 - np.maximum(cells - 2, 0), 0.0)[..., np.newaxis]
-    enough = np.ceil(expected + np.sqrt(alone * expected * (1 - shares)))
+    enough = np.ceil(expected + np.sqrt(alone * expected * (1 - shares)) - 1e-6)
     chances = np.where(enough <= n[..., np.newaxis], special.betainc(enough, n[..., np.newaxis] - enough + 1, shares), 0.0)
     return np.asarray(np.where(shares > 0, chances, 0.0).sum(axis=-1))
 
