@@ -85,7 +85,7 @@ def test_the_reference_is_that_of_the_first_hours_and_applies_after_them(outcome
     for result in (one for one in read(outcome.results).values() if "type" not in one):
         window = result["window"]
         assert isinstance(window, dict)
-        is_known = window["end_ms"] >= START + 7 * HOUR  # the first pane under it begins five minutes after hour 6
+        is_known = window["end_ms"] >= START + 8 * HOUR  # the first pane under it begins with hour 7
         assert (result["reference"] == reference.sha256) == is_known
         assert (result["reference"] is None) == (not is_known)
 
