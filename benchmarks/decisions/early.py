@@ -136,7 +136,7 @@ def sections(
 def added(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
     """Return the figures of two runs of quiet days as those of one."""
     names = ("days", "days_with_alarm", "days_with_early_alarm", "looks_published")
-    counts = Counter({name: old[name] + new[name] for name in names})
+    counts = Counter({name: old.get(name, 0) + new[name] for name in names})
     return _figures(new["mode"], new["n"], counts, Counter(old["alerts"]) + Counter(new["alerts"]))
 
 
