@@ -153,6 +153,7 @@ def test_a_replay_reports_what_is_expected_of_the_rows_it_saw(reference: Referen
     (tmp_path / "monitor.yaml").write_text(CONFIG)
     written(tmp_path / "labels.csv", [{"id": "nobody", "label": 1.0, "time": START_MS}])
     options = ("--reference", "reference.json", "--events", events.name, "--labels", "labels.csv", "--results", "results.ndjson")
+    options += ("--alerts", "alerts.ndjson")
     paths = [str(tmp_path / word) if "." in word else word for word in options]
     columns = ("--time-column", "time", "--id-column", "id", "--prediction-column", "prediction", "--end-of-input")
     done = CliRunner().invoke(app, ["replay", *paths, *columns, "--config", str(tmp_path / "monitor.yaml")])
