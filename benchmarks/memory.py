@@ -101,6 +101,12 @@ def metrics(port: int) -> dict[str, float]:
     return {line.rsplit(" ", 1)[0]: float(line.rsplit(" ", 1)[1]) for line in lines if not line.startswith("#")}
 
 
+def imported() -> int:
+    """Return what a process takes that has imported a worker and does nothing."""
+    program = "import monitor.runtime.worker as _; from monitor.runtime.memory import resident_bytes; print(resident_bytes())"
+    return int(subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120).stdout)
+
+
 def total(found: dict[str, float], name: str) -> int:
     """Return the sum of a metric's series."""
     return int(sum(value for series, value in found.items() if series.partition("{")[0] == name))
@@ -171,6 +177,7 @@ def run(bootstrap: str, path: Path, port: int, options: argparse.Namespace) -> d
         "resident_mib_every_30_s": [round(s.resident / MIB) for s in samples[::30]],
         "slope_mib_per_hour": round(slope / MIB, 1),
         "parts_last_mib": parts_of(found),
+        "imported_mib": round(imported() / MIB, 1),
         "files": [later[0].files, samples[-1].files],
         "threads": [later[0].threads, samples[-1].threads],
         "is_within_limit": most <= options.limit * MIB,

@@ -26,6 +26,8 @@ PEERS = ROOT / "benchmarks" / "peers"
 LIMIT_S = 150
 FIRST, LAST = 0.05, 0.97
 """Of a worker's run the part between these shares of the events is measured."""
+SCRAPE_PAUSES = 30
+"""Between two looks at the metrics pass so many times what a look takes: with a thousand models they are long, and nobody scrapes as often."""
 WATERMARK = "monitor_watermark_timestamp_seconds"
 COUNTS = ("monitor_events_total", "monitor_rejections_total")
 CONFIG = """\
@@ -133,12 +135,14 @@ def watch(
     How far a partition is, is read from the event time that it has reached: counts move with checkpoints, seconds behind.
     """
     points: list[tuple[float, float, float]] = []
-    deadline, counted = time.monotonic() + LIMIT_S, 0.0
+    deadline, counted, pause_s = time.monotonic() + LIMIT_S, 0.0, 0.0
     while counted < traffic.n:
         if time.monotonic() > deadline or any(process.poll() is not None for process in processes):
             raise RuntimeError(f"{counted} of {traffic.n} events, {LIMIT_S} s: {log.read_text()[-3_000:]}")
-        time.sleep(0.05)
+        time.sleep(max(0.05, pause_s))
+        asked_s = time.perf_counter()
         pages = [page(port) for port in ports]
+        pause_s = SCRAPE_PAUSES * (time.perf_counter() - asked_s)
         now, cpu = time.perf_counter(), sum(cpu_seconds(process.pid) for process in processes)
         reached = [value for lines in pages for value in values(lines, WATERMARK, f'source="{traffic.topic}"')]
         counted = sum(value for lines in pages for name in COUNTS for value in values(lines, name))

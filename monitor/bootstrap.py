@@ -83,6 +83,7 @@ def build_settings(config: Config) -> Settings:
                 idle_after_ms=idle_after,
                 max_future_ms=source.max_future,
                 max_delay_ms=source.max_delay,
+                sha256=source.content_sha256,
             )
             for source in config.sources
         },

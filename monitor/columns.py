@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, IntEnum
 from typing import Any, NamedTuple
@@ -72,6 +72,17 @@ class Envelope:
     statuses: Names | None = None
 
 
+class About(NamedTuple):
+    """What rows of one model version say beside their values; as in `ColumnBatch`."""
+
+    envelope: Envelope | None
+    inspected: int = 0
+    unexpected: Mapping[str, int] = {}
+
+
+NOTHING_SAID = About(None)
+
+
 @dataclass(slots=True)
 class ColumnBatch:
     """`n` rows, columns in the order of `Layout.numbers` and `Layout.categories`.
@@ -89,7 +100,7 @@ class ColumnBatch:
     specials: Codes | None
     categories: Sequence[Sequence[object]]
     inspected: int = 0
-    unexpected: dict[str, int] | None = None
+    unexpected: Mapping[str, int] | None = None
     tags: Sequence[Sequence[object]] = ()
     envelope: Envelope | None = None
 
@@ -98,6 +109,15 @@ class ColumnBatch:
         if self.specials is None:
             return self.numbers
         return np.where(self.specials == Special.VALUE, self.numbers, fill)
+
+    def part(self, begin: int, end: int, about: About) -> ColumnBatch:
+        """Return rows [begin, end), and what they say beside their values."""
+        numbers = np.ascontiguousarray(self.numbers[:, begin:end])
+        specials = None if self.specials is None else np.ascontiguousarray(self.specials[:, begin:end])
+        categories = [column[begin:end] for column in self.categories]
+        tags = [column[begin:end] for column in self.tags]
+        specials = specials if specials is not None and specials.any() else None
+        return ColumnBatch(end - begin, numbers, specials, categories, about.inspected, about.unexpected, tags, about.envelope)
 
 
 @dataclass(slots=True)

@@ -19,7 +19,7 @@ from monitor.chance.laws import sample_of
 from monitor.checks import CHECKS, WHOLE_CHECKS
 from monitor.checks.cardinality import expected
 from monitor.decision import early
-from monitor.decision.calibrated import counts_alpha, distribution_alpha
+from monitor.decision.calibrated import count_weight, counts_alpha, distribution_alpha
 from monitor.decision.distributions import Distributions
 from monitor.decision.shape import CHECK
 from monitor.distances import DISTANCES
@@ -105,6 +105,7 @@ def expected_alarms(measured: Measured, rules: RuleSet, spec: WindowSpec, n: int
             if rule is None:
                 continue
             alpha = alphas.get((_family(one), rule.false_alarms or narrowed.false_alarms)) if over == 1 else None
+            alpha = alpha * _weight(one) if alpha is not None else None
             chance, bare = _chance(measured, one, rule, n, ALPHA if alpha is None else alpha)
             month = None if chance is None else _openings(chance, rule, spec, is_alone=one.check != CHECK)
             if month is not None and over == 1 and one.check in early.LOOKED:
@@ -126,13 +127,19 @@ def _family(one: Measurement) -> Literal["distributions", "counts", "none"]:
     return "distributions" if one.check == CHECK else "counts" if one.counted is not None else "none"
 
 
+def _weight(one: Measurement) -> float:
+    """Return what a measurement's hypothesis may spend next to others of its family."""
+    return count_weight(one) if _family(one) == "counts" else 1.0
+
+
 def _alphas(measured: Measured, rules: RuleSet, spec: WindowSpec) -> dict[tuple[str, FalseAlarms], float]:
-    """Return, by family and budget, the part of what the budget gives a quiet window that each of its hypotheses has."""
-    found: Counter[tuple[str, FalseAlarms]] = Counter()
+    """Return, by family and budget, the part of what the budget gives a quiet window that each of its hypotheses of weight 1 has."""
+    found: dict[tuple[str, FalseAlarms], float] = {}
     for one in measured.measurements:
         rule = rules.rule(one.check, measured.reference.model, one.segment, one.feature)
         if rule is not None and _family(one) != "none":
-            found[_family(one), rule.false_alarms or rules.false_alarms] += 1
+            key = (_family(one), rule.false_alarms or rules.false_alarms)
+            found[key] = found.get(key, 0.0) + _weight(one)
     scales = SCALES if spec.kind == "tumbling" else SCALES[:1]
     return {
         (family, budget): (
@@ -140,8 +147,8 @@ def _alphas(measured: Measured, rules: RuleSet, spec: WindowSpec) -> dict[tuple[
             if family == "counts"
             else math.fsum(distribution_alpha(budget, spec, scale) for scale in scales)
         )
-        / hypotheses
-        for (family, budget), hypotheses in found.items()
+        / weight
+        for (family, budget), weight in found.items()
     }
 
 

@@ -17,7 +17,7 @@ from monitor.segments import ALL
 from monitor.windows import WindowSpec
 
 DEFAULT_RULES: Mapping[str, Rule] = {
-    "drift.distribution": Rule(above=0.01, severity="notice", levels={"warning": 0.1, "critical": 0.25}),
+    "drift.distribution": Rule(above=0.0075, severity="notice", levels={"warning": 0.1, "critical": 0.25}),
     "drift.tails": Rule(above=0.002, severity="notice", levels={"warning": 0.01}),
     "health.missing": Rule(above=0.01, severity="notice", levels={"warning": 0.05}),
     "health.never_seen": Rule(above=0.002, severity="notice", levels={"warning": 0.01}),
@@ -142,6 +142,11 @@ class RuleSet:
         return {policy.name: policy.sha256 for policy in self.policies}
 
     @cached_property
+    def budgets(self) -> frozenset[FalseAlarms]:
+        """All budgets of false alarms that rules keep to."""
+        return frozenset({self.false_alarms, *(r.false_alarms for of in self.by_check.values() for r in of if r.false_alarms)})
+
+    @cached_property
     def by_check(self) -> dict[str, list[Rule]]:
         """Every rule of a check: the default one first, then by policy, in the order of its file."""
         found = {check: [rule] for check, rule in self.rules.items()}
@@ -162,7 +167,8 @@ class RuleSet:
 
     def _winners(self, check: str, model: str, segment: str, feature: str) -> dict[int, Rule]:
         """Return the winner among the rules of each length of means; of equally specific ones the last."""
-        at = (check, model, segment, feature)
+        has_models, has_features = self._told_apart.get(check, (False, False))
+        at = (check, model if has_models else "", segment, feature if has_features else "")
         known = self._memory.get(at)
         if known is None:
             if len(self._memory) >= MAX_REMEMBERED:
@@ -207,6 +213,11 @@ class RuleSet:
     @cached_property
     def _with_means(self) -> frozenset[str]:
         return frozenset(check for check, of_check in self.by_check.items() if any(rule.over > 1 for rule in of_check))
+
+    @cached_property
+    def _told_apart(self) -> dict[str, tuple[bool, bool]]:
+        """Whether any rule of a check is for some models, or for some features: else one answer is that of all."""
+        return {check: (any(r.models for r in of), any(r.features for r in of)) for check, of in self.by_check.items()}
 
     @cached_property
     def _memory(self) -> dict[tuple[str, str, str, str], dict[int, Rule]]:

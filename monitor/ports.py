@@ -98,7 +98,7 @@ class PartitionStage(Protocol):
 
     The driver calls, always under the partition's lock:
     `feed` for every batch; then every tick: `advance`, `checkpoint` → make it durable → `committed`,
-    `outbox` → send and await → `emitted`. Any exception out of these ends the process.
+    `outbox` → send and await → `emitted` while there is something. Any exception out of these ends the process.
     """
 
     @property
@@ -140,7 +140,7 @@ class PartitionStage(Protocol):
         ...
 
     def outbox(self, now_ms: int) -> Outbox:
-        """What may be sent now; only durable content. Empty when there is nothing."""
+        """What may be sent now; only durable content. Empty when there is nothing; asked again after `emitted`, it says what is next."""
         ...
 
     def emitted(self, outbox: Outbox, now_ms: int) -> None:

@@ -5,7 +5,7 @@ Merging is addition, minimum and maximum of integers and extremes: associative, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import cramjam
@@ -13,11 +13,12 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from monitor.columns import ColumnBatch, Float, Int, Objects, Special
+from monitor.columns import About, ColumnBatch, Float, Int, Objects, Special
 from monitor.errors import StateMismatch, UnknownCodec
 from monitor.features import CategoryFeature, NumberFeature
 from monitor.layout import N_SPECIAL, Layout
-from monitor.outside import Frequent, Outside, OutsideWire
+from monitor.outside import Found, Frequent, Outside, OutsideWire
+from monitor.parts import Part
 from monitor.sketches import bounded, varint
 from monitor.sketches.moments import exact_sums_by_group, mean_std
 from monitor.stream_facts import StreamFacts
@@ -158,11 +159,22 @@ class Profile:
             for block in blocks:
                 self._add_segments(added, self.layout.blocks[block])
         if blocks is None or 0 in blocks:
-            for outside, values in zip(self.outside, found, strict=True):
-                if values is not None:
-                    outside.add(values)
-            self.inspected += batch.inspected
-            self._add_unexpected(batch.unexpected or {})
+            self._take_outside(found)
+            self._take_about(batch.inspected, batch.unexpected or {})
+
+    def add_part(self, part: Part, about: About) -> None:
+        """Count rows that were sorted out together with those of others; the layout has no segments."""
+        self.rows[0] += part.n
+        self._make_room(int(self.rows[0]))
+        counts = self._counts[0]
+        np.add.at(counts, part.cells, counts.dtype.type(1))
+        for cell, n in part.fractional:
+            counts[cell] += n
+        self.sums[0] += part.sums
+        np.minimum(self.minimum[0], part.minimum, out=self.minimum[0])
+        np.maximum(self.maximum[0], part.maximum, out=self.maximum[0])
+        self._take_outside(part.outside)
+        self._take_about(about.inspected, about.unexpected)
 
     def _count(self, batch: ColumnBatch, category_cells: Int) -> None:
         """Count what is counted by segment."""
@@ -182,12 +194,23 @@ class Profile:
         self._add_counts(0, found)
         cells = np.concatenate((number_cells, category_cells))
         self._make_room(int(self._counts[1:].max(initial=0)) + batch.n)
+        one = self._counts.dtype.type(1)  # of another type it would be cast for each row: 37 ns instead of 3
         for i, segment in enumerate(layout.segment_rows(batch, category_cells)):
             self.rows += np.bincount(segment, minlength=len(self.rows))
-            np.add.at(self._counts.ravel(), (segment * layout.n_cells + cells).ravel(), 1)
+            np.add.at(self._counts.ravel(), (segment * layout.n_cells + cells).ravel(), one)
             for cell, rows in fractional:
-                np.add.at(self._counts[:, cell], segment[rows], 1)
+                np.add.at(self._counts[:, cell], segment[rows], one)
             self._add_moments(batch, segment, with_all=i == 0)
+
+    def _take_outside(self, found: Sequence[Found | None]) -> None:
+        for outside, values in zip(self.outside, found, strict=True):
+            if values is not None:
+                outside.add(values)
+
+    def _take_about(self, inspected: int, unexpected: Mapping[str, int]) -> None:
+        self.inspected += inspected
+        if unexpected:
+            self._add_unexpected(unexpected)
 
     def _add_counts(self, segments: slice | int, counts: npt.NDArray[Any]) -> None:
         """Add counts, whatever their own width."""
@@ -217,7 +240,7 @@ class Profile:
         self.minimum[touched] = np.minimum(self.minimum[touched], low)
         self.maximum[touched] = np.maximum(self.maximum[touched], high)
 
-    def _add_unexpected(self, names: dict[str, int]) -> None:
+    def _add_unexpected(self, names: Mapping[str, int]) -> None:
         for name, count in names.items():
             self.unexpected[name] = self.unexpected.get(name, 0) + count
         if len(self.unexpected) > bounded.DEFAULT_BOUND:

@@ -185,7 +185,7 @@ class Reference:
 
     panes: int | None = None
 
-    def __init__(self, record: ReferenceRecord, hash_key: HashKey = NO_KEY) -> None:
+    def __init__(self, record: ReferenceRecord, hash_key: HashKey = NO_KEY, packed: bytes | None = None) -> None:
         expected = record_sha256(record)
         if record.sha256 != expected:
             raise InputError(
@@ -193,6 +193,7 @@ class Reference:
                 f"its content has {expected[:12]}; build it again"
             )
         self.record = record
+        self.packed = packed
         self.model = record.model
         self.version = record.version
         self.sha256 = record.sha256
@@ -274,7 +275,7 @@ class Reference:
                 f"the reference {self.sha256[:12]} of {self.model} {self.version} was built with {_named(other)}, but privacy.hash_key "
                 f"is {_named(hash_key.id)}: set the key that it was built with, or build and publish it again"
             )
-        return self if self.layout.hash_key == hash_key else Reference(self.record, hash_key)
+        return self if self.layout.hash_key == hash_key else Reference(self.record, hash_key, self.packed)
 
     def counted(self, profile: Profile, panes: int) -> Reference:
         """Return the same reference with the counts of so many panes in place of its own. The range stays the reference's."""
@@ -300,8 +301,9 @@ class Reference:
     @classmethod
     def from_bytes(cls, data: bytes) -> Reference:
         """Read a JSON document, packed or not. Raises InputError when it is none, or of another format."""
+        packed = data if data.startswith(_ZSTD_MAGIC) else None
         try:
-            if data.startswith(_ZSTD_MAGIC):
+            if packed is not None:
                 data = bytes(cramjam.zstd.decompress(data))
             record = msgspec.json.decode(data, type=ReferenceRecord)
         except (msgspec.MsgspecError, cramjam.DecompressionError) as error:
@@ -309,7 +311,7 @@ class Reference:
         if record.format not in FORMATS:
             known = " and ".join(map(str, FORMATS))
             raise InputError(f"reference format {record.format} is not known; this program reads {known}")
-        return cls(record)
+        return cls(record, packed=packed)
 
 
 def record_sha256(record: ReferenceRecord) -> str:
@@ -380,4 +382,4 @@ class References:
     @property
     def held_bytes(self) -> int:
         """Memory that the references take, about, with what windows are judged by."""
-        return sum(BYTES_PER_CELL * reference.layout.n_cells for reference in self._by_sha.values())
+        return sum(BYTES_PER_CELL * one.layout.n_cells + len(one.packed or b"") for one in self._by_sha.values())

@@ -221,17 +221,15 @@ class Replay:
             self._outcome.dead_letters += checkpoint.dead_letters
             self._told += [StoredRecord(len(self._told) + i, 0, m.value) for i, m in enumerate(checkpoint.outcomes)]
             stage.committed(checkpoint)
-        outbox = stage.outbox(0)
-        if not outbox:
-            return
-        for message in (*outbox.first, *(outbox.then if with_watermark else ())):
-            if message.topic == self._settings.topic("partials"):
-                self._partials.append(StoredRecord(len(self._partials), 0, message.value, message.key))
-            else:
-                assert message.key is not None and message.value is not None
-                kind = message.topic.removeprefix(self._settings.topic(""))
-                getattr(self._outcome, kind).append((message.key, message.value))
-        stage.emitted(outbox, 0)
+        while outbox := stage.outbox(0):
+            for message in (*outbox.first, *(outbox.then if with_watermark else ())):
+                if message.topic == self._settings.topic("partials"):
+                    self._partials.append(StoredRecord(len(self._partials), 0, message.value, message.key))
+                else:
+                    assert message.key is not None and message.value is not None
+                    kind = message.topic.removeprefix(self._settings.topic(""))
+                    getattr(self._outcome, kind).append((message.key, message.value))
+            stage.emitted(outbox, 0)
 
     def _join(self, end_of_input: bool) -> None:
         """Join what ingest told, in the order in which it was told."""

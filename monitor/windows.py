@@ -16,6 +16,9 @@ NEVER_MS = -(1 << 62)
 FOREVER_MS = 1 << 62
 """A watermark that everything has passed."""
 
+EARLY_ABOVE_MS = 3_600_000
+"""Longer windows are looked at while they are open; those of an hour close soon enough."""
+
 
 class Window(NamedTuple):
     """One half-open interval of event time; ordered by end, then by size (shorter first)."""
@@ -70,21 +73,24 @@ MIN_PIECES, PIECES = 24, 48
 def pane_size_ms(specs: Sequence[WindowSpec], early_above_ms: int | None = None) -> int:
     """Return the length of a pane: the greatest common divisor of all sizes and steps.
 
-    Where windows longer than `early_above_ms` are looked at while they are open, it is a divisor of that: at most a 48th of each, unless
-    it is a 24th of it anyway.
+    Where windows longer than `early_above_ms` are looked at while they are open, and the shortest of those that close most often is one of
+    them, it is a divisor of that: at most a 48th of this window, unless it is a 24th of it anyway. For other windows panes are not made
+    shorter: that one tells of a break when it closes, and panes of minutes cost as much as windows of minutes do.
 
     >>> pane_size_ms([WindowSpec(3_600_000, 3_600_000), WindowSpec(86_400_000, 3_600_000)])
     3600000
     >>> pane_size_ms([WindowSpec(86_400_000, 86_400_000)], 3_600_000)
     1800000
+    >>> pane_size_ms([WindowSpec(3_600_000, 3_600_000), WindowSpec(7_200_000, 7_200_000)], 3_600_000)
+    3600000
     """
     pane = math.gcd(*(length for spec in specs for length in spec))
     if early_above_ms is None:
         return pane
-    for spec in specs:
-        if spec.size_ms > early_above_ms and is_rare(spec) and pane * MIN_PIECES > spec.size_ms:
-            fewest = -(-pane * PIECES // spec.size_ms)
-            pane //= next((parts for parts in range(fewest, MAX_PARTS * fewest) if pane % parts == 0), 1)
+    first = min(specs, key=lambda spec: (spec.step_ms, spec.size_ms))
+    if first.size_ms > early_above_ms and is_rare(first) and pane * MIN_PIECES > first.size_ms:
+        fewest = -(-pane * PIECES // first.size_ms)
+        pane //= next((parts for parts in range(fewest, MAX_PARTS * fewest) if pane % parts == 0), 1)
     return pane
 
 

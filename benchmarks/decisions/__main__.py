@@ -38,7 +38,7 @@ def sections(quick: bool, seconds: float = math.inf) -> dict[str, Section]:
     found = {f"iid-{n}": days(Quiet("iid", n, 400)) for n in (100, 300, 1_000)}
     found["missing-1000"] = days(Quiet("iid", 1_000, 100, missing=0.01))
     for mode in ("clustered", "daily"):
-        found |= {f"{mode}-{n}": days(Quiet(mode, n, of)) for n, of in ((100, 80), (300, 80), (1_000, 40))}
+        found |= {f"{mode}-{n}": days(Quiet(mode, n, 100)) for n in (100, 300, 1_000)}
     found["small"] = lambda dice, _: power.small(60, 5 if quick else 100, dice)
     cases = (
         Power("0.2 σ", 1_000, Drift("shift", 0.2), 400, 3, SHAPES),
@@ -66,13 +66,14 @@ def main() -> None:
     parser.add_argument(
         "--seconds", type=float, default=math.inf, help="CPU time after which no more quiet days of a section begin"
     )
+    parser.add_argument("--alone", action="store_true", help="no other tools")
     parser.add_argument("--add", action="store_true", help="add quiet days to those of the file")
     parser.add_argument("--out", type=Path, default=Path(".cache/decisions.json"), help="where the figures are kept")
     options = parser.parse_args()
     seed = int(np.random.SeedSequence().entropy) % 2**32 if options.seed is None else options.seed  # type: ignore[arg-type]
     print(f"seed {seed}", file=sys.stderr)
     is_alone = options.only and all(name.startswith("early") for name in options.only.split(","))
-    pythons = {} if options.quick or is_alone else peers.install()
+    pythons = {} if options.quick or options.alone or is_alone else peers.install()
     figures: dict[str, Any] = (
         json.loads(options.out.read_text()) if (options.only or options.add) and options.out.exists() else {}
     )

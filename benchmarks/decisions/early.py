@@ -21,7 +21,6 @@ from benchmarks.decisions.models import NAMES, batch, layout
 from benchmarks.decisions.quiet import interval
 from benchmarks.decisions.streams import SPECS, Array, Drift, Mode, Stream
 from monitor.columns import Int
-from monitor.config.models import EARLY_ABOVE_MS
 from monitor.pipeline import Pipeline
 from monitor.ports import StoredRecord
 from monitor.profiles import Profile
@@ -29,7 +28,7 @@ from monitor.reference import Reference, References
 from monitor.reference_build.windows import WindowCounts
 from monitor.stages import partials
 from monitor.stages.settings import ModelSettings, Settings
-from monitor.windows import WindowSpec
+from monitor.windows import EARLY_ABOVE_MS, WindowSpec
 
 DAY_MS = 86_400_000
 MODEL = ModelSettings((WindowSpec(DAY_MS, DAY_MS),), early_above_ms=EARLY_ABOVE_MS)
@@ -79,11 +78,12 @@ def reference_of(stream: Stream, n: int) -> Reference:
 
 @dataclass
 class Live:
-    """Stage 2 of one model. rows: of its store, to go on from."""
+    """Stage 2 of one model. rows: of its store, to go on from. looks: how many published what they saw."""
 
     reference: Reference
     rows: dict[bytes, bytes] = field(default_factory=dict)
     at: int = 0
+    looks: int = 0
 
     def __post_init__(self) -> None:
         references = References()
@@ -114,6 +114,7 @@ class Live:
         box = self._stage.outbox(self.at)
         if box:
             self._stage.emitted(box, self.at)
+        self.looks += sum(b"|look|" in (one.key or b"") for one in box.first)
         return [orjson.loads(one.value)["data"] for one in box.first if one.topic == "m.alerts" and one.value]
 
 
@@ -134,7 +135,7 @@ def sections(
 
 def added(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
     """Return the figures of two runs of quiet days as those of one."""
-    names = ("days", "days_with_alarm", "days_with_early_alarm")
+    names = ("days", "days_with_alarm", "days_with_early_alarm", "looks_published")
     counts = Counter({name: old[name] + new[name] for name in names})
     return _figures(new["mode"], new["n"], counts, Counter(old["alerts"]) + Counter(new["alerts"]))
 
@@ -150,6 +151,7 @@ def quiet(looked: Looked, dice: np.random.Generator, stop_at: float = math.inf) 
             by_check.update(f"{'early ' if a.get('early') else ''}{a['check']} {a['severity']}" for a in fired)
             is_early = any(a.get("early") for a in fired)
             counts.update(days=1, days_with_alarm=int(bool(fired)), days_with_early_alarm=int(is_early))
+        counts.update(looks_published=live.looks)
     return _figures(looked.mode, looked.n, counts, by_check)
 
 
@@ -158,6 +160,7 @@ def _figures(mode: Mode, n: int, counts: Counter[str], alerts: Counter[str]) -> 
     return {
         "kind": "early-quiet", "mode": mode, "n": n, "days": days, "days_with_alarm": alarms,
         "days_with_early_alarm": counts["days_with_early_alarm"], "share": alarms / days, "interval": list(interval(alarms, days)),
+        "looks_published": counts["looks_published"],
         "alerts": dict(alerts),
     }  # fmt: skip
 

@@ -65,32 +65,39 @@ def backtest(
     Standard output has an alert a line, with what became of it: added, removed, changed or kept.
     """
     from monitor.backtest import backtest as judge  # noqa: PLC0415
-    from monitor.backtest import backtest_reports, differences, read_reports, read_results, score  # noqa: PLC0415
+    from monitor.backtest import backtest_reports, differences, read_looks, read_reports, read_results, score  # noqa: PLC0415
     from monitor.bootstrap import build_policies, build_settings  # noqa: PLC0415
+    from monitor.decision.early import SHOWN  # noqa: PLC0415
 
     found = optional_config(config)
     new = build_policies(found, policy)
     old = build_policies(found, against) if against is not None else _in_force(found, is_topic=results is None)
     known = read_incidents(incidents) if incidents is not None else None
     lines = list(_lines(found, results))
-    windows, reports, settings = read_results(lines), read_reports(lines), build_settings(found)
+    windows, looks, reports, settings = read_results(lines), read_looks(lines), read_reports(lines), build_settings(found)
     before, after = (
-        judge(windows, policies).and_of(backtest_reports(reports, policies, lambda model: settings.model(model).needed))
+        judge(windows, policies, looks).and_of(backtest_reports(reports, policies, lambda model: settings.model(model).needed))
         for policies in (old, new)
     )
     changes = differences(before, after)
     for one in changes:
         data(msgspec.json.encode({"change": one.change, "alert": msgspec.to_builtins(one.alert)}))
     counts = {change: sum(one.change == change for one in changes) for change in ("added", "removed", "changed", "kept")}
-    of_reports = f", {len(reports):,} reports of performance" if reports else ""
+    others = f", {len(looks):,} looks into open ones" if looks else ""
+    others += f", {len(reports):,} reports of performance" if reports else ""
     say(
-        f"{len(windows):,} windows{of_reports}: {len(before.fired)} incidents before, {len(after.fired)} after; alerts: "
+        f"{len(windows):,} windows{others}: {len(before.fired)} incidents before, {len(after.fired)} after; alerts: "
         + ", ".join(f"{n} {change}" for change, n in counts.items())
     )
     if before.changed:
         say(f"note: in {before.changed:,} windows other rules were in force than those that are compared against")
     for name in sorted(after.unmeasured):
         say(f"warning: segment {name}: no rule was for it live, so that nothing was measured of it")
+    if after.hidden:
+        say(
+            f"warning: early alarms in {after.hidden:,} windows are not all known: looks publish what chance explains once in "
+            f"{1 / SHOWN:.0f} windows or less, and the budget of a rule believes more"
+        )
     for name, outcome in (("before", before), ("after", after)) if known is not None else ():
         found_score = score(outcome, known or ())
         missed = ", ".join(one.name or f"{one.model} {one.feature or ''}".strip() for one in found_score.missed)

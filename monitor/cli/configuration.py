@@ -43,7 +43,7 @@ models:
     learning: {{rows: 5000, windows: 24}}       # without a reference, one is learnt from so much traffic; enabled: false
     reference: own                            # trailing(7d), hour_of_week(4): compare with earlier windows, on the reference's cells
 rules:                                        # over the defaults; `monitor config show` prints all
-  drift.distribution: {{above: 0.01, levels: {{warning: 0.1, critical: 0.25}}}}   # by size of the effect; `notice` below
+  drift.distribution: {{above: 0.0075, levels: {{warning: 0.1, critical: 0.25}}}}   # by size of the effect; `notice` below
   traffic.low: {{below: 1, severity: warning}}
 false_alarms: 1 per 100d                      # what a model may raise by chance; docs/decisions.md
 # policies: policies/                         # files with rules for models, features, segments, mutes, owners (docs/policies.md);

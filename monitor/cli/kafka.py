@@ -80,6 +80,8 @@ def line(what: str, record: dict[str, Any]) -> str:
     """Return one line for people about an alert or a result."""
     if what == "results" and record.get("type") == "performance":
         return performance_line(record)
+    if what == "results" and record.get("type") == "look":
+        return look_line(record)
     if what == "results":
         window = record["window"]
         drifts = [(f["distances"].get("psi", 0.0), name) for name, f in record["features"].items() if f["distances"]]
@@ -96,6 +98,25 @@ def line(what: str, record: dict[str, Any]) -> str:
         f"{d['window']['end']} {d['status']:8} {d['severity']:8} {d['model']} {d['version']} {d['check']} {where}: "
         f"{d['value']:.4g} (threshold {d['threshold']:g}, n={d['n']}{revision}{others})"
     )
+
+
+def look_line(record: dict[str, Any]) -> str:
+    """Return one line for people about a look into an open window: what chance hardly explains by now, most surprising first."""
+    window = record["window"]
+    found = [
+        (p, check, feature, segment)
+        for segment, checks in record["unlikely"].items()
+        for check, of in checks.items()
+        for p, feature in zip(of["p_value"], of["features"], strict=True)
+    ]
+    first = ", ".join(
+        f"{check} {feature}{'' if segment == 'all' else f' of {segment}'} p {p:.1e}"
+        for p, check, feature, segment in sorted(found)[:3]
+    )
+    others = f" and {len(found) - 3} more" if len(found) > 3 else ""
+    of = f"{record['model']} {record['version']} [{window['start_ms']}, {window['end_ms']})"
+    share = (record["upto_ms"] - window["start_ms"]) / window["size_ms"]
+    return f"{of} look after {share:.0%}: n={record['n']}, {first}{others}"
 
 
 def performance_line(record: dict[str, Any]) -> str:

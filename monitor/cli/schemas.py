@@ -17,6 +17,7 @@ from monitor.alerts import Alert
 from monitor.config.policy_file import PolicyFile
 from monitor.events import Label, Prediction, Tick
 from monitor.reference import ReferenceRecord
+from monitor.results.looks import LookResult
 from monitor.results.performance import PerformanceResult
 from monitor.results.windows import Result
 
@@ -29,6 +30,7 @@ SCHEMAS: dict[str, type[msgspec.Struct]] = {
     "reference": ReferenceRecord,
     "result": Result,
     "performance": PerformanceResult,
+    "look": LookResult,
     "alert": Alert,
     "ack": Ack,
 }

@@ -13,11 +13,9 @@ from monitor.config.values import UNITS_MS, Duration, Name, Node, duration_ms, o
 from monitor.errors import InputError
 from monitor.features import AskedKind
 from monitor.segments import FALSE, OTHER, TRUE, Key, parse_key
-from monitor.windows import WindowSpec, duration_text, pane_size_ms
+from monitor.windows import EARLY_ABOVE_MS, WindowSpec, duration_text, pane_size_ms
 
 MAX_PANES_PER_WINDOW = 10_000
-EARLY_ABOVE_MS = 3_600_000
-"""Windows of an hour close soon enough."""
 
 
 def trail_ms(text: str) -> tuple[int, int] | None:
@@ -205,7 +203,8 @@ class ModelConfig(Node):
     )
     early: bool = Field(
         True,
-        description="windows longer than 1h are looked at about 48 times while they are open, and severe breaks told then; panes are short enough",
+        description="windows longer than 1h are looked at about 48 times while they are open, and severe breaks told then; panes are short enough "
+        "for the shortest of those that close most often",
     )
     deduplicate: bool = Field(
         False, description="an event whose id was counted is a duplicate, for as long as a window could count it a second time"

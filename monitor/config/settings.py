@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -68,6 +70,12 @@ class Source(Node):
     max_future: Duration = Field(300_000, description="how far ahead of its record an event's time may be")
     max_delay: Duration = Field(3_600_000, description="the longest delay of live data")
     max_event_bytes: Size = Field(1 << 20, description="longer records are rejected unparsed")
+
+    @property
+    def content_sha256(self) -> str:
+        """Hash of what decides which pane a record is counted in, if in any."""
+        how = [self.format, self.time.field, self.time.unit, self.clock, self.max_future, self.max_delay, self.max_event_bytes]
+        return hashlib.sha256(json.dumps(how).encode()).hexdigest()[:16]
 
 
 class Privacy(Node):

@@ -3,7 +3,8 @@
 A budget is the configuration's, or that of the policies whose rules name one; rules with equal budgets share it. What it gives a window
 is shared by families of hypotheses, within each of which Benjamini and Hochberg's procedure looks at all features and segments at once.
 Tests of distributions spend half of their share: their tails are known to a factor of four. Exact tests of counts spend all of it: they
-hold their level whatever the law, and stay below it, as counts are whole.
+hold their level whatever the law, and stay below it, as counts are whole. Among these, tests for outliers pay and get a fifth of what the
+others do (Genovese, Roeder and Wasserman 2006): a row in a hundred far out is plain to see, a row in fifty that is missing is not.
 """
 
 from __future__ import annotations
@@ -20,13 +21,16 @@ from monitor.decision import fixed
 from monitor.decision.effects import count_interval, fixed_rule, psi_interval, psi_values
 from monitor.decision.probabilities import benjamini_hochberg
 from monitor.decision.shape import CHECK
+from monitor.decision.tails import CHECK as TAILS
 from monitor.findings import Decision, Finding, FixedRule, Measurement, ScaleTest
 from monitor.policy import RuleSet
 from monitor.rules import FalseAlarms, Rule
 from monitor.windows import WindowSpec
 
-COUNTS_SHARE = 0.2
+COUNTS_SHARE = 0.4
 """Of the budget, for exact tests of counted rows: missing, never seen, out of range, in the tails …"""
+OUTLIER_WEIGHT = 0.2
+"""What a test for outliers may spend, next to one of other counts."""
 SPENT = 0.5
 """Of what is left, by tests of distributions; the other half is a reserve."""
 SCALE_SHARES: Mapping[int, float] = dict(zip(SCALES, (0.5, 0.2, 0.15, 0.15), strict=True))
@@ -55,6 +59,12 @@ def counts_alpha(budget: FalseAlarms, spec: WindowSpec) -> float:
     return budget.of(spec.step_ms) * COUNTS_SHARE
 
 
+def count_weight(measurement: Measurement) -> float:
+    """Return what an exact test may spend next to others: its p is held against so many times the limit of its family."""
+    test = measurement.counted
+    return OUTLIER_WEIGHT if measurement.check == TAILS or (test is not None and test.kind == "extremes") else 1.0
+
+
 class Decided(NamedTuple):
     """alone: (segment, feature) of the distributions that this window by itself shows to have changed."""
 
@@ -63,7 +73,7 @@ class Decided(NamedTuple):
 
 
 class _Limit(NamedTuple):
-    """Of a family: up to which p a hypothesis is rejected, and how many are paid for."""
+    """Of a family: up to which p a hypothesis of weight 1 is rejected, and how many are paid for."""
 
     p: float
     hypotheses: int
@@ -85,7 +95,7 @@ class _Judge:
     def __init__(self, cases: list[_Case], rules: RuleSet, setting: Setting) -> None:
         self._cases, self._setting, self._rules = cases, setting, rules
         of_scale: dict[tuple[FalseAlarms, int], list[float]] = {}
-        of_counts: dict[FalseAlarms, list[float]] = {}
+        of_counts: dict[FalseAlarms, list[tuple[float, float]]] = {}
         self._p_of_count: dict[int, float] = {}
         for i, (measurement, rule) in enumerate(cases):
             for test in measurement.scales:
@@ -95,9 +105,9 @@ class _Judge:
                     self._p_of_count[i] = self._count_p(measurement)
                 together = of_counts.setdefault(self._budget(rule), [])
                 if self._can_reach(measurement, rule):
-                    together.append(self._p_of_count.get(i, 1.0))
+                    together.append((self._p_of_count.get(i, 1.0), count_weight(measurement)))
         self._scales = {key: _limit(p, distribution_alpha(key[0], setting.spec, key[1])) for key, p in of_scale.items()}
-        self._counts = {budget: _limit(p, counts_alpha(budget, setting.spec)) for budget, p in of_counts.items()}
+        self._counts = {budget: _weighted_limit(of, counts_alpha(budget, setting.spec)) for budget, of in of_counts.items()}
 
     def _can_reach(self, measurement: Measurement, rule: Rule) -> bool:
         """Whether chance may ever bring a count above the smallest effect that is told (Hoeffding 1963); else it costs no false alarm.
@@ -170,6 +180,7 @@ class _Judge:
         interval = count_interval(measurement.counted, measurement.value, effect)
         details = _Details(interval, 1, {"exact": p_value}, {"exact": effect}, None)
         limit = self._counts[self._budget(rule)]
+        limit = limit._replace(p=limit.p * count_weight(measurement))
         return self._made(measured, rule, details, limit, is_rejected=p_value <= limit.p)
 
     def _made(self, measured: Measurement, rule: Rule, details: _Details, limit: _Limit, *, is_rejected: bool) -> Finding:
@@ -227,6 +238,14 @@ class _Details(NamedTuple):
 
 def _limit(p_values: list[float], alpha: float) -> _Limit:
     return _Limit(benjamini_hochberg(np.array(p_values), alpha)[1] if p_values else alpha, len(p_values))
+
+
+def _weighted_limit(cases: list[tuple[float, float]], alpha: float) -> _Limit:
+    """cases: (p, weight) each. The same procedure of p / weight, where weights are 1 on average."""
+    if not cases:
+        return _Limit(alpha, 0)
+    p_values, weights = np.array(cases).T
+    return _Limit(benjamini_hochberg(p_values / weights, alpha * len(cases) / float(weights.sum()))[1], len(cases))
 
 
 def _phi(test: ScaleTest) -> float:

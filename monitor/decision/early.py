@@ -48,26 +48,45 @@ SPECIAL_CHECKS: Mapping[str, tuple[Special, Special]] = {
     "health.never_seen": (Special.NEVER_SEEN, Special.NEVER_SEEN),
 }
 """First and last special cell of what they count."""
+SHOWN = SPENT * 0.1
+"""What chance explains at most so often is published of a look, whether or not it was told: other rules may believe it. It is what a budget
+of one false alarm in ten windows spends."""
 LOOKED = (*SPECIAL_CHECKS, "health.out_of_range", TAILS, CHECK)
 """Checks that looks into an open window make."""
 _OF_NUMBERS = ("health.nan", "health.infinite")
 _OF_PRIMARY_VIEWS = ("health.missing", "schema.missing_feature", "schema.wrong_type")
+_OF_VALUES = ("health.out_of_range", TAILS, CHECK)
+"""Of numbers."""
+
+
+class Unlikely(NamedTuple):
+    """A check of a feature whose count chance hardly explains. p_value: valid at every look. is_known: whether φ is that of the feature."""
+
+    segment: str
+    check: str
+    feature: str
+    p_value: float
+    phi: float
+    is_known: bool
+
+
+class Tested(NamedTuple):
+    """What a look could find. features: by name in the layout; whether they are numbers, and whether secondary views."""
+
+    model: str
+    spec: WindowSpec
+    segments: tuple[str, ...]
+    features: Mapping[str, tuple[bool, bool]]
 
 
 class Suspect(NamedTuple):
-    """A check of a feature whose count is beyond what chance explains within the budget. p_value: valid at every look."""
+    """What is believed to be broken: beyond what chance explains within the budget."""
 
-    segment: int
-    check: str
-    feature: str
+    of: Unlikely
     rule: Rule
-    p_value: float
     p_limit: float
     hypotheses: int
     budget: FalseAlarms
-    phi: float
-    is_known: bool
-    """Whether φ is that of the feature."""
 
 
 def log_evidence(bad: Float, limit: Float) -> Float:
@@ -144,11 +163,20 @@ def sets_of(ranked: Profile) -> Sets:
 
 def _special_spans(layout: Layout, position: int) -> Iterator[tuple[str, list[tuple[int, int]]]]:
     feature = layout.features[position]
-    is_number = isinstance(feature, NumberFeature)
-    for check, (first, last) in SPECIAL_CHECKS.items():
-        if (check in _OF_NUMBERS and not is_number) or (check in _OF_PRIMARY_VIEWS and feature.is_secondary):
-            continue
+    for check in _specials(is_number=isinstance(feature, NumberFeature), is_secondary=feature.is_secondary):
+        first, last = SPECIAL_CHECKS[check]
         yield check, [(layout.special_cell(position, first), layout.special_cell(position, last) + 1)]
+
+
+def _specials(*, is_number: bool, is_secondary: bool) -> Iterator[str]:
+    for check in SPECIAL_CHECKS:
+        if (check not in _OF_NUMBERS or is_number) and (check not in _OF_PRIMARY_VIEWS or not is_secondary):
+            yield check
+
+
+def checks_of(*, is_number: bool, is_secondary: bool) -> list[str]:
+    """Return the checks that a look makes of a feature."""
+    return [*_specials(is_number=is_number, is_secondary=is_secondary), *(_OF_VALUES if is_number else (CHECK,))]
 
 
 @dataclass(frozen=True)
@@ -170,42 +198,58 @@ def alpha(budget: FalseAlarms, spec: WindowSpec) -> float:
     return SPENT * budget.of(spec.step_ms)
 
 
-def suspects(window: OpenWindow, rules: RuleSet, history: Sequence[bytes]) -> list[Suspect]:
-    """Return what is believed to be broken by now, among all checks, features and segments that rules are for.
+def unlikely(window: OpenWindow, rules: RuleSet, history: Sequence[bytes]) -> tuple[Tested, list[Unlikely]]:
+    """Return what may be broken by now in the segments that rules are for: what a budget could believe, and not only that of the rules.
 
     rules: for windows of this kind. history: tallies of the windows before it, newest first: how many rows one may hold.
     """
     closed = window.closed
-    if closed.reference is None or not closed.profile.layout.features:
-        return []
+    spec, layout = closed.window.spec, closed.profile.layout
+    features = {f.name: (isinstance(f, NumberFeature), f.is_secondary) for f in layout.features}
+    if closed.reference is None or not features:
+        return Tested(closed.model, spec, (), features), []
     known = design_effects(closed.reference, closed.window.size_ms)
-    names = [feature.name for feature in closed.profile.layout.features]
+    names = [feature.name for feature in layout.features]
     sets, phi = sets_of(closed.reference.ranked), np.array([max(1.0, known.get(name, UNKNOWN_PHI)) for name in names])
-    tested: dict[FalseAlarms, list[tuple[int, int, Rule, float]]] = {}
-    for segment, name in enumerate(closed.profile.layout.segments):
-        watched = [(h, rule) for h, rule in _watched(sets, names, rules, (closed.model, name))]
-        if watched:
-            p = _p_values(window, segment, sets, phi, history)
-            for h, rule in watched:
-                tested.setdefault(rule.false_alarms or rules.false_alarms, []).append((segment, h, rule, float(p[h])))
+    tested = tuple(name for name in layout.segments if any(rules.minds_with(check, name) for check in set(sets.checks)))
+    highest = shown_p(rules, spec)
     found = []
-    for budget, cases in tested.items():
-        rejected, limit = benjamini_hochberg(np.array([p for *_, p in cases]), alpha(budget, closed.window.spec))
-        for i in np.flatnonzero(rejected).tolist():
-            segment, h, rule, p_value = cases[i]
+    for segment in tested:
+        p = _p_values(window, layout.segments.index(segment), sets, phi, history)
+        for h in np.flatnonzero(p <= highest).tolist():
             at = int(sets.features[h])
-            of = (sets.checks[h], names[at], rule, p_value, limit, len(cases), budget, float(phi[at]), names[at] in known)
-            found.append(Suspect(segment, *of))
-    return found
+            found.append(Unlikely(segment, sets.checks[h], names[at], float(p[h]), float(phi[at]), names[at] in known))
+    return Tested(closed.model, spec, tested, features), found
 
 
-def _watched(sets: Sets, names: Sequence[str], rules: RuleSet, of: tuple[str, str]) -> Iterator[tuple[int, Rule]]:
-    model, segment = of
-    checks = {check for check in set(sets.checks) if rules.minds_with(check, segment)}
-    for h, (check, at) in enumerate(zip(sets.checks, sets.features.tolist(), strict=True)):
-        rule = rules.rule(check, model, segment, names[at]) if check in checks else None
-        if rule is not None and rule.above is not None:
-            yield h, rule
+def shown_p(rules: RuleSet, spec: WindowSpec) -> float:
+    """Return the highest p that a look shows: `SHOWN`, or all that one of the rules' own budgets spends on a window, if that is more."""
+    return max(SHOWN, *(alpha(budget, spec) for budget in rules.budgets))
+
+
+def believed(found: Sequence[Unlikely], tested: Tested, rules: RuleSet) -> list[Suspect]:
+    """Return what is believed to be broken, among all checks, features and segments that were looked at and rules are for.
+
+    found: all whose p may be within a budget of the rules; what is not among them has a higher one.
+    """
+    p_of = {one[:3]: one for one in found}
+    cases: dict[FalseAlarms, list[tuple[Unlikely | None, Rule]]] = {}
+    for segment in tested.segments:
+        for name, (is_number, is_secondary) in sorted(tested.features.items()):
+            for check in checks_of(is_number=is_number, is_secondary=is_secondary):
+                rule = rules.rule(check, tested.model, segment, name) if rules.minds_with(check, segment) else None
+                if rule is not None and rule.above is not None:
+                    case = (p_of.get((segment, check, name)), rule)
+                    cases.setdefault(rule.false_alarms or rules.false_alarms, []).append(case)
+    suspects = []
+    for budget, of_budget in cases.items():
+        p_values = np.array([1.0 if one is None else one.p_value for one, _ in of_budget])
+        rejected, limit = benjamini_hochberg(p_values, alpha(budget, tested.spec))
+        for i in np.flatnonzero(rejected).tolist():
+            one, rule = of_budget[i]
+            if one is not None:
+                suspects.append(Suspect(one, rule, limit, len(of_budget), budget))
+    return suspects
 
 
 def _p_values(window: OpenWindow, segment: int, sets: Sets, phi: Float, history: Sequence[bytes]) -> Float:

@@ -16,7 +16,7 @@ import numpy as np
 from monitor.chance.calibration import MIN_ROWS, SCALES, Calibration, ScaleLaw
 from monitor.chance.scores import category_groups, chi_square, number_groups
 from monitor.columns import Float, Int
-from monitor.decision.probabilities import Moments, cauchy, chi_square_moments, chi_square_p, two_sided_p
+from monitor.decision.probabilities import Moments, cauchy, chi_square_moments, chi_square_p, one_cell_p, two_sided_p
 from monitor.decision.scales import MIN_MERGED_SHARE, Merged, Plan, Sampled, Tallies, merged, sampled
 from monitor.features import CategoryFeature
 from monitor.findings import CheckInfo, Evidence, Measurement, ScaleTest, reference_segment
@@ -27,6 +27,8 @@ UNKNOWN_PHI = 5.0
 """Where windows were never seen to scatter, they are taken to do so as if rows came in fives."""
 GRID = 4
 """Small cells are pooled for the next lower of n = 2^(i/4) rows: so much of what depends on n need not be computed anew."""
+ONE_CELL_BELOW = 1e-3
+"""Where a p of X² is smaller, the chance of a single cell is added."""
 MAX_STEPS = 16
 """Of those, so many are remembered at a time: twice what the scales need of rows that vary by a fifth."""
 INFO = CheckInfo(
@@ -250,7 +252,13 @@ def _chi_square_p(reference: Int, window: Int, laws: Laws) -> Float:
     dof = np.maximum(laws.dof, 1.0)  # the reference's windows may have filled one cell only
     calibrated = np.where(laws.shape_dof > 0, np.minimum(laws.shape_dof * moments.mean / dof, moments.mean), 0.0)
     shape_dof = np.where(laws.shape_dof > 0, np.maximum(calibrated, 1.0), 0.0)
-    return chi_square_p(chi_square(window, reference), moments, laws.phi, shape_dof, laws.independent)
+    x2 = chi_square(window, reference)
+    p = chi_square_p(x2, moments, laws.phi, shape_dof, laws.independent)
+    far = np.flatnonzero((shape_dof == 0) & (p < ONE_CELL_BELOW))
+    if len(far):
+        shares, rows = reference[far] / m[far, np.newaxis], np.minimum(n, m)[far].astype(np.float64)
+        p[far] = np.minimum(p[far] + one_cell_p(x2[far], shares, rows), 1.0)
+    return p
 
 
 def _rank_p(plan: Plan, side: Side, together: Merged, laws: Laws) -> Float:

@@ -37,10 +37,10 @@ class Returned:
     _months_told: int = 0
 
     def result(self, key: bytes, value: bytes) -> None:
-        """Take in a result, or a report of performance."""
+        """Take in a result, or a report of performance; what looks into open windows saw is not told."""
         self.n_records += 1
         result = orjson.loads(value)
-        if result["segment"] != ALL:
+        if result.get("type") == "look" or result["segment"] != ALL:
             return
         if result.get("type") != "performance":
             self.results[key] = result

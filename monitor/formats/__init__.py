@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from monitor.columns import ColumnBatch, DecodedBatch, Int
+from monitor.columns import About, ColumnBatch, DecodedBatch, Int
 from monitor.event_time import TimeUnit
 from monitor.formats.native import NativeFormat
 from monitor.formats.native_label import NativeLabelFormat
@@ -21,7 +21,15 @@ class Format(Protocol):
         ...
 
     def columns(self, layout: Layout, payloads: Sequence[object], offsets: Int) -> ColumnBatch:
-        """Turn payloads of accepted predictions into columns of a layout."""
+        """Turn payloads of accepted predictions of one model version into columns of a layout: `values` and `about` together."""
+        ...
+
+    def values(self, layout: Layout, payloads: Sequence[object]) -> ColumnBatch:
+        """Turn the values of accepted predictions, of any models, into columns of a layout; the same for all layouts of its shape."""
+        ...
+
+    def about(self, layout: Layout, payloads: Sequence[object], offsets: Int) -> About:
+        """Return what accepted predictions of one model version say beside the values of a layout."""
         ...
 
     def ids(self, payloads: Sequence[object]) -> list[str | None]:

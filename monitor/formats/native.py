@@ -1,7 +1,7 @@
 """The native JSON event (schemas/prediction.schema.json).
 
-One typed decode per record reads the envelope. Its `features` are read in the same pass when the batch before was of one model version
-whose layout is known, and otherwise left raw until they are folded: which of the two never shows in the columns.
+One typed decode per record reads the envelope. Its `features` are read in the same pass when the batch before was of model versions
+whose layouts are known and read alike, and otherwise left raw until they are folded: which of the two never shows in the columns.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
-from monitor.columns import ColumnBatch, DecodedBatch, Envelope, Float, Int, Names, NoValue, Special, names_of
+from monitor.columns import About, ColumnBatch, DecodedBatch, Int, NoValue, Special
+from monitor.event_envelope import envelope_of
 from monitor.event_time import INVALID_MS, JSON_TYPES, TimeUnit, times_ms
 from monitor.events import DEFAULT_VERSION, Rejection, RejectionReason, Tick, is_name
 from monitor.feature_reader import OUTPUTS, FeatureReader
@@ -31,6 +32,7 @@ MAX_NAME_CHARS = 128
 """Of an unexpected feature's name, that much is kept."""
 
 _MAX_READERS = 1_024
+_MAX_NAMES = 10_000
 
 _SCALAR = str | int | float | bool
 _OPTIONAL_TYPES: dict[str, Any] = (
@@ -39,9 +41,6 @@ _OPTIONAL_TYPES: dict[str, Any] = (
     | {"tags": dict[str, Any]}
 )
 """What an optional field is read as: a field of the envelope as any scalar, so that a number for a text does not cost the slow path."""
-
-MIN_SAMPLE_RATE = 1e-6
-"""A smaller rate is taken for a mistake: one logged event in a million."""
 
 _NOT_FINITE = {b'"NaN"': Special.NAN, b'"Infinity"': Special.POS_INF, b'"-Infinity"': Special.NEG_INF}
 """How protobuf's JSON, Jackson and pydantic write what JSON has no number for."""
@@ -75,7 +74,7 @@ class Event(msgspec.Struct, kw_only=True, gc=False):
 
 
 class _Known(NamedTuple):
-    """A layout's reader, and the decoder of events that reads its features in the same pass."""
+    """The reader of layouts of one shape, and the decoder of events that reads its features in the same pass."""
 
     reader: FeatureReader
     decode: Callable[[bytes], Event]
@@ -95,7 +94,8 @@ class NativeFormat:
         self._decode_raw = self._decoder(msgspec.Raw)
         self._known: dict[str, _Known] = {}
         self._ahead: dict[tuple[str, str], _Known] = {}
-        self._last_key: tuple[str, str] | None = None
+        self._last_names: list[tuple[str, str]] = []
+        self._names: set[_Key] = set()
 
     def _decoder(self, features: Any) -> Callable[[bytes], Event]:
         envelope: Any = msgspec.defstruct(
@@ -127,7 +127,7 @@ class NativeFormat:
         others.sort()
         names, key_index = _index(keys)
         values = [record.value or b"" for record in accepted]
-        self._last_key = names[0] if len(names) == 1 else None
+        self._last_names = names
         return DecodedBatch(
             offsets=np.array([record.offset for record in accepted], np.int64),
             times_ms=times,
@@ -146,7 +146,7 @@ class NativeFormat:
         values = [record.value or b"" for record in records]
         for i in needs_care(values, self._max_event_bytes):
             values[i] = b""  # fails below
-        ahead = self._ahead.get(self._last_key) if self._last_key else None
+        ahead = self._expected()
         decoded = map(ahead.decode if ahead else self._decode_raw, values)
         events: list[Any] = []
         failed: list[int] = []
@@ -168,6 +168,11 @@ class NativeFormat:
                 events[i] = None
         left = [i for i, event in enumerate(events) if event is not None]
         return [records[i] for i in left], [events[i] for i in left], others
+
+    def _expected(self) -> _Known | None:
+        """Return the reader of all model versions of the last batch; None where there is no such one."""
+        known = [self._ahead.get(name) for name in self._last_names]
+        return known[0] if known and all(one is known[0] for one in known) else None
 
     def _read_raw(self, value: bytes) -> Event | None:
         """Return an event of which only a feature can be of a wrong type."""
@@ -200,15 +205,33 @@ class NativeFormat:
         """Return by place the events whose model or version is no name, or whose time is none."""
         no_time = Rejection(RejectionReason.INVALID_TIME, self._time_field)
         refused = {int(i): no_time for i in np.flatnonzero(times == INVALID_MS)}
-        unnamed = {key: pointer for key in set(keys) if (pointer := _not_a_name(key))}
+        unnamed = {key: pointer for key in dict.fromkeys(keys) if (pointer := self._not_a_name(key))}
         if unnamed:
             bad = [(i, unnamed[key]) for i, key in enumerate(keys) if key in unnamed]
             refused |= {i: Rejection(RejectionReason.INVALID_NAME, pointer) for i, pointer in bad}
         return refused
 
+    def _not_a_name(self, key: _Key) -> str | None:
+        """Return the first field of a key that is no name; good ones are remembered."""
+        if key in self._names:
+            return None
+        pointer = _not_a_name(key)
+        if pointer is None:
+            if len(self._names) >= _MAX_NAMES:
+                self._names.clear()
+            self._names.add(key)
+        return pointer
+
     def columns(self, layout: Layout, payloads: Sequence[Any], offsets: Int) -> ColumnBatch:
         """Turn accepted events into columns of `layout`; never raises."""
-        known = self._known_layout(layout, payloads)
+        batch = self.values(layout, payloads)
+        about = self.about(layout, payloads, offsets)
+        batch.envelope, batch.inspected, batch.unexpected = about
+        return batch
+
+    def values(self, layout: Layout, payloads: Sequence[Any]) -> ColumnBatch:
+        """Turn the values of accepted events, of any models, into columns of `layout`; never raises."""
+        known = self._known_shape(layout, payloads)
         reader = known.reader
         events = [event for event, _ in payloads]
         rows = [event.features for event in events]
@@ -223,19 +246,23 @@ class NativeFormat:
             times_ms=lambda: times_ms([event.time for event in events], self._time_unit),
             records=lambda: [value for _, value in payloads],
         )
-        batch.envelope = _envelope(events)
         batch.tags = [_tag(name, events) for name in layout.tags]
         if batch.specials is not None:
             self._mark_not_finite(batch, layout, payloads)
-        inspected = np.flatnonzero(offsets % INSPECT_EVERY == 0).tolist()
-        batch.inspected = len(inspected)
-        batch.unexpected = self._unexpected([payloads[i] for i in inspected], reader.names)
         adapted = reader.adapted()
         if adapted is not reader:
-            known = self._remember(adapted)
-        if events and reader.can_decode:
-            self._ahead[_texts(_key_of(events[-1]))] = known
+            self._remember(layout, adapted)
         return batch
+
+    def about(self, layout: Layout, payloads: Sequence[Any], offsets: Int) -> About:
+        """Return what accepted events of one model version say beside their values; never raises."""
+        known = self._known_shape(layout, payloads)
+        events = [event for event, _ in payloads]
+        if events and known.reader.can_decode:
+            self._ahead[_texts(_key_of(events[-1]))] = known
+        inspected = np.flatnonzero(offsets % INSPECT_EVERY == 0).tolist()
+        unexpected = self._unexpected([payloads[i] for i in inspected], known.reader.names) if inspected else {}
+        return About(envelope_of(events), len(inspected), unexpected)
 
     def ids(self, payloads: Sequence[Any]) -> list[str | None]:
         """Return the id of each event; None where it has none, or none that is a text."""
@@ -262,19 +289,19 @@ class NativeFormat:
         raw = b"" if isinstance(whole, Rejection) else bytes(whole.get(field, b""))
         return _decode_value(raw) if raw in _NOT_FINITE else NoValue.WRONG_TYPE
 
-    def _known_layout(self, layout: Layout, payloads: Sequence[Any]) -> _Known:
-        """Return the reader of a layout; the first event that needs it shows the order of names."""
-        known = self._known.get(layout.sha256)
+    def _known_shape(self, layout: Layout, payloads: Sequence[Any]) -> _Known:
+        """Return the reader of layouts of one shape; the first event that needs it shows the order of names."""
+        known = self._known.get(layout.shape)
         if known is None:
             if len(self._known) >= _MAX_READERS:
                 self._known.clear()
                 self._ahead.clear()
             order = fields_of(self._raw_features(payloads[0])) if payloads else ()
-            known = self._remember(FeatureReader(layout, order))
+            known = self._remember(layout, FeatureReader(layout, order))
         return known
 
-    def _remember(self, reader: FeatureReader) -> _Known:
-        known = self._known[reader.layout.sha256] = _Known(reader, self._decoder(reader.struct))
+    def _remember(self, layout: Layout, reader: FeatureReader) -> _Known:
+        known = self._known[layout.shape] = _Known(reader, self._decoder(reader.struct))
         return known
 
     def _raw_features(self, payload: tuple[Event, bytes]) -> msgspec.Raw:
@@ -360,69 +387,3 @@ def _tag(name: str, events: Sequence[Any]) -> list[str | None]:
     """Return a tag of every event, None where there is none or it is no text."""
     values = [event.tags.get(name) if type(event.tags) is dict else None for event in events]
     return [value if type(value) is str else None for value in values]
-
-
-def _envelope(events: Sequence[Any]) -> Envelope:
-    """Return what events say of themselves. Written out, because every event passes here: one pass where an id is all they say."""
-    wrong: dict[str, int] = {}
-    if events and not _says_more(events[0]):
-        try:
-            ids = [e.id.encode() for e in events if e.schema is e.producer is e.status is e.sample_rate is msgspec.UNSET]
-            if len(ids) == len(events):
-                return Envelope(ids, _NO_RATES, wrong)
-        except AttributeError:  # an id left out, or no text
-            pass
-    try:
-        ids = [event.id.encode() for event in events]
-    except AttributeError:
-        ids = [text.encode() for text in _only(str, "id", [event.id for event in events], wrong)]
-    if not any(map(_says_more, events)):
-        return Envelope(ids, _NO_RATES, wrong)
-    schemas = _names("schema", [event.schema for event in events], wrong)
-    producers = _names("producer", [event.producer for event in events], wrong)
-    statuses = _names("status", [event.status for event in events], wrong)
-    return Envelope(ids, _rates([event.sample_rate for event in events], wrong), wrong, schemas, producers, statuses)
-
-
-def _says_more(event: Any) -> bool:
-    """Whether an event has a field of the envelope beside its id."""
-    return not (event.schema is event.producer is event.status is event.sample_rate is msgspec.UNSET)
-
-
-_NO_RATES = np.zeros(0, np.float64)
-_NO_VALUES = (type(None), msgspec.UnsetType)
-
-
-def _names(field: str, values: list[Any], wrong: dict[str, int]) -> Names | None:
-    """Return the texts among the values; count in `wrong` what is neither text nor absent nor null."""
-    names = names_of(values)
-    if all(type(name) is str for name in names.distinct):
-        return names
-    odd = [type(name) is not str and type(name) not in _NO_VALUES for name in names.distinct]
-    if any(odd):
-        _count(wrong, field, len(values) if names.codes is None else int(np.array(odd)[names.codes].sum()))
-    distinct = [name if type(name) is str else None for name in names.distinct]
-    return Names(distinct, names.codes) if any(name is not None for name in distinct) else None
-
-
-def _only(kind: type, field: str, values: list[Any], wrong: dict[str, int]) -> list[Any]:
-    """Return the values of one type; count in `wrong` what is neither that nor absent nor null."""
-    kept = [value for value in values if type(value) is kind]
-    _count(wrong, field, sum(type(value) not in _NO_VALUES for value in values) - len(kept))
-    return kept
-
-
-def _rates(values: list[Any], wrong: dict[str, int]) -> Float:
-    """Return the sample rates that can be."""
-    if len(set(values)) == 1 and type(values[0]) is float and MIN_SAMPLE_RATE <= values[0] < 1:  # 1 equals True
-        return np.full(len(values), values[0])
-    values = [float(value) if type(value) is int and value == 1 else value for value in values]
-    rates = np.array(_only(float, "sample_rate", values, wrong), np.float64)
-    fits = (rates >= MIN_SAMPLE_RATE) & (rates <= 1)
-    _count(wrong, "sample_rate", len(rates) - int(np.count_nonzero(fits)))
-    return rates[fits]
-
-
-def _count(into: dict[str, int], name: str, n: int) -> None:
-    if n:
-        into[name] = into.get(name, 0) + n

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from monitor.columns import ColumnBatch, DecodedBatch, Int, LabelRow
+from monitor.columns import About, ColumnBatch, DecodedBatch, Int, LabelRow
 from monitor.event_time import INVALID_MS, JSON_TYPES, TimeUnit, time_ms
 from monitor.events import Outcome, Rejection, RejectionReason, Tick, is_name
 from monitor.json_objects import FAILURES, needs_care, parse_fields, read_tick, typed
@@ -76,6 +76,14 @@ class NativeLabelFormat:
     def columns(self, layout: Layout, payloads: Sequence[object], offsets: Int) -> ColumnBatch:
         """Never called with rows: there are no predictions here."""
         return ColumnBatch(0, np.zeros((len(layout.numbers), 0)), None, [[] for _ in layout.categories])
+
+    def values(self, layout: Layout, payloads: Sequence[object]) -> ColumnBatch:
+        """Never called with rows, likewise."""
+        return self.columns(layout, payloads, np.zeros(0, np.int64))
+
+    def about(self, layout: Layout, payloads: Sequence[object], offsets: Int) -> About:
+        """Never called with rows, likewise."""
+        return About(None)
 
     def ids(self, payloads: Sequence[object]) -> list[str | None]:
         """Never called with rows, likewise."""

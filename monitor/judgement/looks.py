@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-from monitor.alerts import Look, alert_id, alert_record, facts_of, id_of
+from monitor.alerts import Look, WindowFacts, alert_id, alert_record, facts_of, id_of
 from monitor.chance.calibration import MIN_ROWS
 from monitor.checks import CHECKS
 from monitor.decision import fixed
-from monitor.decision.early import OpenWindow, Suspect, suspects
+from monitor.decision.early import OpenWindow, Suspect, Tested, Unlikely, believed, unlikely
 from monitor.decision.effects import count_interval, psi_effect
 from monitor.decision.scales import plan_for
 from monitor.decision.shape import CHECK, distribution
@@ -22,7 +22,7 @@ from monitor.decision.tails import tails
 from monitor.findings import ClosedWindow, Decision, Evidence, Finding, Measurement, gather
 from monitor.policy import RuleSet
 from monitor.reasons import Reason, reasons
-from monitor.segments import ALL
+from monitor.results.looks import Seen, look_record
 from monitor.told_early import after_look, load_told, look, told_bytes
 
 
@@ -35,6 +35,8 @@ class Looked(NamedTuple):
     """What was told of the window by now, where this look has told something."""
     severities: tuple[str, ...] = ()
     """Of the alerts."""
+    results: tuple[tuple[bytes, bytes], ...] = ()
+    """What the look saw, where chance hardly explains it; told or not."""
 
 
 class Before(NamedTuple):
@@ -51,29 +53,65 @@ def look_window(window: OpenWindow, newest: Callable[[int], ClosedWindow], befor
     newest: returns the newest rows of the window, at least so many if it has them.
     """
     rules = rules.of(window.closed.window.spec)
-    found = suspects(window, rules, before.history)
+    tested, found = unlikely(window, rules, before.history)
     if not found:
         return Looked()
     recent = newest(MIN_ROWS)
     if recent.reference is None or recent.reference.layout.sha256 != window.closed.profile.layout.sha256:
         return Looked()
-    evidence = {i: gather(recent, i) for i in sorted({one.segment for one in found})}
-    findings = list(_findings(evidence, found))
+    segments = recent.profile.layout.segments
+    evidence = {name: gather(recent, segments.index(name)) for name in dict.fromkeys(one.segment for one in found)}
+    about = {one[:3] for one in found}
+    measured = [one for of in evidence.values() for one in _measured(of) if (one.segment, one.check, one.feature) in about]
+    seen = _seen(facts_of(gather(window.closed)), window, recent.profile.n, (tested, found, measured))
+    whole = next(iter(evidence.values()))
+
+    def why(finding: Finding) -> list[Reason]:
+        return reasons(evidence.get(finding.measurement.segment, whole), finding)
+
+    return judge_look(seen, before, rules, why)._replace(results=(look_record(seen, rules),))
+
+
+def _seen(
+    facts: WindowFacts, window: OpenWindow, recent_n: int, found: tuple[Tested, Sequence[Unlikely], Sequence[Measurement]]
+) -> Seen:
+    return Seen(
+        facts.model, facts.version, facts.window, window.upto_ms, window.closed.profile.n, recent_n, facts.completeness,
+        facts.late_dropped, facts.reference_sha256, facts.source_offsets, facts.design_effects, facts.views, *found,
+    )  # fmt: skip
+
+
+def _facts(seen: Seen) -> WindowFacts:
+    """Return what an alert says of the window."""
+    return WindowFacts(
+        seen.model,
+        seen.version,
+        seen.window,
+        0,
+        completeness=seen.completeness,
+        late_dropped=seen.late_dropped,
+        reference_sha256=seen.reference,
+        source_offsets=seen.source_offsets,
+        views=seen.views,
+        is_complete=seen.reference is not None and seen.n > 0,
+        design_effects=seen.design_effects,
+        look=Look(seen.upto_ms, seen.n, seen.recent_n),
+    )
+
+
+def judge_look(seen: Seen, before: Before, rules: RuleSet, why: Callable[[Finding], list[Reason]]) -> Looked:
+    """Say what there is to tell of what a look saw, whether now or when it was published. rules: for windows of its kind."""
+    measured = {(one.segment, one.check, one.feature): one for one in seen.measured}
+    suspects = [(measured.get(one.of[:3]), one) for one in believed(seen.unlikely, seen.tested, rules)]
+    findings = [finding for one, suspect in suspects if one is not None and (finding := _finding(one, suspect)) is not None]
     if not findings:
         return Looked()
-    facts = facts_of(gather(window.closed))._replace(look=Look(window.upto_ms, window.closed.profile.n, recent.profile.n))
-    told = load_told(before.told)
+    facts, told = _facts(seen), load_told(before.told)
     tell = look(
         DecisionState.load(before.state), findings, told, lambda finding: alert_id(facts, finding, "firing"), facts.window.end_ms
     )
     if not tell:
         return Looked()
-    by_segment = {of.segment: of for of in evidence.values()}
-    whole = by_segment.get(ALL) or next(iter(by_segment.values()))
-
-    def why(finding: Finding) -> list[Reason]:
-        return reasons(by_segment.get(finding.measurement.segment, whole), finding)
-
     return Looked(
         tuple(alert_record(facts, one, rules, why) for one in tell),
         told_bytes(after_look(told, tell, lambda one: id_of(facts, one))),
@@ -81,23 +119,10 @@ def look_window(window: OpenWindow, newest: Callable[[int], ClosedWindow], befor
     )
 
 
-def _findings(evidence: dict[int, Evidence], found: Iterable[Suspect]) -> Iterable[Finding]:
-    """Yield what of the suspects the newest rows show to be bad."""
-    measured = {
-        (segment, one.check, one.feature): one._replace(segment=of_segment.segment)
-        for segment, of_segment in evidence.items()
-        for one in _measured(of_segment)
-    }
-    for suspect in found:
-        one = measured.get((suspect.segment, suspect.check, suspect.feature))
-        finding = _finding(one, suspect) if one is not None else None
-        if finding is not None:
-            yield finding
-
-
 def _measured(evidence: Evidence) -> Iterable[Measurement]:
     for check in CHECKS:
-        yield from check(evidence)
+        for one in check(evidence):
+            yield one._replace(segment=evidence.segment)
     yield from tails(evidence)
     plan = plan_for(evidence.closed)
     if plan is not None:
@@ -107,7 +132,7 @@ def _measured(evidence: Evidence) -> Iterable[Measurement]:
 
 def _finding(one: Measurement, suspect: Suspect) -> Finding | None:
     """Return a breach, or None where the newest rows are too few, or no longer bad enough."""
-    rule, interval = suspect.rule, (one.value, one.value)
+    of, rule, interval = suspect.of, suspect.rule, (one.value, one.value)
     if one.check == CHECK:
         if not one.scales:
             return None
@@ -115,18 +140,18 @@ def _finding(one: Measurement, suspect: Suspect) -> Finding | None:
         value, interval = psi_effect(*test.cells, test.phi.get("chi_square", 1.0))
         one = one._replace(value=value)
     elif one.counted is not None:
-        interval = count_interval(one.counted, one.value, suspect.phi)
+        interval = count_interval(one.counted, one.value, of.phi)
     if one.n < one.min_n or one.value <= (one.critical_value or 0.0):
         return None
     floor = rule.threshold if rule.floor is None else max(rule.threshold, rule.floor)
-    if not suspect.is_known:
+    if not of.is_known:
         floor = max(floor, rule.levels.get("warning", floor))
     if not fixed.is_beyond(one, rule, floor):
         return None
     decision = Decision(
         effect=one.value,
         interval=interval,
-        p_value=suspect.p_value,
+        p_value=of.p_value,
         p_limit=suspect.p_limit,
         hypotheses=suspect.hypotheses,
         false_alarms=str(suspect.budget),
@@ -134,10 +159,10 @@ def _finding(one: Measurement, suspect: Suspect) -> Finding | None:
         n_ref=one.n_ref,
         effect_floor=floor,
         scale=1,
-        tests={"anytime": suspect.p_value},
-        phi={"anytime": suspect.phi},
-        provisional=not suspect.is_known,
+        tests={"anytime": of.p_value},
+        phi={"anytime": of.phi},
+        provisional=not of.is_known,
         fixed_rule=None,
     )
-    measured = one._replace(p_value=suspect.p_value, is_provisional=not suspect.is_known, scales=())
+    measured = one._replace(p_value=of.p_value, is_provisional=not of.is_known, scales=())
     return Finding(measured, "breach", floor, rule.severity_of(one.value), rule=rule, decision=decision)

@@ -274,7 +274,7 @@ def result_record(
         features={
             name: _feature(compared, evidence.distances.get(name, {}), evidence.n) for name, compared in evidence.features.items()
         },
-        measurements=_measured(one for one in measured if one.segment == evidence.segment),
+        measurements=measured_result(one for one in measured if one.segment == evidence.segment),
         design_effects=design_effects(closed.reference, window.size_ms) if evidence.segment == ALL else {},
         findings=[_finding(finding, evidence, incidents) for finding in mine if finding.verdict == "breach"],
         insufficient=sorted({f.measurement.check for f in mine if f.verdict == "insufficient"}),
@@ -289,7 +289,8 @@ def _id(identity: tuple[str | int, ...], revision: int) -> str:
     return hashlib.sha256(orjson.dumps((*identity, revision))).hexdigest()
 
 
-def _measured(measurements: Iterable[Measurement]) -> dict[str, Measured]:
+def measured_result(measurements: Iterable[Measurement]) -> dict[str, Measured]:
+    """Return measurements of one segment by check."""
     by_check: dict[str, list[Measurement]] = {}
     for one in measurements:
         by_check.setdefault(one.check, []).append(one)

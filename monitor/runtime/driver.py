@@ -383,26 +383,24 @@ class PartitionDriver:
             event.ack()
 
     async def _send(self) -> None:
-        """Send what a durable checkpoint allows: everything of `first` is acknowledged before anything of `then` is sent.
+        """Send what a durable checkpoint allows, box by box: everything of `first` is acknowledged before anything of `then` is sent.
 
         Raises Refused: of what is not acknowledged, the rest is sent next time.
         """
-        if self._sending is None:
-            box = self.stage.outbox(now_ms())
-            if not box:
-                return
-            self._sending = _Sending(box, [box.first, box.then])
-        parts = self._sending.parts
-        while parts:
-            try:
-                await self._around.app.send_all(parts[0], self.is_owner)
-            except Refused as refused:
-                parts[0] = refused.unsent
-                raise
-            del parts[0]
-        box, self._sending = self._sending.box, None
-        self.stage.emitted(box, now_ms())
-        self._around.on_sent(self, box)
+        while self._sending is not None or (box := self.stage.outbox(now_ms())):
+            if self._sending is None:
+                self._sending = _Sending(box, [box.first, box.then])
+            parts = self._sending.parts
+            while parts:
+                try:
+                    await self._around.app.send_all(parts[0], self.is_owner)
+                except Refused as refused:
+                    parts[0] = refused.unsent
+                    raise
+                del parts[0]
+            box, self._sending = self._sending.box, None
+            self.stage.emitted(box, now_ms())
+            self._around.on_sent(self, box)
 
     async def last_checkpoint(self) -> None:
         """Make durable what there is, before the partition is given away; what waits for something is left to the next owner."""

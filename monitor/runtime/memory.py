@@ -1,6 +1,8 @@
 """What a worker is to stay within, `state.memory`: how it is divided, what takes how much, and what is said when it is not enough.
 
-Python's and the C library's allocators keep what was freed; glibc gives whole pages back when it is asked to, so it is, twice a minute.
+Python's and the C library's allocators keep what was freed; glibc gives whole pages back when it is asked to. Every fold and every window
+leaves free pages between those in use, half as much again as what is held within half a minute; so it is asked whenever the process has
+grown by a little.
 """
 
 from __future__ import annotations
@@ -20,7 +22,9 @@ FETCHED = 16
 """A sixteenth is that of the batches of a topic that wait in its stream; as much again is on its way from the broker."""
 FETCH_BYTES = 4 << 20
 """Of a partition, in one fetch."""
-LOOK_S, TRIM_S = 10.0, 30.0
+GROWTH = 16
+"""When the process has grown by a sixteenth, free pages are given back."""
+LOOK_S, TRIM_S = 10.0, 1.0
 
 log = structlog.get_logger()
 
@@ -50,6 +54,26 @@ def trim() -> None:
     give_back: Callable[[int], int] | None = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if give_back is not None:
         give_back(0)
+
+
+class Trimmer:
+    """Gives free pages back when the process has grown by a sixteenth of `limit` since it last did."""
+
+    def __init__(self, limit: int) -> None:
+        self._growth = limit // GROWTH
+        self._least = resident_bytes()
+
+    @property
+    def is_due(self) -> bool:
+        """Whether there may be much to give back."""
+        resident = resident_bytes()
+        self._least = min(self._least, resident)
+        return resident - self._least >= self._growth
+
+    def trim(self) -> None:
+        """Give back what can be; what is left is held."""
+        trim()
+        self._least = resident_bytes()
 
 
 class MemoryWatch:

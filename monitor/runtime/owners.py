@@ -160,7 +160,7 @@ class Owners:
 
         Rows of a higher epoch were written by an owner of a later generation, or of a group that was deleted since. A heartbeat for
         this generation that is accepted after they were read tells: then the generation is the present one, and theirs is of the
-        past, however high. Raises StaleOwner otherwise.
+        past, however high. Raises StaleOwner otherwise, LostOwnership when this generation ends meanwhile.
         """
         stages: dict[int, PartitionStage] = {}
         stale: dict[int, StaleOwner] = {}
@@ -190,6 +190,8 @@ class Owners:
     async def _await_heartbeat(self, generation: int, stale: StaleOwner) -> None:
         read, waited_s = self._guard.now(), 0.0
         while not self._guard.is_confirmed_since(read, generation):
+            if self._app.owned_generation != generation:
+                raise LostOwnership  # the newer owner's rows are those of the generation after this one
             if waited_s > self._guard.session_s:
                 raise stale
             await asyncio.sleep(0.1)

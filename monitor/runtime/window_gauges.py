@@ -104,7 +104,12 @@ class _Seen(msgspec.Struct):
         return duration_text(self.as_of_ms - self.window.end_ms) if self.type == "performance" else ""
 
 
+class _Kind(msgspec.Struct):
+    type: str = ""
+
+
 _decode = msgspec.json.Decoder(_Seen).decode
+_decode_kind = msgspec.json.Decoder(_Kind).decode
 
 Sample = tuple[str, tuple[str, ...], float]
 """Metric, values of its labels beyond those of the window, value."""
@@ -135,8 +140,11 @@ class WindowGauges(Collector):
         self._lock = threading.Lock()
 
     def take(self, partition: int, results: Iterable[Message]) -> None:
-        """Take result records in that are on their topic."""
-        seen = [_decode(message.value) for message in results if message.value is not None]
+        """Take result records in that are on their topic; those of looks are of windows that are open."""
+        records = [
+            message.value for message in results if message.value is not None and _decode_kind(message.value).type != "look"
+        ]
+        seen = [_decode(value) for value in records]
         with self._lock:
             for one in seen:
                 self._take(partition, one)

@@ -90,6 +90,7 @@ class Worker:
         self._topics = topics.of_state(config)
         self._memory = StoreMemory(memory.stores_limit(config.state.memory))
         self._memory_watch = memory.MemoryWatch(config.state.memory)
+        self._trimmer = memory.Trimmer(config.state.memory)
         self._loop: asyncio.AbstractEventLoop
         self.telemetry = Telemetry(WindowGauges(config.metrics.distances, config.metrics.max_series))
         self.pipeline: Pipeline = build_pipeline(config)
@@ -289,7 +290,8 @@ class Worker:
 
     async def _trim(self) -> None:
         """Not on the event loop: it takes as long as there is memory."""
-        await asyncio.to_thread(memory.trim)
+        if self._trimmer.is_due:
+            await asyncio.to_thread(self._trimmer.trim)
 
     # --- obstacles
 

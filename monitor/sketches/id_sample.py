@@ -53,9 +53,13 @@ class IdSample:
             at = at[mixed[at] <= smallest[-1]]
         if not len(at):
             return
-        passed = [ids[i] for i in at.tolist()]
-        hashes = dict(zip(passed, mixed[at].tolist(), strict=True))
-        self._take((hashes[key] << _TIE_BITS | _tie(key), count) for key, count in Counter(passed).items())
+        passed = ids if len(at) == len(ids) else [ids[i] for i in at.tolist()]
+        first = mixed[at]
+        counts = Counter(passed)
+        if len(counts) < len(passed):
+            first = np.fromiter(dict(zip(passed, first.tolist(), strict=True)).values(), np.uint32, len(counts))
+        keys = (first.astype(np.uint64) << np.uint64(_TIE_BITS) | _ties(counts)).tolist()
+        self._take(zip(keys, counts.values(), strict=True))
 
     def merge(self, other: IdSample) -> None:
         """Add another sample. Raises ValueError for one of another bound."""
@@ -117,5 +121,6 @@ def _mix(crcs: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
     return mixed
 
 
-def _tie(key: bytes) -> int:
-    return int.from_bytes(blake2b(key, digest_size=_TIE_BITS // 8).digest(), "big")
+def _ties(ids: Iterable[bytes]) -> npt.NDArray[np.uint64]:
+    digests = [blake2b(one, digest_size=_TIE_BITS // 8).digest() for one in ids]
+    return np.frombuffer(b"".join(digests), ">u4").astype(np.uint64)

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from monitor.columns import Int
 
 
-def encode(counts: Int) -> bytes:
-    r"""Return the bytes of non-negative int64 counts, shape (n,).
+def encode(counts: npt.NDArray[np.integer]) -> bytes:
+    r"""Return the bytes of non-negative counts, of any type of integers, shape (n,).
 
     >>> encode(np.array([1, 300]))
     b'\x01\xac\x02'
     """
-    values = np.ascontiguousarray(counts, np.int64).astype(np.uint64)
-    if not len(values):
+    if not len(counts):
         return b""
-    width = max(1, -(-int(values.max()).bit_length() // 7))
+    values = counts if counts.dtype.kind == "u" else np.ascontiguousarray(counts, np.int64).view(np.uint64)
+    most = int(values.max())
+    if most < 1 << 7:
+        return values.astype(np.uint8).tobytes()
+    values = values.astype(np.uint64)
+    width = -(-most.bit_length() // 7)
     planes = np.empty((len(values), width), np.uint8)
     keep = np.empty((len(values), width), bool)
     for i in range(width):

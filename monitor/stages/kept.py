@@ -31,6 +31,6 @@ class KeptReferences:
 
     def new_rows(self) -> list[tuple[bytes, int, int, bytes]]:
         """Return rows (key, state, hi, payload) of references not written yet."""
-        rows = [(row_key(_KIND, reference.sha256), OPEN, 0, reference.to_packed(STATE_LEVEL)) for reference in self._new]
+        rows = [(row_key(_KIND, one.sha256), OPEN, 0, one.packed or one.to_packed(STATE_LEVEL)) for one in self._new]
         self._new = []
         return rows

@@ -43,11 +43,15 @@ class Row(Generic[T]):
         return unpacked(self._packed, type(self._value)) if self._packed else self._value
 
     def rest(self, shown: T) -> None:
-        """Keep what it holds packed, a tenth of the size: it stands in the store and is only looked at from now on.
+        """Keep what it holds packed, a tenth of the size: it is only looked at from now on, or replaced.
 
         shown: an empty one, of what may be asked for without unpacking.
         """
         self._packed, self._value = packed(self._value), shown
+
+    def replace(self, value: T) -> None:
+        """Hold something else."""
+        self._packed, self._value = b"", value
 
     @property
     def held_bytes(self) -> int:
@@ -79,7 +83,7 @@ class Row(Generic[T]):
 
         Where there were more before, the others stay in the store until it is collected: another owner may write the first one anew.
         """
-        parts = in_pieces(packed(self.value))
+        parts = in_pieces(self._packed or packed(self._value))
         self.n_pieces = max(self.n_pieces, len(parts))
         return [(piece_key(self.key, i), self.state, self.hi, part) for i, part in enumerate(parts)]
 

@@ -131,6 +131,7 @@ class SourceSettings:
 
     clock: `wall` lets a silent partition's clock move on, `event` does not. idle_after_ms: silence before that.
     max_future_ms: event time may be this far ahead of the record timestamp. max_delay_ms: the longest delay of live data.
+    sha256: of what decides which pane a record is counted in.
     """
 
     topic: str
@@ -138,6 +139,7 @@ class SourceSettings:
     idle_after_ms: int = 2 * MINUTE_MS
     max_future_ms: int | None = 5 * MINUTE_MS
     max_delay_ms: int = 60 * MINUTE_MS
+    sha256: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,7 +87,7 @@ def results(read: Read, app: str) -> Iterator[Result]:
     for message in read(f"{app}.results"):
         value = message.value() or b""
         record = json.loads(value)
-        if record["n"]:
+        if record["n"] and "type" not in record:
             window = record["window"]
             key = WindowKey(record["model"], window["start_ms"], window["size_ms"], window["step_ms"])
             yield Result(key, record["revision"], value, message.timestamp()[1])

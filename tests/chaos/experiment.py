@@ -18,6 +18,7 @@ from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, C
 from monitor.config.file import load_config
 from monitor.config.settings import Config
 from monitor.runtime import references, topics
+from monitor.runtime.exits import EXIT_CRASH
 from tests.chaos import checker
 from tests.chaos.ledger import Live, Producing, Series, Traffic, wall_ms
 from tests.chaos.plan import PARTITIONS, Plan, reference
@@ -135,7 +136,7 @@ class Experiment:
     # --- phases
 
     def run(self, disturb: Callable[[Experiment], None]) -> Report:
-        """Go through the phases; the folder is kept when something is found."""
+        """Go through the phases; the folder is kept when something is found, or a worker crashed."""
         started = time.monotonic()
         try:
             self._warm_up()
@@ -148,7 +149,7 @@ class Experiment:
             for proxy in self.proxies:
                 proxy.close()
             self._group.close()
-        if report.anomalies:
+        if report.anomalies or EXIT_CRASH in [code for _, code in self.workers.exits]:
             print(f"kept: {self.folder}", file=sys.stderr)
         else:
             shutil.rmtree(self.folder, ignore_errors=True)

@@ -36,11 +36,12 @@ def monitor(path: Path, *words: str) -> tuple[str, str]:
 
 
 def events(dice: np.random.Generator) -> list[tuple[int, bytes, int | None]]:
-    """24 hours of 400 events, some shifted; then a tick per partition."""
+    """24 hours of 400 events, some shifted, two of them far out; then a tick per partition."""
     records: list[tuple[int, bytes, int | None]] = []
     for i in range(9_600):
         t = START_MS + i * 9_000
-        x = float(dice.normal() + (2.0 if i // 400 in (3, 4, 6, 14, 15, 18) else 0.0))
+        hour = i // 400
+        x = float(dice.normal() + (12.0 if hour in (14, 15) else 2.0 if hour in (3, 4, 6, 18) else 0.0))
         body = {"model": "m", "version": "1", "time": t, "features": {"x": x, "c": str(dice.choice(["a", "b"]))}}
         records.append((i % 4, json.dumps(body).encode(), t))
     end_ms = START_MS + 40 * HOUR_MS
@@ -52,7 +53,7 @@ def test_a_policy_that_is_published_mid_stream_applies_from_its_event_time_and_a
 ) -> None:
     path = write_config(
         kafka, app, tmp_path,
-        "sources: [{topic: EVENTS, clock: event}]\nmodels: {m: {windows: [{size: 1h}, {size: 4h, step: 1h}], grace: 10m}}\n",
+        "sources: [{topic: EVENTS, clock: event}]\nmodels: {m: {windows: [{size: 1h}, {size: 4h, step: 1h}, {size: 24h}], grace: 10m}}\n",
     )  # fmt: skip
     config = load_config(path)
     topic = config.sources[0].topic
@@ -98,11 +99,9 @@ def test_a_policy_that_is_published_mid_stream_applies_from_its_event_time_and_a
         json.dumps(stripped(v), sort_keys=True) for _, v in outcome.alerts
     }
     assert len(alerts) > 4
+    assert any(a["data"].get("early") for a in alerts.values())
     assert {a["data"]["policies"]["credit"] for a in alerts.values()} == {first.sha256, later.sha256}
-    (tmp_path / "both").mkdir()
-    (tmp_path / "both" / "p.yaml").write_text((tmp_path / "p.yaml").read_text())
-    (tmp_path / "both" / "q.yaml").write_text("effective_from: 2025-01-01T12:00:00Z\n" + (tmp_path / "later.yaml").read_text())
-    out, said = monitor(path, "backtest", "--policy", str(tmp_path / "both"))
+    out, said = monitor(path, "backtest", "--policy", str(both(tmp_path)))
     judged = [json.loads(line) for line in out.splitlines()]
     assert {one["change"] for one in judged} == {"kept"}
     assert {one["alert"]["id"]: without_why(one["alert"]) for one in judged} == {id_: without_why(a) for id_, a in alerts.items()}
@@ -114,6 +113,15 @@ def test_a_policy_that_is_published_mid_stream_applies_from_its_event_time_and_a
     ]
     monitor(path, "policy", "remove", "credit")
     assert monitor(path, "policy", "show")[0] == ""
+
+
+def both(folder: Path) -> Path:
+    """Return a folder of the two versions of the policy."""
+    made = folder / "both"
+    made.mkdir()
+    (made / "p.yaml").write_text((folder / "p.yaml").read_text())
+    (made / "q.yaml").write_text("effective_from: 2025-01-01T12:00:00Z\n" + (folder / "later.yaml").read_text())
+    return made
 
 
 def without_why(alert: dict) -> dict:

@@ -12,15 +12,27 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import confluent_kafka as ck
+import numpy as np
 import pytest
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import (
+    AclBinding,
+    AclBindingFilter,
+    AclOperation,
+    AclPermissionType,
+    AdminClient,
+    ResourcePatternType,
+    ResourceType,
+)
 
 from monitor.config.file import load_config
+from monitor.runtime import references
+from monitor.runtime.compacted import LEAD_S
 from monitor.runtime.exits import EXIT_LOOP, EXIT_PROGRESS, EXIT_RECOVERY
-from tests.integration.test_runtime_lives import EVENTS, Worker, events, live_once, worker
+from tests.integration.test_runtime_lives import EVENTS, HOUR, START, Worker, counted, events, live_once, ticks, worker
 from tests.integration.test_state import disk
-from tests.integration.workers import event, send, wait_for, workers, write_config
+from tests.integration.workers import event, read, send, wait_for, workers, write_config
 from tests.kafka import KafkaCluster, free_port
+from tests.unit.test_replay_windows import reference
 
 pytestmark = [pytest.mark.broker, pytest.mark.timeout(180)]
 
@@ -203,6 +215,49 @@ def test_a_topic_that_is_deleted_under_a_worker_makes_it_not_ready(kafka: KafkaC
         assert found.ask("livez")[0] == 200
         kafka.create(f"{app}.references", 1)
         assert within_5_s(lambda: "was deleted and created again" in found.ask("readyz")[1])
+
+
+WITH_ACLS = {
+    "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+    "allow.everyone.if.no.acl.found": "true",
+    "early.start.listeners": "CONTROLLER",
+}
+
+
+def test_a_worker_that_may_not_read_its_references_any_more_is_not_ready_and_counts_nothing_until_it_may(
+    kafka: KafkaCluster, app: str, tmp_path: Path
+) -> None:
+    """It may look at the topic, so it knows that there is something newer, and not what: a pane must not begin without it."""
+    with KafkaCluster(properties=WITH_ACLS) as broker:
+        path = write_config(broker, app, tmp_path, EVENTS)
+        config, admin = load_config(path), AdminClient({"bootstrap.servers": broker.bootstrap})
+        topic = ResourceType.TOPIC, f"{app}.references", ResourcePatternType.LITERAL
+        may_write = *topic, "User:ANONYMOUS", "*", AclOperation.WRITE, AclPermissionType.ALLOW
+        newer = reference(np.arange(500.0), ["a"] * 500)
+        with worker(path) as found:
+            send(config, events(400))
+            found.wait_counted(400)
+            for future in admin.create_acls([AclBinding(*may_write)]).values():
+                future.result(20)
+            time.sleep(2)  # a fetch that was under way may still be answered
+            references.publish(config, newer)
+            answers = []
+            wait_for(lambda: answers.append(found.ask("livez")[0]) or found.ask("readyz")[0] != 200, LEAD_S / 2 + 5)
+            assert says(found, "references")()
+            assert found.metric('monitor_not_ready{reason="references"}') == 1
+            assert wait_for(lambda: found.metric("monitor_reference_age_seconds") > LEAD_S / 2, 5)
+            send(config, events(400, first=36_000))
+            time.sleep(3)
+            assert found.metric("monitor_events_total{") == 400
+            for future in admin.delete_acls([AclBindingFilter(*may_write)]).values():
+                future.result(20)
+            assert wait_for(lambda: answers.append(found.ask("livez")[0]) or found.ask("readyz")[0] == 200, 10)
+            assert set(answers) == {200}
+            found.wait_counted(800)
+            send(config, ticks(3))
+            wait_for(lambda: counted(config) >= 800, 30)
+        used = {(r := json.loads(v))["window"]["start_ms"]: r["reference"] for _, v in read(config, "results")}
+        assert used == {START: None, START + HOUR: newer.sha256}
 
 
 def test_a_worker_that_starts_without_its_topics_never_listens_and_ends_with_a_sentence(

@@ -22,10 +22,10 @@ from confluent_kafka.admin import AdminClient
 
 from monitor.config.file import load_config
 from monitor.config.settings import Config
-from monitor.runtime import references
+from monitor.runtime import references, topics
 from monitor.runtime.exits import EXIT_OWNERSHIP
 from monitor.runtime.supervisor import die_with_parent
-from tests.integration.workers import event, read, send, wait_for, write_config
+from tests.integration.workers import event, read, send, send_to, wait_for, write_config
 from tests.kafka import KafkaCluster
 from tests.unit.test_replay_windows import reference
 
@@ -261,6 +261,41 @@ def test_a_source_that_was_made_anew_is_refused_with_an_instruction(kafka: Kafka
     assert second.process.wait(40) == 78
     assert "was deleted and created again since its state was written" in second.log.read_text()
     assert "start with another `app` name" in second.log.read_text()
+
+
+def test_a_source_comes_between_two_lives_and_goes_only_once_nothing_of_it_is_open(
+    kafka: KafkaCluster, app: str, tmp_path: Path
+) -> None:
+    only = EVENTS.replace("grace: 1m", "grace: 1m, idle_after: 1s")
+    path = write_config(kafka, app, tmp_path, only)
+    live_once(path, 400)
+    only, both = path.read_text(), path.read_text().replace("}]\n", f"}}, {{topic: {app}-more, clock: event}}]\n", 1)
+    path.write_text(both)
+    config = load_config(path)
+    kafka.create(f"{app}-more", 4)
+    topics.create_topics(config)
+    with worker(path) as second:
+        send_to(config, f"{app}-more", events(400))
+        second.wait_counted(400)
+        assert second.end() == 0
+    path.write_text(only)
+    refused = Worker(path)
+    assert refused.process.wait(40) == 78
+    assert f"the source {app}-more is not configured any more, but events of it wait in open windows" in refused.log.read_text()
+    path.write_text(both)
+    with worker(path) as fourth:
+        for source in config.sources:
+            send_to(config, source.topic, ticks(2))
+        wait_for(lambda: counted(config) >= 800 and fourth.metric("monitor_idle_partitions") == 8, 30)
+        assert counted(config) == 800
+        time.sleep(2)  # and stage 2 knows
+        assert fourth.end() == 0
+    path.write_text(only)
+    with worker(path) as fifth:
+        send(config, [*events(400, first=72_000), *ticks(4)])
+        wait_for(lambda: counted(config) >= 1_200, 30)
+        assert counted(config) == 1_200
+        assert fifth.end() == 0
 
 
 def test_probes_say_when_a_worker_is_ready(kafka: KafkaCluster, app: str, tmp_path: Path) -> None:

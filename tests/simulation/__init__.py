@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import msgspec
 import numpy as np
 
-from monitor.columns import ColumnBatch, DecodedBatch, Int
+from monitor.columns import About, ColumnBatch, DecodedBatch, Int
 from monitor.findings import ClosedWindow, Judgement
 from monitor.formats import Format
 from monitor.layout import Layout
@@ -59,6 +59,12 @@ class BareFormat:
         )
 
     def columns(self, layout: Layout, payloads: Sequence[object], offsets: Int) -> ColumnBatch:
+        return self.values(layout, payloads)
+
+    def about(self, layout: Layout, payloads: Sequence[object], offsets: Int) -> About:
+        return About(None)
+
+    def values(self, layout: Layout, payloads: Sequence[object]) -> ColumnBatch:
         return ColumnBatch(len(payloads), np.zeros((0, len(payloads))), None, [], tags=[payloads] if layout.tags else [])
 
     def rows(self, payloads: Sequence[object]) -> list[dict[str, object]]:
@@ -153,11 +159,10 @@ class Place:
             self.write(*checkpoint.meta)
             yield
             stage.committed(checkpoint)
-        box = stage.outbox(self.now_ms)
-        for message in (*box.first, *box.then):
-            self.send(message)
-            yield
-        if box:
+        while box := stage.outbox(self.now_ms):
+            for message in (*box.first, *box.then):
+                self.send(message)
+                yield
             stage.emitted(box, self.now_ms)
 
 

@@ -50,6 +50,8 @@ class Expected(NamedTuple):
     restated: dict[str, dict[str, object]]
     early: dict[bytes, dict[str, int]]
     """Alerts of open windows, likewise."""
+    looked: dict[bytes, dict[str, int]]
+    """What is published of looks into them."""
 
 
 def expect(scenario: Scenario, logs: Iterable[Log]) -> Expected:
@@ -63,15 +65,16 @@ def expect(scenario: Scenario, logs: Iterable[Log]) -> Expected:
     alerts: dict[bytes, dict[str, int]] = {}
     last: dict[bytes, dict[str, object]] = {}
     early: dict[bytes, dict[str, int]] = {}
+    looked: dict[bytes, dict[str, int]] = {}
     for model in sorted({model for model, _, _ in panes}):
         mine = {(start, version): counts for (name, version, start), counts in panes.items() if name == model}
         is_restated = scenario.settings.model(model).revising is not None
         for spec in scenario.settings.model(model).specs:
             _windows(scenario, model, spec, mine, last if is_restated else results, {} if is_restated else alerts)
         if model == "long":
-            _looks(scenario, mine, results, early)
+            _looks(scenario, mine, results, (early, looked))
     restated = {key.decode().rpartition("|")[0]: facts for key, facts in last.items() if facts["n"]}
-    return Expected(results, alerts, outcomes, refused, restated, early)
+    return Expected(results, alerts, outcomes, refused, restated, early, looked)
 
 
 class _Ids:
@@ -103,9 +106,13 @@ def _looks(
     scenario: Scenario,
     panes: Mapping[tuple[int, str], Counted],
     results: dict[bytes, dict[str, object]],
-    early: dict[bytes, dict[str, int]],
+    said: tuple[dict[bytes, dict[str, int]], dict[bytes, dict[str, int]]],
 ) -> None:
-    """Say when a window's rows have passed a multiple, at the end of each pane but its last; and tell the results of it."""
+    """Say when a window's rows have passed a multiple, at the end of each pane but its last; and tell the results of it.
+
+    said: what is told, and what is published of each look.
+    """
+    early, looked = said
     size, grace_ms, pane_ms = LONG.specs[0].size_ms, LONG.grace_ms, LONG.pane_ms
     last_ms = (scenario.end_ms - grace_ms) // pane_ms * pane_ms
     levels: Counter[tuple[int, str]] = Counter()
@@ -116,7 +123,12 @@ def _looks(
         level = rows[window, version] // EARLY_ROWS
         if level > levels[window, version] and upto < window + size and upto <= last_ms:
             levels[window, version] = level
-            early[f"long|{version}|{window}|{size}|early|{upto}".encode()] = {"n": rows[window, version], "level": level}
+            early[_look_key(version, window, upto)] = {"n": rows[window, version], "level": level}
+    for end in sorted({start + pane_ms for start, _ in panes}):
+        window = (end - pane_ms) // size * size
+        if end < window + size and end <= last_ms:
+            for version, n in _so_far(panes, window, end).items():
+                looked[_look_key(version, window, end)] = {"n": n}
     for key, facts in results.items():
         model, version, start_text, *_ = key.decode().split("|")
         if model == "long":
@@ -234,3 +246,16 @@ def _details(panes: Sequence[Counted], total: Counter[str]) -> dict[str, object]
                 rows[topic][partition] = total[f"rows {place}"]
     late, future = (max(furthest[what], default=None) for what in ("late", "future"))
     return {"lateness": late, "ahead": future, "rows": dict(rows), "offsets": dict(offsets), "other": 0}
+
+
+def _look_key(version: str, window: int, upto: int) -> bytes:
+    return f"long|{version}|{window}|{LONG.specs[0].size_ms}|early|{upto}".encode()
+
+
+def _so_far(panes: Mapping[tuple[int, str], Counted], window: int, end: int) -> Counter[str]:
+    """Return the rows of a window's panes before `end`, by version."""
+    rows: Counter[str] = Counter()
+    for (start, version), counts in panes.items():
+        if window <= start < end:
+            rows[version] += counts["n"]
+    return rows

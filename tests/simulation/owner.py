@@ -145,8 +145,7 @@ class Owner:
         stage.advance(now_ms, at_end=at_end)
         if is_due or stage.wants_checkpoint:
             yield from self._checkpoint(stage)
-        box = stage.outbox(self._around.clock())
-        if box:
+        while box := stage.outbox(self._around.clock()):
             yield from self._send_all(box.first, "send first")
             yield from self._send_all(box.then, "send then")
             self.at = "note what was sent"

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import msgspec
 import numpy as np
 
-from monitor.columns import ColumnBatch, DecodedBatch, Int
+from monitor.columns import About, ColumnBatch, DecodedBatch, Int
 from monitor.decision.early import OpenWindow
 from monitor.events import Rejection, RejectionReason
 from monitor.findings import ClosedWindow, Judgement
@@ -87,6 +87,12 @@ class Wire:
         )
 
     def columns(self, layout: Layout, payloads: Sequence[object], offsets: Int) -> ColumnBatch:
+        return self.values(layout, payloads)
+
+    def about(self, layout: Layout, payloads: Sequence[object], offsets: Int) -> About:
+        return About(None)
+
+    def values(self, layout: Layout, payloads: Sequence[object]) -> ColumnBatch:
         tags = [[payload[0] for payload in payloads]] if layout.tags else []  # type: ignore[index]
         return ColumnBatch(len(payloads), np.zeros((0, len(payloads))), None, [], tags=tags)
 
@@ -116,16 +122,17 @@ def judge(closed: ClosedWindow, before: bytes, history: Sequence[bytes]) -> Judg
 
 
 def look(window: OpenWindow, newest: Callable[[int], ClosedWindow], before: Before) -> Looked:
-    """Tell the rows so far when they pass a multiple of `EARLY_ROWS`, once; and the windows before, and the newest rows."""
+    """Tell the rows so far when they pass a multiple of `EARLY_ROWS`, once; and the windows before, and the newest rows. Publish all."""
     closed, told = window.closed, msgspec.json.decode(before.told) if before.told else []
     level = closed.profile.n // EARLY_ROWS
+    key = f"{closed.model}|{closed.version}|{closed.window.start_ms}|{closed.window.size_ms}|early|{window.upto_ms}".encode()
+    results = ((key, msgspec.json.encode({"n": closed.profile.n})),)
     if level <= len(told):
-        return Looked()
+        return Looked(results=results)
     told += [window.upto_ms] * (level - len(told))
     windows = msgspec.json.decode(before.state)[0] if before.state else 0
-    key = f"{closed.model}|{closed.version}|{closed.window.start_ms}|{closed.window.size_ms}|early|{window.upto_ms}".encode()
     facts = {"n": closed.profile.n, "level": level, "windows": windows, "newest": newest(2).profile.n}
-    return Looked(((key, msgspec.json.encode(facts)),), msgspec.json.encode(told), ("warning",))
+    return Looked(((key, msgspec.json.encode(facts)),), msgspec.json.encode(told), ("warning",), results)
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,7 @@ def anomalies_of(scenario: Scenario, logs: Sequence[Log], outcome: Outcome) -> l
     found += [f"DLQ_MISSING {value!r}" for value in expected.refused if value not in letters]
     first = {key: min(values) for key, values in results.items()}
     seen = {key: msgspec.json.decode(value) for key, value in first.items()}
+    looked = {key: seen.pop(key) for key in [key for key in seen if "|early|" in key]}
     fired = {key: msgspec.json.decode(min(values)) for key, values in alerts.items()}
     if scenario.has_late:
         found += _wrong_restated(expected, _without_restated(seen), _without_restated(fired))
@@ -40,6 +41,7 @@ def anomalies_of(scenario: Scenario, logs: Sequence[Log], outcome: Outcome) -> l
     if +counted != +expected.outcomes:
         found.append(f"MISCOUNTED {dict(+counted)} for {dict(+expected.outcomes)}")
     found += _wrong_early(scenario, expected, seen, early)
+    found += _wrong_looks(scenario, expected, early, looked)
     if scenario.is_live:
         return found + _wrong_live(scenario, expected, seen, fired, late)
     if +late:
@@ -96,6 +98,21 @@ def _wrong_early(scenario: Scenario, expected: Expected, seen: dict[str, Any], e
             for key, facts in early.items()
             if {name: facts[name] for name in ("n", "level")} != wanted.get(key)
         ]
+    return found
+
+
+def _wrong_looks(scenario: Scenario, expected: Expected, early: dict[str, Any], looked: dict[str, Any]) -> list[str]:
+    """Each look publishes what it saw, told or not."""
+    found = [f"LOOK_MISSING {key}" for key in sorted(early.keys() - looked.keys())]
+    found += [
+        f"LOOK_WRONG {key} {looked[key]} for {early[key]}"
+        for key in early.keys() & looked.keys()
+        if looked[key]["n"] != early[key]["n"]
+    ]
+    if not scenario.is_live:
+        wanted = {key.decode(): facts for key, facts in expected.looked.items()}
+        found += [f"LOOK_MISSING {key}" for key in sorted(wanted.keys() - looked.keys())]
+        found += [f"LOOK_UNEXPECTED {key} {facts}" for key, facts in looked.items() if facts != wanted.get(key)]
     return found
 
 

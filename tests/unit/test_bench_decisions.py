@@ -8,10 +8,15 @@ from scipy import stats
 
 from benchmarks.decisions import power, quiet
 from benchmarks.decisions.__main__ import sections
+from benchmarks.decisions.models import HOUR_MS
 from benchmarks.decisions.power import Power
 from benchmarks.decisions.quiet import Quiet
 from benchmarks.decisions.streams import SPECS, Drift, Stream
 from benchmarks.decisions.table import GOALS, table
+from monitor.decision.calibrated import counts_alpha
+from monitor.policy import DEFAULT_RULES
+from monitor.rules import DEFAULT_FALSE_ALARMS
+from monitor.windows import WindowSpec
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +55,27 @@ def test_no_test_of_missing_rows_finds_more_than_the_limit_that_spends_the_whole
     more = Power("2 % more missing", 1_000, Drift("missing", 0.02), 1, 1, missing=0.01)
     assert stats.binom.sf(26, 1_000, 0.01) < 1 / 2_400 / 50 < stats.binom.sf(25, 1_000, 0.01)
     assert power.ceiling(more, 1 / 2_400) == pytest.approx(float(stats.binom.sf(26, 1_000, 0.03)))
+
+
+def test_within_what_exact_tests_spend_no_test_finds_more_than_two_thirds() -> None:
+    """28 of 1000; the reference's own share is known to a fortieth of it, so that now and then it is 29."""
+    more = Power("2 % more missing", 1_000, Drift("missing", 0.02), 1, 1, missing=0.01)
+    spent = counts_alpha(DEFAULT_FALSE_ALARMS, WindowSpec(HOUR_MS, HOUR_MS))
+    assert power.ceiling(more, spent) == pytest.approx(float(stats.binom.sf(27, 1_000, 0.03))) == pytest.approx(0.67, abs=0.005)
+    assert stats.binom.sf(28, 1_000, 0.03) == pytest.approx(0.60, abs=0.005)
+
+
+def test_a_tenth_of_sigma_is_nearer_to_the_floor_than_six_windows_tell() -> None:
+    """Psi on the reported cells of a normal feature, and the deviation of what is measured of it in 6000 rows."""
+    borders = stats.norm.ppf(np.arange(11) / 10)
+    before, after = np.full(10, 0.1), np.diff(stats.norm.cdf(borders - 0.1))
+    psi = float(((after - before) * np.log(after / before)).sum())
+    shares = np.random.default_rng(5).multinomial(6_000, after, 20_000) / 6_000
+    measured = ((shares - before) * np.log(np.maximum(shares, 1e-9) / before)).sum(axis=1) - 9 / 6_000
+    assert (psi, measured.std()) == (pytest.approx(0.0096, abs=5e-5), pytest.approx(0.0026, abs=1e-4))
+    floor = DEFAULT_RULES["drift.distribution"].threshold
+    assert (measured > floor).mean() > 0.75
+    assert (measured > 0.01).mean() < 0.5
 
 
 @pytest.mark.parametrize(

@@ -229,7 +229,7 @@ def test_rules_go_over_the_defaults_field_by_field() -> None:
         Config.model_validate({"rules": {"drift.distribution": {"windows": 3}, "traffic.low": {"below": 100}}})
     ).rules
     drift = rules["drift.distribution"]
-    assert (drift.above, drift.windows, drift.severity, drift.levels) == (0.01, 3, "notice", {"warning": 0.1, "critical": 0.25})
+    assert (drift.above, drift.windows, drift.severity, drift.levels) == (0.0075, 3, "notice", {"warning": 0.1, "critical": 0.25})
     assert (rules["traffic.low"].below, rules["traffic.low"].above) == (100, None)
 
 

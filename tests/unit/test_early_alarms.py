@@ -6,16 +6,21 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
+import jsonschema
+import msgspec
 import numpy as np
 import orjson
 import pytest
 
-from monitor.backtest import backtest, read_results
+from monitor.backtest import Backtest, backtest, read_looks, read_results
 from monitor.bootstrap import build_pipeline, build_policies, build_settings
+from monitor.cli.kafka import line
 from monitor.columns import ColumnBatch, Float
 from monitor.config.settings import Config
+from monitor.decision.early import SHOWN
 from monitor.false_alarms import expected_alarms, measure
 from monitor.layout import layout_of
 from monitor.policy import Policies
@@ -57,14 +62,19 @@ def day_of(day: int, seed: int = 0) -> tuple[Float, Float]:
 
 def broken(from_ms: float, to_ms: float, days: int = 3, by: float = 10.0) -> list[tuple[int, StoredRecord]]:
     """Return records of some days; x is moved within a time since the start."""
-    made = []
+    made: list[tuple[int, StoredRecord]] = []
     for day in range(days):
         times, values = day_of(day)
         values[0, (times >= START + from_ms) & (times < START + to_ms)] += by
-        for t, x, y in zip(times.tolist(), *values.tolist(), strict=True):
-            body = orjson.dumps({"model": "m", "time": int(t), "features": {"x": x, "y": y}})
-            made.append((len(made) % 2, StoredRecord(len(made) // 2, int(t) + 1_000, body)))
+        made += records_of(times, values, len(made))
     return made
+
+
+def records_of(times: Float, values: Float, first: int) -> Iterator[tuple[int, StoredRecord]]:
+    """Yield events, one for either of two partitions after the other; first: how many came before."""
+    for i, (t, x, y) in enumerate(zip(times.tolist(), *values.tolist(), strict=True), first):
+        body = orjson.dumps({"model": "m", "time": int(t), "features": {"x": x, "y": y}})
+        yield i % 2, StoredRecord(i // 2, int(t) + 1_000, body)
 
 
 def replay(records: list[tuple[int, StoredRecord]], settings: Config | None = None) -> ReplayOutcome:
@@ -78,6 +88,16 @@ def replay(records: list[tuple[int, StoredRecord]], settings: Config | None = No
         references=[reference()],
     )
     return engine.run(records)
+
+
+def looks(outcome: ReplayOutcome) -> list[dict[str, Any]]:
+    """Return what was published of looks."""
+    return [record for _, value in outcome.results if (record := orjson.loads(value)).get("type") == "look"]
+
+
+def closes(outcome: ReplayOutcome) -> list[dict[str, Any]]:
+    """Return the results of closed windows."""
+    return [record for _, value in outcome.results if "type" not in (record := orjson.loads(value))]
 
 
 def data(outcome: ReplayOutcome) -> list[dict[str, Any]]:
@@ -105,7 +125,7 @@ def test_the_close_confirms_it_without_another_page_and_the_next_quiet_days_reso
     early, resolved = data(outcome)
     assert told(outcome) == [("firing", True, 1), ("resolved", False, 2)]
     assert resolved["incident_id"] == early["incident_id"] == json.loads(outcome.alerts[0][1])["id"]
-    day = next(r for r in map(orjson.loads, (v for _, v in outcome.results)) if r["window"]["start_ms"] == START + DAY)
+    day = next(one for one in closes(outcome) if one["window"]["start_ms"] == START + DAY)
     assert {f["incident_id"] for f in day["findings"]} == {early["incident_id"]}
 
 
@@ -130,11 +150,11 @@ def test_without_early_alarms_the_close_tells() -> None:
     outcome = replay(broken(DAY + 5 * HOUR, 2 * DAY), config(early=False))
     assert told(outcome)[0] == ("firing", False, 1)
     with_looks = replay(broken(DAY + 5 * HOUR, 2 * DAY))
-    assert [_without_ids(v) for _, v in outcome.results] == [_without_ids(v) for _, v in with_looks.results]
+    assert looks(outcome) == []
+    assert [_without_ids(one) for one in closes(outcome)] == [_without_ids(one) for one in closes(with_looks)]
 
 
-def _without_ids(value: bytes) -> Mapping[str, Any]:
-    record = orjson.loads(value)
+def _without_ids(record: dict[str, Any]) -> Mapping[str, Any]:
     for finding in record["findings"]:
         del finding["incident_id"]
     record.pop("early", None)
@@ -172,16 +192,94 @@ def _with_late(records: list[tuple[int, StoredRecord]]) -> Iterator[tuple[int, S
             offsets[one[0]] += 1
 
 
-def test_a_backtest_with_the_rules_in_force_tells_what_the_closes_told() -> None:
-    outcome = replay(broken(DAY + 5 * HOUR, 2 * DAY, days=4))
-    windows = read_results(value for _, value in outcome.results)
-    rules = build_policies(config())
-    found = backtest(windows, rules)
-    live = [json.loads(value) for _, value in outcome.alerts]
-    assert [alert.id for alert in found.alerts] == [alert["id"] for alert in live if not alert["data"].get("early")]
-    assert [one["data"]["status"] for one in live] == ["firing", "resolved"]
-    strict = Policies(replace(rules.default, false_alarms=FalseAlarms(1.0, 101 * DAY)))
-    assert [alert.data.status for alert in backtest(windows, strict).alerts] == ["firing", "resolved"]
+def backtested(outcome: ReplayOutcome, policies: Policies) -> Backtest:
+    values = [value for _, value in outcome.results]
+    return backtest(read_results(values), policies, read_looks(values))
+
+
+def told_by(found: Backtest | ReplayOutcome) -> list[dict[str, Any]]:
+    """Return alerts without what results do not keep, by the window that they are of."""
+    values = [msgspec.json.encode(one) for one in found.alerts] if isinstance(found, Backtest) else [v for _, v in found.alerts]
+    alerts = [orjson.loads(value) for value in values]
+    for alert in alerts:
+        del alert["data"]["why"], alert["data"]["evidence"]
+    return sorted(alerts, key=lambda alert: (alert["time"], "look" not in alert["data"], alert["id"]))
+
+
+LOUD = {"drift.tails": {"above": 0.002, "levels": {"warning": 0.05, "critical": 0.9}}, "drift.distribution": {"above": 3.0}}
+DEAF = {check: {"above": 0.5} for check in ("drift.tails", "health.out_of_range", "drift.distribution")}
+WORSE = [(0, 6, 12, 0.1), (0, 12, 24, 1.0), (1, 26, 28, 0.5)]
+"""Feature, hours from and to, share of the rows."""
+
+
+@cache
+def getting_worse() -> list[tuple[int, StoredRecord]]:
+    """Return days of which x moves on the second, first a tenth of it, and y for two hours of the third."""
+    dice = np.random.default_rng(8)
+    made: list[tuple[int, StoredRecord]] = []
+    for day in range(5):
+        times, values = day_of(day, seed=3)
+        for feature, from_h, to_h, share in WORSE:
+            within = (times >= START + DAY + from_h * HOUR) & (times < START + DAY + to_h * HOUR)
+            values[feature, within & (dice.random(ROWS) < share)] += 10
+        made += records_of(times, values, len(made))
+    return made
+
+
+@pytest.mark.parametrize(("rules", "n_early"), [({}, 3), (LOUD, 3), (DEAF, 2)], ids=["default", "louder", "taken back"])
+def test_a_backtest_with_the_rules_in_force_tells_exactly_what_was_told(rules: Mapping[str, object], n_early: int) -> None:
+    """Whatever looks told included: again when it got worse, in one incident with the close, or taken back by it."""
+    live = replay(getting_worse(), config(rules))
+    found = backtested(live, build_policies(config(rules)))
+    assert sum(one["data"].get("early", False) for one in told_by(live)) == n_early
+    assert told_by(found) == told_by(live)
+    assert (found.changed, found.hidden) == (0, 0)
+
+
+@pytest.mark.parametrize("of", [{}, LOUD, DEAF], ids=["default", "louder", "deaf"])
+def test_a_backtest_with_other_rules_tells_early_what_they_would_have_told(of: Mapping[str, object]) -> None:
+    """Looks publish what any of these rules could believe, whether or not the rules in force told it."""
+    live = replay(getting_worse(), config(of))
+    for other in ({}, LOUD, DEAF):
+        wanted = [alert["id"] for alert in told_by(replay(getting_worse(), config(other))) if alert["data"].get("early")]
+        found = backtested(live, build_policies(config(other)))
+        assert [alert["id"] for alert in told_by(found) if alert["data"].get("early")] == wanted
+        assert found.hidden == 0
+
+
+def test_a_backtest_of_an_open_window_tells_what_looks_into_it_told() -> None:
+    live = replay(broken(DAY + 5 * HOUR, 3 * DAY, days=2))
+    assert told(live) == [("firing", True, 1)]
+    assert told_by(backtested(live, build_policies(config()))) == told_by(live)
+
+
+def test_a_backtest_says_where_looks_need_not_have_published_what_a_budget_believes() -> None:
+    live = replay(broken(DAY + 5 * HOUR, 2 * DAY, days=4))
+    rules = build_policies(config()).default
+    wide = backtested(live, Policies(replace(rules, false_alarms=FalseAlarms(1.0, DAY))))
+    assert wide.hidden == wide.windows == 3
+    assert backtested(live, Policies(replace(rules, false_alarms=FalseAlarms(1.0, 10 * DAY)))).hidden == 0
+
+
+def test_results_of_a_version_that_published_no_looks_tell_what_the_closes_told() -> None:
+    live = replay(broken(DAY + 5 * HOUR, 2 * DAY, days=4))
+    found = backtest(read_results(value for _, value in live.results), build_policies(config()))
+    assert [one.data.status for one in found.alerts] == ["resolved"]
+    assert found.alerts[0].data.incident_id == json.loads(live.alerts[0][1])["id"]
+
+
+def test_quiet_days_publish_next_to_nothing_of_their_looks() -> None:
+    assert len(looks(replay(broken(0, 0, days=6)))) <= 3
+
+
+def test_a_look_publishes_what_chance_hardly_explains_and_a_schema_describes_it() -> None:
+    first = looks(replay(broken(DAY + 5 * HOUR, 2 * DAY)))[0]
+    assert first["unlikely"]["all"]["drift.tails"]["features"] == first["measurements"]["all"]["drift.tails"]["features"] == ["x"]
+    assert max(p for of in first["unlikely"]["all"].values() for p in of["p_value"]) <= first["shown_p"] == SHOWN
+    assert 0 < first["recent_n"] <= first["n"]
+    schema = json.loads((Path(__file__).parents[2] / "schemas" / "look.schema.json").read_text())
+    jsonschema.Draft202012Validator(schema).validate(first)
+    assert line("results", first).startswith(f"m 1 [{START + DAY}, {START + 2 * DAY}) look after 23%: n={first['n']}, ")
 
 
 @pytest.mark.parametrize(
@@ -193,6 +291,10 @@ def test_a_backtest_with_the_rules_in_force_tells_what_the_closes_told() -> None
         (["24h/1h", "7d"], HOUR, ["7d"]),
         (["7d"], 7 * HOUR // 2, ["7d"]),
         (["2h"], HOUR // 24, ["2h"]),
+        (["1h", "2h", "12h"], HOUR, []),
+        (["1h", "4h/1h"], HOUR, []),
+        (["1h", "24h/1h", "7d", "2h", "4h", "12h"], HOUR, ["7d"]),
+        (["12h", "24h"], HOUR // 4, ["12h", "24h"]),
         (["86400001ms"], DAY + 1, []),
     ],
 )

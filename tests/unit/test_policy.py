@@ -137,6 +137,24 @@ def test_the_name_of_a_view_is_over_the_name_of_its_feature_and_that_over_a_wild
     assert winner(rules, feature="comment#alphabet") == 2
 
 
+def test_what_is_remembered_grows_with_models_and_features_only_where_rules_name_some() -> None:
+    asked = [(model, "all", f"f{i}") for model in ("a", "b") for i in range(50)]
+    for named, n in (
+        ({}, 1),
+        ({"models": ("a",)}, 2),
+        ({"features": ("f1*",)}, 50),
+        ({"models": ("a",), "features": ("f1*",)}, 100),
+    ):
+        default = Rule(above=0.1)
+        rules = RuleSet({"drift.psi": default}, policies=(Policy(name="p", rules=(("drift.psi", Rule(above=0.2, **named)),)),))
+        for at in asked:
+            rule = rules.rule("drift.psi", *at)
+            is_named = Rule(**named).applies(*at)
+            assert rule is not None
+            assert rule.threshold == (0.2 if is_named else 0.1)
+        assert len(rules._memory) == n
+
+
 def test_rules_for_values_and_for_means_do_not_meet() -> None:
     rules = [
         Rule(above=1, models=("credit",)),

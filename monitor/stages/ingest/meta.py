@@ -50,15 +50,26 @@ class IngestMeta(msgspec.Struct, kw_only=True):
     """of `outcomes`, where outcomes are told"""
     unjoined: dict[str, dict[str, int]] | msgspec.UnsetType = msgspec.UNSET
     """model → reason → rows that no label can find, and labels that find none, where outcomes are told"""
+    source: str | msgspec.UnsetType = msgspec.UNSET
+    """sha256 of how its records are read"""
 
     @property
     def clock_ms(self) -> int:
         """The partition's running maximum of event time; its watermark before grace."""
         return max(self.max_ts, self.idle_clock)
 
-    def resumed(self, payload: bytes) -> IngestMeta:
-        """Return what an earlier owner stored of the same topology. Raises StateMismatch when it is another one now."""
+    def resumed(self, payload: bytes, *, ahead: bool) -> IngestMeta:
+        """Return what an earlier owner stored of the same topology. Raises StateMismatch when it is another one now.
+
+        ahead: rows hold more than meta covers. What comes after meta is then skipped in some panes and must not go to others.
+        """
         stored = _decode(payload)
+        if ahead and stored.source not in (msgspec.UNSET, self.source):
+            raise StateMismatch(
+                f"how records of {self.topic} are read was changed, and the last owner of its state ended before a checkpoint was complete: "
+                "start all workers once more with the former `sources`, stop them (SIGTERM), then change them"
+            )
+        stored.source = self.source
         counts = [(f"topic {self.topic} has", self.partitions, stored.partitions)]
         if stored.partials_partitions is not None and self.partials_partitions is not None:
             counts.append(("partials has", self.partials_partitions, stored.partials_partitions))
@@ -66,6 +77,11 @@ class IngestMeta(msgspec.Struct, kw_only=True):
             if stored.outcomes_partitions is not msgspec.UNSET:
                 counts.append(("outcomes has", self.outcomes_partitions, stored.outcomes_partitions))
             stored.outcomes_partitions, stored.unjoined = self.outcomes_partitions, stored.unjoined or {}
+        elif stored.outcomes_partitions is not msgspec.UNSET:
+            raise StateMismatch(
+                f"labels were joined when the state of {self.topic} was written, and no source of labels is configured now: configure one, "
+                "or start with another `app` name to begin anew"
+            )
         _refuse_changes(counts)
         stored.partials_partitions = self.partials_partitions or stored.partials_partitions
         stored.topic_id = same_topic_id(self.topic, stored.topic_id, self.topic_id)

@@ -178,7 +178,7 @@ class OutcomeRows:
         """Return what the source partition has up to an offset, for each partition of `outcomes`; the next call goes on from there."""
         begin = upto if self._upto is None else self._upto
         self._upto = upto
-        made = [_joined(parts) for parts in self._made.values()]
+        made = [_joined(self._made[key]) for key in sorted(self._made)]  # whatever pane was folded first
         known, self._made, self._known = self._known, {}, []
         n = self._settings.outcomes_partitions
         of_made, of_known = [_split(rows, n) for rows in made], [_split(rows, n) for rows in known]

@@ -9,18 +9,20 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from monitor.columns import Bool, Int
+from monitor.columns import About, Bool, ColumnBatch, Int
 from monitor.errors import StateMismatch
 from monitor.formats import Format
 from monitor.hash_key import HashKey
 from monitor.layout import Layout
 from monitor.learning.discovery import Discovery
+from monitor.parts import Part
 from monitor.profiles import Profile
 from monitor.reference import Reference, References
 from monitor.stages.ingest.outcome_rows import OutcomeRows
 from monitor.stages.partials import Partial
 from monitor.stages.rows import EMITTED, OPEN, Stored, key_parts, row_key
 from monitor.stages.settings import ModelSettings
+from monitor.stream_facts import Timing
 from monitor.windows import NEVER_MS
 
 NO_FEATURES = Layout()
@@ -146,13 +148,43 @@ class Pane:
         if self.first < 0 or offset < self.first:
             self.first, self.clock_before = offset, clock_before_ms
 
-    def fold(self, wire: Format, outcomes: OutcomeRows | None = None) -> int:
-        """Fold what waits into the profile, and tell `outcomes` of it; return how many rows."""
+    @property
+    def layout(self) -> Layout:
+        """Where its rows are counted."""
+        return self.reference.layout if self.reference else NO_FEATURES
+
+    @property
+    def can_join(self) -> bool:
+        """Whether what waits may be read and counted together with the rows of other panes: none of it was counted, nothing is learnt."""
+        return bool(self.waiting) and self.discovery is None and int(self.marks[0][0, 0]) > max(self.his)
+
+    def joined_marks(self) -> Int:
+        """Return the marks of the rows that wait, shape (4, n)."""
+        return self.marks[0] if len(self.marks) == 1 else np.concatenate(self.marks, axis=1)
+
+    def take_in(
+        self, hi: int, about: About, timing: Timing, part: Part | None, batch: ColumnBatch | None, outcomes: OutcomeRows | None
+    ) -> None:
+        """Fold what waits, sorted out together with the rows of others. hi: the last offset. batch: where there is no part, or `outcomes`."""
         assert self.profile is not None
-        n, reached = len(self.waiting), -1
+        before = self.profile.rows.copy() if part is None else None
+        if outcomes is not None and batch is not None:
+            outcomes.take(self.place, self.reference, batch, self.waiting, self.joined_marks()[:2])
+        if part is not None:
+            self.profile.add_part(part, about)
+            self.dirty.add(0)
+        elif batch is not None:
+            self.profile.update(batch)
+        self.profile.stream.add_timed(about.envelope, timing)
+        self._folded(hi, before)
+
+    def fold(self, wire: Format, outcomes: OutcomeRows | None = None) -> None:
+        """Fold what waits into the profile, and tell `outcomes` of it."""
+        assert self.profile is not None
+        reached = -1
         before = self.profile.rows.copy()
-        if n:
-            marks = np.concatenate(self.marks, axis=1)
+        if self.waiting:
+            marks = self.joined_marks()
             for begin, end, blocks in self._pieces(marks[0]):
                 offsets, *clocks = marks[:, begin:end]
                 batch = wire.columns(self.profile.layout, self.waiting[begin:end], offsets)
@@ -163,16 +195,21 @@ class Pane:
                     self.profile.stream.add_rows(batch.envelope, *clocks)
                     self._discover(wire, self.waiting[begin:end])
             reached = int(marks[0, -1])
+        self._folded(reached, before)
+
+    def _folded(self, reached: int, before: Int | None) -> None:
+        """Count outsiders, too, and note what was folded. reached: offset of the last row, −1 of none. before: rows by segment."""
+        assert self.profile is not None
         for offsets, is_late, by_ms in self.outsiders:
             self.profile.stream.add_late(by_ms[is_late].tolist())
             self.profile.stream.add_future(by_ms[~is_late].tolist())
             self.dirty.add(0)
             reached = max(reached, int(offsets[-1]))
-        self.dirty |= self.profile.layout.blocks_of(np.flatnonzero(self.profile.rows != before))
+        if before is not None:
+            self.dirty |= self.profile.layout.blocks_of(np.flatnonzero(self.profile.rows != before))
         self.his = [max(hi, reached) for hi in self.his]
         self.last = max(self.last, reached)
         self.waiting, self.marks, self.outsiders = [], [], []
-        return n
 
     def _discover(self, wire: Format, payloads: list[object]) -> None:
         learning = self.settings.learning

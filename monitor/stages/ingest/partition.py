@@ -26,6 +26,7 @@ from monitor.stages.ingest.waiting import Waiting
 from monitor.stages.kept import KeptReferences
 from monitor.stages.rows import META, Versions, check_kinds
 from monitor.stages.settings import Settings
+from monitor.stages.topology import is_ahead
 from monitor.windows import FOREVER_MS, NEVER_MS
 
 
@@ -72,13 +73,14 @@ class IngestPartition:
             partitions=partitions,
             topic_id=topic_id,
             partials_partitions=settings.partials_partitions,
+            source=self._source.sha256,
         )
         self._outcomes: OutcomeRows | None = None
         if settings.outcomes_partitions:
             self._meta.outcomes_partitions, self._meta.unjoined = settings.outcomes_partitions, {}
         stored = best.get(META)
         if stored is not None:
-            self._meta = self._meta.resumed(stored.payload)
+            self._meta = self._meta.resumed(stored.payload, ahead=is_ahead(best))
         if self._meta.quiet_since is not None:  # silence is measured on one owner's clock: another's may be an hour ahead
             self._meta.quiet_since, self._meta.quiet_clock = now_ms, self._meta.clock_ms
         # The watermark goes out again, in this owner's epoch, which has to be known by then to whoever follows: meta is written first.
@@ -257,6 +259,7 @@ class IngestPartition:
 
     def counters(self) -> Mapping[tuple[str, ...], int]:
         """Monotone counts; functions of the log up to the last offset read."""
+        self._panes.settle()
         meta = self._meta
         counts: dict[tuple[str, ...], int] = {
             ("labels",): meta.labels,
@@ -266,8 +269,8 @@ class IngestPartition:
             ("dropped",): meta.dropped,
         }
         for model, versions in meta.models.items():
-            for outcome, n in zip(OUTCOME_NAMES, np.array(list(versions.values())).sum(axis=0).tolist(), strict=True):
-                counts["events", model, outcome] = n
+            for outcome, *by_version in zip(OUTCOME_NAMES, *versions.values(), strict=True):
+                counts["events", model, outcome] = sum(by_version)
         for model, n in meta.without_id.items():
             counts["without_id", model] = n
         for model, reasons in (meta.unjoined or {}).items():

@@ -10,29 +10,36 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from monitor.columns import DecodedBatch, Int
+from monitor.columns import Bool, DecodedBatch, Int
 from monitor.formats import Format
 from monitor.reference import References
 from monitor.stages.ingest.admission import Admitted
+from monitor.stages.ingest.arrivals import Arrived, Joined, joined
+from monitor.stages.ingest.folding import fold_together
 from monitor.stages.ingest.meta import COUNTED, DUPLICATE, LATE, REVISED, IngestMeta
 from monitor.stages.ingest.outcome_rows import OutcomeRows
 from monitor.stages.ingest.outsiders import RunningClock, outsiders_of
-from monitor.stages.ingest.panes import NO_FEATURES, Pane, PanePlace, groups, load_pane, pane_key, place_of_row, windows_changed
+from monitor.stages.ingest.panes import Pane, PanePlace, groups, load_pane, pane_key, place_of_row, windows_changed
 from monitor.stages.ingest.seen_ids import Deduplication
 from monitor.stages.ingest.waiting import Waiting
 from monitor.stages.kept import KeptReferences
 from monitor.stages.rows import CLOSED, CODEC_VERSION, EMITTED, OPEN, Stored, Versions
 from monitor.stages.settings import ModelSettings, Revising, Settings
-from monitor.windows import NEVER_MS
+from monitor.windows import FOREVER_MS, NEVER_MS
 
 FOLD_ROWS = 1_000
-"""Rows of a pane that are gathered before they are folded: large enough for numpy, small enough for memory."""
+"""Rows of a partition that are gathered before they are folded: enough for numpy, few enough to be in the processor's cache still."""
+ROWS_EACH = 48
+"""Rows of each model version, on average, that are gathered: a pane costs some 30 µs to fold, however few its rows."""
 MAX_PENDING_ROWS = 50_000
 """Rows of all panes together that may wait."""
 
 
 class PartitionPanes:
     """Panes by key; iterating yields them. A pane is opened by its first row, or by the first outsider while it holds the clock.
+
+    Rows of many models wait for those of more fetches before they are sorted by pane, until the next checkpoint at the latest; a pane is
+    opened then, under the reference that is known by then.
 
     meta: the owner's; its counts by model, `lost_pending` and `gc_upto` (by when panes were due) are changed in place. kept: told which references are in use.
     outcomes: told of every row that a pane holds, where there is a join.
@@ -58,10 +65,12 @@ class PartitionPanes:
         self._deduplication = Deduplication(settings, wire, references.hash_key, meta)
         self._panes: dict[bytes, Pane] = {}
         self._dirty: set[bytes] = set()
+        self._arrived: list[Arrived] = []
         self._waiting_rows = self.waiting_bytes = 0
         self._snapshot: list[tuple[Pane, int, int]] = []
 
     def __iter__(self) -> Iterator[Pane]:
+        self.settle()
         return iter(self._panes.values())
 
     def share(self, waiting: Waiting) -> None:
@@ -70,6 +79,7 @@ class PartitionPanes:
         waiting.join(self)
 
     def __len__(self) -> int:
+        self.settle()
         return len(self._panes)
 
     def load(self, versions: Versions, now_ms: int) -> None:
@@ -101,28 +111,30 @@ class PartitionPanes:
     # --- rows
 
     def take(self, batch: DecodedBatch, admitted: Admitted) -> None:
-        """Let what is admitted of a batch wait in its panes; fold those where enough waits."""
-        n = self._waiting_rows
-        panes, late = self._gather(batch, admitted) if len(admitted.accepted) else ([], admitted.accepted)
-        self.waiting_bytes += batch.held_bytes * (self._waiting_rows - n) // max(1, len(batch.payloads))
-        if len(late) or len(admitted.future):
-            self._witness(batch, late, admitted.future, admitted.clock)
-        for pane in panes:
-            if len(pane.waiting) >= FOLD_ROWS:
-                self._fold(pane)
-        if self._waiting_rows > MAX_PENDING_ROWS or self._waiting.is_too_much:
+        """Let what is admitted of a batch wait; fold what waits where it is enough for as many model versions as the batch has."""
+        if len(admitted.accepted) or len(admitted.future):
+            arrived = self._sorted_out(batch, admitted)
+            n = len(arrived.rows)
+            self._arrived.append(arrived)
+            self._waiting_rows += n
+            self.waiting_bytes += batch.held_bytes * n // max(1, len(batch.payloads))
+            if len(admitted.future) or arrived.late.any():
+                self.settle()
+        enough = min(max(FOLD_ROWS, ROWS_EACH * len(batch.keys)), MAX_PENDING_ROWS)
+        if self._waiting_rows >= enough or self._waiting.is_too_much:
             self._fold_all()
 
     def lose(self, n: int) -> None:
         """Retention took `n` offsets: every open pane may lack rows, and so may the next one."""
+        self.settle()
         self._meta.lost_pending += n
         for pane in self:
             if pane.state == OPEN:
                 pane.lost += n
                 self._touch(pane)
 
-    def _gather(self, batch: DecodedBatch, admitted: Admitted) -> tuple[list[Pane], Int]:
-        """Let accepted rows wait in their panes; return these panes, and the positions of the rows that came too late."""
+    def _sorted_out(self, batch: DecodedBatch, admitted: Admitted) -> Arrived:
+        """Say where each admitted row of a batch belongs: a function of the log."""
         accepted, _, logged_ms, clock = admitted
         running = np.maximum(logged_ms, clock.idle_ms)
         key_index = batch.key_index[accepted]
@@ -132,45 +144,67 @@ class PartitionPanes:
         starts = batch.times_ms[accepted] // pane_ms * pane_ms
         late = starts + pane_ms <= running - grace_ms
         cuts = _cuts([s.revising for s in by_key], key_index, starts + pane_ms, np.where(late, running - grace_ms, NEVER_MS))
-        before = np.concatenate(([max(clock.before_ms, clock.idle_ms)], running[:-1]))
+        before = np.concatenate(([max(clock.before_ms, clock.idle_ms)], running))[: len(accepted)]
         marks = np.stack((batch.offsets[accepted], batch.times_ms[accepted], batch.record_ms[accepted], logged_ms))
-        panes = []
         late &= cuts == NEVER_MS
+        for i in np.unique(key_index).tolist():
+            self._meta.outcomes(*batch.keys[i])  # is known from now on
+        rows = np.arange(len(accepted))
         duplicates = self._deduplication.find(batch, accepted, by_key, logged_ms, ~late)
         if duplicates is not None and duplicates.any():
             self._count_duplicates(batch, key_index[duplicates])
-            late &= ~duplicates
-            left = np.flatnonzero(~duplicates)
-        else:
-            left = np.arange(len(accepted))
-        for (key, start, cut), places in groups(key_index[left], starts[left], cuts[left]) if len(left) else ():
-            rows = left[places]
-            model, version = batch.keys[key]
-            taken = rows[~late[rows]]
+            rows = np.flatnonzero(~duplicates)
+        due_ms = np.where(cuts == NEVER_MS, starts + pane_ms, cuts) + grace_ms
+        at = slice(None) if len(rows) == len(accepted) else rows
+        of_row = (key_index[at], starts[at], cuts[at], late[at], marks[:, at], before[at])
+        return Arrived(batch, admitted, rows, *of_row, int(due_ms.min(initial=FOREVER_MS)))
+
+    def settle(self) -> None:
+        """Let rows that have arrived wait in their panes; counts in meta are then those up to the last row taken."""
+        if not self._arrived:
+            return
+        parts, self._arrived = self._arrived, []
+        waiting = self._waiting_rows
+        self._waiting_rows -= sum(len(part.rows) for part in parts)
+        late = self._gather(joined(parts))
+        self.waiting_bytes = self.waiting_bytes * self._waiting_rows // max(1, waiting)
+        end = 0
+        for part in parts:
+            begin, end = end, end + len(part.rows)
+            too_late = part.admitted.accepted[part.rows[late[begin:end]]]
+            if len(too_late) or len(part.admitted.future):
+                self._witness(part.batch, too_late, part.admitted.future, part.admitted.clock)
+
+    def _gather(self, rows: Joined) -> Bool:
+        """Let rows wait in their panes; return which of them came too late."""
+        late = rows.late.copy()
+        by_key = [self._settings.model(model) for model, _ in rows.keys]
+        for (key, start, cut), places in groups(rows.key_index, rows.starts, rows.cuts) if len(late) else ():
+            model, version = rows.keys[key]
+            taken = places[~late[places]]
             pane = self._pane(model, version, start, by_key[key], None if cut == NEVER_MS else cut) if len(taken) else None
             holder = pane
             if pane is not None and pane.state == EMITTED:
-                beyond = marks[0, taken] > pane.hi  # sent by a paused owner that was further: what it holds it has counted
+                beyond = rows.marks[0, taken] > pane.hi  # sent by a paused owner that was further: what it holds it has counted
                 late[taken[beyond]] = True
                 pane, taken = None, taken[~beyond]
             counts = self._meta.outcomes(model, version)
             counts[COUNTED if cut == NEVER_MS else REVISED] += len(taken)
-            counts[LATE] += len(rows) - len(taken)
+            counts[LATE] += len(places) - len(taken)
+            payloads, marks = [rows.payloads[i] for i in taken.tolist()], rows.marks[:, taken]
             if holder is not None and self._outcomes is not None:
-                self._tell_held(holder, batch, accepted[taken], marks[:, taken])
+                self._tell_held(holder, payloads, marks)
             if pane is not None:
-                self._wait(pane, [batch.payloads[i] for i in accepted[taken].tolist()], marks[:, taken], before[taken[0]])
-                panes.append(pane)
-        return panes, accepted[late]
+                self._wait(pane, payloads, marks, rows.before[taken[0]])
+        return late
 
-    def _tell_held(self, pane: Pane, batch: DecodedBatch, rows: Int, marks: Int) -> None:
+    def _tell_held(self, pane: Pane, payloads: list[object], marks: Int) -> None:
         """Tell of rows that a pane held before they came, after a crash: it will not fold them again."""
         assert self._outcomes is not None
         n_held = int(np.searchsorted(marks[0], min(pane.his), side="right"))
         if n_held:
-            payloads = [batch.payloads[i] for i in rows[:n_held].tolist()]
-            layout = pane.reference.layout if pane.reference else NO_FEATURES
-            columns = self._wire.columns(layout, payloads, marks[0, :n_held])
+            payloads = payloads[:n_held]
+            columns = self._wire.columns(pane.layout, payloads, marks[0, :n_held])
             self._outcomes.take(pane.place, pane.reference, columns, payloads, marks[:2, :n_held])
 
     def _count_duplicates(self, batch: DecodedBatch, keys: Int) -> None:
@@ -206,22 +240,24 @@ class PartitionPanes:
                 self._kept.use(reference)
         return pane
 
-    def _fold(self, pane: Pane) -> None:
+    def _fold(self, *panes: Pane) -> None:
         rows = self._waiting_rows
-        self._waiting_rows -= pane.fold(self._wire, self._outcomes)
+        self._waiting_rows -= sum(len(pane.waiting) for pane in panes)
+        for pane in fold_together(panes, self._wire, self._outcomes):
+            pane.fold(self._wire, self._outcomes)
         self.waiting_bytes = self.waiting_bytes * self._waiting_rows // max(1, rows)
-        self._dirty.add(pane.key)
+        self._dirty.update(pane.key for pane in panes)
 
     def _fold_all(self) -> None:
-        for pane in self:
-            if pane.is_waiting:
-                self._fold(pane)
+        self._fold(*(pane for pane in self if pane.is_waiting))
 
     # --- closing
 
     def has_due(self, clock_ms: int) -> bool:
         """Whether `close` would close a pane."""
-        return any(_is_due(pane, clock_ms) for pane in self)
+        return any(part.due_ms <= clock_ms for part in self._arrived) or any(
+            _is_due(pane, clock_ms) for pane in self._panes.values()
+        )
 
     def close(self, clock_ms: int) -> None:
         """Fold what waits, and close what has ended, grace included."""
@@ -286,7 +322,7 @@ class PartitionPanes:
     @property
     def held_bytes(self) -> int:
         """Memory of the panes' profiles, about."""
-        return sum(pane.profile.held_bytes for pane in self if pane.profile is not None)
+        return sum(pane.profile.held_bytes for pane in self._panes.values() if pane.profile is not None)
 
     @property
     def n_unsent(self) -> int:
@@ -295,7 +331,8 @@ class PartitionPanes:
 
     def to_send(self) -> list[Pane]:
         """Return the panes that are closed, and durably so, in the order in which they were due."""
-        panes = [p for p in self if p.state == CLOSED and p.durable == (CLOSED, p.hi)]
+        # Rows that have arrived are in none of them: these were late for a pane that is closed.
+        panes = [p for p in self._panes.values() if p.state == CLOSED and p.durable == (CLOSED, p.hi)]
         panes.sort(key=lambda p: (p.due_ms, p.key))
         return panes
 

@@ -24,6 +24,7 @@ from monitor.stages.join.pending import Entries, Entry
 from monitor.stages.kept import KeptReferences
 from monitor.stages.rows import META, Versions, check_kinds, same_topic_id
 from monitor.stages.settings import Settings
+from monitor.stages.topology import change_sources, is_ahead, refuse_other_sources
 from monitor.windows import FOREVER_MS, NEVER_MS
 
 MAX_CHANGED = 200_000
@@ -45,6 +46,8 @@ class JoinMeta(msgspec.Struct, kw_only=True):
     clock: OutcomeClock = msgspec.field(default_factory=OutcomeClock)
     counts: dict[str, list[int]] = {}
     gc_upto: dict[str, int] = {}
+    sources: dict[str, int] | msgspec.UnsetType = msgspec.UNSET
+    """Sources, of labels too, and their partitions; absent where an earlier version wrote it."""
 
     def resumed(self, payload: bytes, topic: str) -> JoinMeta:
         """Return what an earlier owner stored. Raises StateMismatch when topics are not what they were."""
@@ -125,6 +128,8 @@ class JoinPartition:
         stored = best.get(META)
         if stored is not None:
             self._meta = self._meta.resumed(stored.payload, topic)
+        change_sources(topic, self._meta.sources, topology, self._meta.clock.marks, ahead=is_ahead(best))
+        self._meta.sources = dict(topology)
         self._meta_dirty = stored is not None
         self._cursor = Cursor(self._meta.position, -1 if stored is None else stored.hi)
         self._deltas = Deltas(settings, references, self._kept, self._meta.gc_upto)
@@ -195,6 +200,8 @@ class JoinPartition:
         self._entries.load(keys_of(one for _, one in told))
         for offset, one in told:
             joining.take(one, offset)
+            if clock is self._meta.clock:
+                refuse_other_sources(one, self._topology, self._epoch)
             clock.move(one, self._topology, self._graces)
 
     def _end_again(self) -> None:

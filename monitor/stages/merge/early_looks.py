@@ -1,7 +1,7 @@
 """Stage 2 looks into windows that are open: at fixed times of theirs, with the panes sealed before, never because a timer ran.
 
 When a watermark passes several of these times at once, each has its look, as it would have had one by one; so what is told, and with which
-bytes, is a function of the sources' logs, and a replay tells the same. A look that tells something is a row of its own: the close reads it.
+bytes, is a function of the sources' logs, and a replay tells the same. A look that saw something is a row of its own: the close reads what was told.
 """
 
 from __future__ import annotations
@@ -97,12 +97,13 @@ class EarlyLooks:
             closed = self._closer.closed(name, version, so_far, model, merged)._replace(window=window)
             before = Before(after.get(version, b""), history_of(finals, version), told.get(version, b""))
             looked = self._look(OpenWindow(closed, at_ms), self._newest((name, version), so_far, model), before)
+            state.results += looked.results
             if looked.alerts:
                 state.told[version] = looked.told
                 state.alerts += looked.alerts
                 for severity in looked.severities:
                     self._meta.count_alert(name, severity)
-        if state.alerts:
+        if state.alerts or state.results:
             if self._settings.model(name).revising is not None:
                 state.serial = self._meta.next_serial(name)
             row = Row(early_key(name, window, at_ms), CLOSED, offset, state)

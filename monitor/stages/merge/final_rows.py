@@ -25,6 +25,11 @@ class Unsent(msgspec.Struct, array_like=True):
     results: list[tuple[bytes, bytes]]
     alerts: list[tuple[bytes, bytes]]
 
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of its records."""
+        return sum(len(part) for record in (*self.results, *self.alerts) for part in record)
+
 
 class Final(msgspec.Struct, kw_only=True):
     """A final window: frozen bytes until they are sent, and the decision state after it by version, where the next one starts.
@@ -55,6 +60,11 @@ class Final(msgspec.Struct, kw_only=True):
         """What is frozen and not sent, of this edition and of those before, in order."""
         return [*self.unsent, Unsent(self.serial, self.results, self.alerts)] if self.results or self.alerts else self.unsent
 
+    @property
+    def serials(self) -> list[int]:
+        """Serials of what may be there to send, this edition's last."""
+        return [*(unsent.serial for unsent in self.unsent), self.serial]
+
     def forget_sent(self) -> None:
         """Everything is on its topic."""
         self.results, self.alerts, self.unsent = [], [], []
@@ -79,13 +89,15 @@ class Final(msgspec.Struct, kw_only=True):
     @property
     def held_bytes(self) -> int:
         """Memory that its bytes take."""
-        sent = sum(len(part) for unsent in self.to_send for pair in (*unsent.results, *unsent.alerts) for part in pair)
-        return sent + sum(len(each) for by in (self.after, self.said, self.tallies) for each in by.values())
+        return sum(unsent.n_bytes for unsent in self.to_send) + sum(
+            len(each) for by in (self.after, self.said, self.tallies) for each in by.values()
+        )
 
     @property
     def at_rest(self) -> Final:
-        """An empty one that tells which versions later windows are judged with."""
-        return Final(after={}, live=[], tallies=dict.fromkeys(self.tallies, b""))
+        """An empty one that tells which versions later windows are judged with, and in which order it is sent."""
+        unsent = [Unsent(each.serial, [], []) for each in self.unsent]
+        return Final(after={}, live=[], serial=self.serial, unsent=unsent, tallies=dict.fromkeys(self.tallies, b""))
 
     def copy(self, old: Final, version: str) -> None:
         """Take over what is known of a version that had rows before too."""

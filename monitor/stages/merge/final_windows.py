@@ -74,6 +74,8 @@ class FinalWindows:
         finals = model.final.setdefault(window.spec, [])
         state = self._judged(name, model, window, finals)
         row = Row(window_key(name, window), CLOSED, offset, state)
+        if state.to_send:
+            row.rest(state.at_rest)  # windows of a hundred models end at the same time: their results wait packed
         finals.append((window, row))
         self._changes.put(row)
         self._meta.count_window(name)

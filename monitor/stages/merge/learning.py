@@ -40,6 +40,10 @@ class Learning(msgspec.Struct, array_like=True):
     is_done: bool = False
     record: tuple[bytes, bytes] | None = None
 
+    def forget_sent(self) -> None:
+        """The reference is on its topic."""
+        self.record = None
+
 
 def merged(parts: Iterable[bytes], hash_key: HashKey) -> bytes:
     """Return the discovery of all parts together, less those of another hash key; b"" of none."""

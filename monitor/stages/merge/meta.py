@@ -35,6 +35,8 @@ class Meta(msgspec.Struct, kw_only=True):
     """model → decisions so far; of those that revise"""
     outcomes: OutcomeMeta | msgspec.UnsetType = msgspec.UNSET
     """Of labels that are joined; absent where none ever were."""
+    sources: dict[str, int] | msgspec.UnsetType = msgspec.UNSET
+    """Sources of predictions and their partitions; absent where an earlier version wrote it."""
 
     @classmethod
     def load(cls, best: Mapping[bytes, Stored], partition: int, topic: str, topic_id: str | None) -> tuple[Meta, int]:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from monitor.ports import Checkpoint, Message, Outbox, Record
+from monitor.ports import Checkpoint, Outbox, Record
 from monitor.reference import References
 from monitor.stages import codec_1, partials
 from monitor.stages.cursor import Cursor
@@ -20,23 +20,24 @@ from monitor.stages.merge.arrivals import Arrivals, Arrived, newest
 from monitor.stages.merge.changes import Changes
 from monitor.stages.merge.closing import Closer
 from monitor.stages.merge.collection import Collection, Settled
-from monitor.stages.merge.early_looks import EarlyLooks, Look, unsent_looks
+from monitor.stages.merge.early_looks import EarlyLooks, Look
 from monitor.stages.merge.early_rows import Early
-from monitor.stages.merge.final_rows import Final, Unsent
+from monitor.stages.merge.final_rows import Final
 from monitor.stages.merge.final_windows import FinalWindows, Judge
 from monitor.stages.merge.history import History
-from monitor.stages.merge.learning import Learning
 from monitor.stages.merge.meta import Meta
 from monitor.stages.merge.performance_cells import OutcomeSums
 from monitor.stages.merge.performance_windows import JudgePerformance, PerformanceWindows
 from monitor.stages.merge.rows import ModelRows
 from monitor.stages.merge.sealed_panes import sealed_key
+from monitor.stages.merge.sending import outbox_of
 from monitor.stages.partials import partial_key
 from monitor.stages.pieces import Row
 from monitor.stages.rows import CLOSED, CODEC_VERSION, EMITTED, META, Stored, Versions, check_kinds, key_parts
 from monitor.stages.settings import Settings
+from monitor.stages.topology import change_sources, is_ahead, refuse_other_sources
 from monitor.stages.watermarks import Watermarks
-from monitor.windows import FOREVER_MS, NEVER_MS, Window
+from monitor.windows import FOREVER_MS, NEVER_MS
 
 
 class MergePartition:
@@ -65,8 +66,13 @@ class MergePartition:
         self._now_ms = self._loaded_ms = now_ms
         self._versions = Versions(rows, epoch)
         self._kept = KeptReferences(references, self._versions.best)
-        self._meta, hi = Meta.load(self._versions.best, partition, settings.topic("partials"), topic_id)
-        self._meta_dirty = False
+        topic = settings.topic("partials")
+        self._meta, hi = Meta.load(self._versions.best, partition, topic, topic_id)
+        self._meta_dirty = change_sources(
+            topic, self._meta.sources, topology, self._meta.marks, ahead=is_ahead(self._versions.best)
+        )
+        self._meta.sources = dict(topology)
+        self._known_sources = frozenset((*settings.sources, *topology, settings.topic("outcomes")))
         self._cursor = Cursor(self._meta.position, hi)
         self._durable_hi = hi
         self._watermarks = Watermarks(topology, self._meta.marks)
@@ -240,6 +246,7 @@ class MergePartition:
 
     def _pass(self, mark: partials.Watermark, offset: int) -> Iterator[None]:
         """Take a watermark, and finish what it passes."""
+        refuse_other_sources(mark, self._known_sources, self._versions.epoch)
         is_of_outcomes = self._outcomes is not None and self._outcomes.watermarks.take(mark)
         if not is_of_outcomes and not self._watermarks.take(mark):
             return
@@ -386,34 +393,13 @@ class MergePartition:
             model.rest()
 
     def outbox(self, now_ms: int) -> Outbox:
-        """Results and alerts of durable final windows and looks, as they were decided and in order of end; then learnt references."""
+        """Results and alerts of durable final windows and looks, as they were decided and in order of end; then learnt references.
+
+        A few MiB at a time: what is to be sent waits packed.
+        """
         self._now_ms = now_ms
-        ready: list[tuple[tuple[int, Window, str, int], Unsent, Row[Final] | Row[Early]]] = [
-            ((unsent.serial, window, name, FOREVER_MS), unsent, row)
-            for name, model in self._models.items()
-            for finals in model.final.values()
-            for window, row in finals
-            if row.state == CLOSED and row.is_durable
-            for unsent in row.value.to_send
-        ]
-        ready += [
-            ((row.value.serial, window, name, row.value.upto_ms), Unsent(row.value.serial, [], row.value.alerts), row)
-            for name, model in self._models.items()
-            for window, row in unsent_looks(model)
-        ]
-        ready.sort(key=lambda item: item[0])
-        reports = list(self._outcomes.ready()) if self._outcomes is not None else []
-        messages: list[Message] = []
-        decided = [(unsent.results, unsent.alerts) for _, unsent, _ in ready]
-        decided += [(unsent.results, unsent.alerts) for unsent, _ in reports]
-        for results, alerts in decided:
-            for topic, records in (("results", results), ("alerts", alerts)):
-                messages += [Message(self._settings.topic(topic), key, value) for key, value in records]
-        learnt = [
-            row for model in self._models.values() for row in model.learning.values() if row.value.record and row.is_durable
-        ]
-        messages += [Message(self._settings.topic("references"), *row.value.record) for row in learnt if row.value.record]
-        return Outbox(tuple(messages), (), [*(row for _, _, row in ready), *(row for _, row in reports), *learnt])
+        reports = self._outcomes.ready() if self._outcomes is not None else ()
+        return outbox_of(self._settings.topic, self._models, reports)
 
     def emitted(self, outbox: Outbox, now_ms: int) -> None:
         """Everything is on its topic: its bytes need not be kept."""
@@ -421,10 +407,9 @@ class MergePartition:
         assert isinstance(rows, list)
         for row in rows:
             row.state, row.sent_ms = EMITTED, now_ms
-            if isinstance(row.value, Learning):
-                row.value.record = None
-            else:
-                row.value.forget_sent()
+            sent = row.value
+            sent.forget_sent()
+            row.replace(sent)
             self._changes.put(row)
 
     # --- telemetry

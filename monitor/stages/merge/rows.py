@@ -34,7 +34,7 @@ class ModelRows:
     due: windows that have rows, or may be published empty, and are not final.
     found: pane start → version → what was discovered, until a window has learnt from it. learning: by version.
     kept: pane start → version → what later windows are compared with. outdated: rows that others have replaced.
-    early: window → the looks into it that told something, in order.
+    early: window → the looks into it that saw something, in order.
     """
 
     arriving: dict[tuple[int, str], dict[str, Arrivals]] = field(default_factory=dict)

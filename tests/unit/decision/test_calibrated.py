@@ -7,12 +7,23 @@ import numpy as np
 import pytest
 
 from monitor.chance.calibration import SCALES
-from monitor.decision.calibrated import COUNTS_SHARE, SCALE_SHARES, SPENT, Setting, counts_alpha, decide, distribution_alpha
+from monitor.decision.calibrated import (
+    COUNTS_SHARE,
+    OUTLIER_WEIGHT,
+    SCALE_SHARES,
+    SPENT,
+    Setting,
+    counts_alpha,
+    decide,
+    distribution_alpha,
+)
+from monitor.decision.early import alpha as early_alpha
 from monitor.decision.rolling import means
 from monitor.decision.state import DecisionState
 from monitor.findings import CountTest, Finding, Measurement, ScaleTest
 from monitor.pipeline import judge_window
 from monitor.policy import DEFAULT_RULE_SET, DEFAULT_RULES, Policy, RuleSet
+from monitor.ratios import excess, ratio, with_excess
 from monitor.rules import DEFAULT_FALSE_ALARMS, FalseAlarms, Rule
 from monitor.windows import WindowSpec
 from tests.unit.decision.observed import closed, reference, rows
@@ -33,8 +44,6 @@ def shape(p: float, scale: int = 1, cells: Any = MOVED, feature: str = "x", **ch
 
 
 def missing(bad: int, bad_ref: int = 100, feature: str = "x", m: int = 20_000) -> Measurement:
-    from monitor.ratios import excess
-
     return excess("health.missing", feature, (bad, bad_ref), (1_000, m))
 
 
@@ -56,20 +65,34 @@ def test_a_scale_spends_its_share_of_the_budget(scale: int) -> None:
 def test_everything_that_is_spent_is_the_budget_less_the_reserve_of_distributions() -> None:
     hour = DEFAULT_FALSE_ALARMS.of(3_600_000)
     spent = sum(distribution_alpha(DEFAULT_FALSE_ALARMS, HOURLY.spec, scale) for scale in SCALES)
-    assert spent == pytest.approx(0.5 * 0.8 * hour)
-    assert counts_alpha(DEFAULT_FALSE_ALARMS, HOURLY.spec) == pytest.approx(0.2 * hour)
+    assert spent == pytest.approx(0.5 * 0.6 * hour)
+    assert spent + counts_alpha(DEFAULT_FALSE_ALARMS, HOURLY.spec) + early_alpha(DEFAULT_FALSE_ALARMS, HOURLY.spec) < 0.9 * hour
+    assert counts_alpha(DEFAULT_FALSE_ALARMS, HOURLY.spec) == pytest.approx(COUNTS_SHARE * hour)
     assert FalseAlarms(3, 30 * 86_400_000).of(3_600_000) == pytest.approx(3 / 720)
 
 
 def test_exact_tests_spend_all_of_their_share() -> None:
-    """Of 1000 rows where 1 of 100 is missing, 29 missing ones are believed of one of 50 features; chance shows as many once in 10^6."""
+    """Of 1000 rows where 1 of 100 is missing, 28 missing ones are believed of one of 50 features; chance shows as many twice in 10^6."""
     quiet = [missing(10, 1_680, f"y{i}", m=168_000) for i in range(49)]
-    assert [verdicts(missing(bad, 1_680, m=168_000), *quiet)[0] for bad in (28, 29)] == ["ok", "breach"]
+    assert [verdicts(missing(bad, 1_680, m=168_000), *quiet)[0] for bad in (27, 28)] == ["ok", "breach"]
+
+
+def test_tests_for_outliers_pay_and_get_a_fifth_of_what_others_do() -> None:
+    """Beside as many features with outliers to look for, 28 missing rows are still believed; so are 12 of 1000 where the outermost 1 is."""
+    limit = counts_alpha(DEFAULT_FALSE_ALARMS, HOURLY.spec) / (50 + 0.2 * 50)
+    quiet = [missing(10, 1_680, f"y{i}", m=168_000) for i in range(49)]
+    tails = [excess("drift.tails", f"y{i}", (1, 168), (1_000, 168_000), tests=8) for i in range(50)]
+    found = decide([missing(28, 1_680, m=168_000), *quiet, *tails], DEFAULT_RULE_SET, HOURLY).findings[0]
+    assert (found.verdict, found.decision and found.decision.p_limit) == ("breach", pytest.approx(limit))
+    for bad, verdict in ((9, "ok"), (12, "breach")):
+        out = excess("drift.tails", "x", (bad, 168), (1_000, 168_000), tests=8)
+        of = decide([out, *tails[1:], missing(10, 1_680, m=168_000), *quiet], DEFAULT_RULE_SET, HOURLY).findings[0]
+        assert of.decision is not None
+        assert (of.verdict, of.decision.p_limit) == (verdict, pytest.approx(OUTLIER_WEIGHT * limit))
 
 
 def test_a_threshold_that_chance_never_reaches_is_no_hypothesis() -> None:
     """That a field is absent from 99 of 100 rows says enough; the tests beside it need not prove more because of it."""
-    from monitor.ratios import ratio, with_excess
 
     def absent(bad: int, i: int) -> Measurement:
         return with_excess(ratio("schema.missing_feature", f"y{i}", bad, 1_000, 168_000), bad, 1_680)

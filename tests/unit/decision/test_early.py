@@ -9,17 +9,22 @@ import pytest
 
 from monitor.decision.early import (
     REFERENCE_ALPHA,
+    SHOWN,
     SPENT,
     OpenWindow,
+    Suspect,
     alpha,
+    believed,
+    checks_of,
     log_evidence,
     sets_of,
     share_limits,
-    suspects,
+    shown_p,
+    unlikely,
 )
 from monitor.decision.scales import plan_of, to_bytes
 from monitor.layout import layout_of
-from monitor.policy import DEFAULT_RULE_SET
+from monitor.policy import DEFAULT_RULE_SET, RuleSet
 from monitor.profiles import Profile
 from monitor.rules import FalseAlarms
 from monitor.windows import WindowSpec
@@ -76,6 +81,13 @@ def test_the_sets_of_a_feature_are_each_cell_and_the_tails_and_weigh_one() -> No
     assert {"drift.distribution", "drift.tails", "health.out_of_range", "health.nan"} <= set(of_x)
     assert {"drift.distribution", "health.never_seen"} <= set(of_colour)
     assert "drift.tails" not in of_colour
+    assert sorted(of_x) == sorted(checks_of(is_number=True, is_secondary=False))
+    assert sorted(of_colour) == sorted(checks_of(is_number=False, is_secondary=False))
+
+
+def suspects(window: OpenWindow, rules: RuleSet, history: tuple[bytes, ...]) -> list[Suspect]:
+    tested, found = unlikely(window, rules, history)
+    return believed(found, tested, rules)
 
 
 def look(columns: Rows, elapsed: float, history: tuple[bytes, ...] = ()) -> set[tuple[str, str]]:
@@ -83,8 +95,8 @@ def look(columns: Rows, elapsed: float, history: tuple[bytes, ...] = ()) -> set[
     window = closed(reference(n=1_000), columns)
     upto_ms = window.window.start_ms + round(elapsed * window.window.size_ms)
     found = suspects(OpenWindow(window, upto_ms), DEFAULT_RULE_SET.of(window.window.spec), history)
-    assert all(one.p_value <= one.p_limit for one in found)
-    return {(one.check, one.feature) for one in found}
+    assert all(one.of.p_value <= one.p_limit for one in found)
+    return {(one.of.check, one.of.feature) for one in found}
 
 
 def test_a_number_that_moves_by_ten_sigma_is_seen_in_a_forty_eighth_of_the_window() -> None:
@@ -135,7 +147,7 @@ def test_without_a_known_phi_rows_count_in_fives() -> None:
         window = closed(reference(n=1_000, is_calibrated=known), (x, colours))
         upto = window.window.start_ms + window.window.size_ms // 2
         found[known] = suspects(OpenWindow(window, upto), DEFAULT_RULE_SET, ())
-    assert {one.is_known for one in found[True]} == {True}
+    assert {one.of.is_known for one in found[True]} == {True}
     assert found[False] == []
 
 
@@ -144,4 +156,22 @@ def test_rules_say_what_is_looked_at() -> None:
     x[-50:] += 10
     window = closed(reference(n=1_000), (x, colours))
     rules = replace(DEFAULT_RULE_SET, rules={"drift.tails": DEFAULT_RULE_SET.rules["drift.tails"]})
-    assert [one.check for one in suspects(OpenWindow(window, window.window.end_ms - 1), rules, ())] == ["drift.tails"]
+    assert [one.of.check for one in suspects(OpenWindow(window, window.window.end_ms - 1), rules, ())] == ["drift.tails"]
+
+
+def test_what_is_shown_is_all_that_a_budget_of_one_in_ten_windows_believes_or_the_rules_own() -> None:
+    """So the rules themselves always find what they believe among it, and a stricter budget finds what it believes."""
+    daily = WindowSpec(24 * HOUR_MS, 24 * HOUR_MS)
+    wide = replace(DEFAULT_RULE_SET, false_alarms=FalseAlarms(3.0, 24 * HOUR_MS))
+    assert shown_p(DEFAULT_RULE_SET, daily) == SHOWN == pytest.approx(alpha(FalseAlarms(1.0, 10 * 24 * HOUR_MS), daily))
+    assert shown_p(wide, daily) == pytest.approx(0.3)
+    x, colours = rows(np.random.default_rng(16), 500)
+    x[-5:] += 10
+    open_window = OpenWindow(closed(reference(n=1_000), (x, colours)), HOUR_MS // 2)
+    shown = {name: unlikely(open_window, rules, ())[1] for name, rules in (("default", DEFAULT_RULE_SET), ("wide", wide))}
+    assert set(shown["default"]) <= set(shown["wide"])
+    assert {one.check for one in shown["default"] if one.p_value < SHOWN} == {
+        "health.out_of_range",
+        "drift.distribution",
+        "drift.tails",
+    }

@@ -14,6 +14,7 @@ from monitor.decision.probabilities import (
     chi_square_moments,
     chi_square_p,
     gamma_tail,
+    one_cell_p,
     two_sided_p,
 )
 
@@ -66,6 +67,25 @@ def test_a_hundred_rows_pass_a_small_p_hardly_more_often_than_it_says(shares: li
     p = chi_square_p(x2, moments, np.ones(runs), np.zeros(runs), np.ones(runs))
     assert np.mean(p <= 1e-3) <= 1.4e-3
     assert np.mean(p <= 1e-4) <= 2.6e-4
+
+
+@pytest.mark.parametrize("shares", [(0.95, 0.05), (0.9, 0.05, 0.05), (0.45, 0.45, 0.1)])
+def test_with_the_chance_of_one_cell_the_far_tail_is_at_most_two_and_a_half_times_what_it_says(shares: tuple[float, ...]) -> None:
+    """Of all tables of 100 rows; by three moments alone it is up to a hundred times as heavy."""
+    n, p = 100, np.array(shares)
+    tables = np.array([(*t, n - sum(t)) for t in product(range(n + 1), repeat=len(p) - 1) if sum(t) <= n])
+    weights = stats.multinomial.pmf(tables, n, p)
+    x2 = ((tables - n * p) ** 2 / (n * p)).sum(axis=1).round(9)
+    order = np.argsort(-x2)
+    x2, tail = x2[order], np.cumsum(weights[order])
+    last = np.append(x2[1:] != x2[:-1], True) & (tail > 1e-9) & (tail < 1e-4)
+    x2, tail = x2[last], tail[last]
+    moments = Moments(*(np.broadcast_to(part, x2.shape) for part in chi_square_moments(p[np.newaxis], np.array([100.0]))))
+    gamma = chi_square_p(x2, moments, *(np.full(len(x2), value) for value in (1.0, 0.0, 1.0)))
+    both = gamma + one_cell_p(x2, np.broadcast_to(p, (len(x2), len(p))), np.full(len(x2), 100.0))
+    assert (tail / both).max() < 2.5
+    assert (tail / gamma).max() > 5
+    assert (both / tail).max() < 6
 
 
 def test_a_dispersed_chi_square_has_an_f_law() -> None:

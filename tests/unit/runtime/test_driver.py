@@ -392,6 +392,23 @@ class TestFullDisk:
 
 @pytest.mark.usefixtures("_at_once")
 class TestRefusal:
+    def test_boxes_are_sent_one_after_the_other_and_from_the_one_on_that_was_refused(self) -> None:
+        class Thrice(CountingStage):
+            def outbox(self, now_ms: int) -> Outbox:
+                n = len(self.sent)
+                return Outbox((Message("alerts" if n else "totals", b"%d" % n, b""),), (), n) if n < 3 else Outbox()
+
+        async def run() -> None:
+            stage, place = Thrice([(b"k", b"[4, 3]"), (META, b"[4, 0]")]), Place(refuses={"alerts"})
+            driver = drive(stage, Log([4], high=5), place)
+            await driver.tick()
+            assert (place.sent, stage.sent) == ([(b"0", b"")], [0])
+            place.refuses = set()
+            await driver.tick()
+            assert (place.sent, stage.sent) == ([(b"0", b""), (b"1", b""), (b"2", b"")], [0, 1, 2])
+
+        asyncio.run(run())
+
     def test_what_a_topic_refuses_is_sent_until_it_is_taken_and_what_others_took_is_not_sent_again(self) -> None:
         class Totals(CountingStage):
             def outbox(self, now_ms: int) -> Outbox:

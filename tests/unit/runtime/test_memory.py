@@ -5,10 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
 from structlog.testing import capture_logs
 
 from monitor.runtime import memory
-from monitor.runtime.memory import MemoryWatch
+from monitor.runtime.memory import MemoryWatch, Trimmer
 
 MIB = 1 << 20
 
@@ -51,3 +52,13 @@ def test_freed_memory_goes_back_to_the_machine() -> None:
     memory.trim()
     assert len(keep) == 40
     assert memory.resident_bytes() <= before
+
+
+def test_it_does_whenever_the_process_has_grown_by_a_sixteenth_of_its_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    takes = iter([300, 331, 332, 280, 311, 290, 312])
+    monkeypatch.setattr(memory, "resident_bytes", lambda: next(takes))
+    monkeypatch.setattr(memory, "trim", lambda: None)
+    trimmer = Trimmer(limit=512)  # it takes 300
+    assert [trimmer.is_due, trimmer.is_due] == [False, True]
+    trimmer.trim()  # down to 280
+    assert [trimmer.is_due, trimmer.is_due, trimmer.is_due] == [False, False, True]

@@ -172,6 +172,21 @@ class TestNewerEpochs:
             take_over(owners, Table())
         assert len(owners) == 0
 
+    def test_it_is_no_failure_when_its_own_generation_ends_while_it_waits(self) -> None:
+        app = App(0)
+        owners = owners_of(app, Made({0: [57]}))
+
+        async def run() -> None:
+            taking = asyncio.create_task(owners.take_over(Table(), "s"))  # type: ignore[arg-type]
+            await asyncio.sleep(0.15)
+            app.owned_generation = None
+            with pytest.raises(LostOwnership) as lost:
+                await asyncio.wait_for(taking, 5)
+            owners.failed("take_over", lost.value)
+
+        asyncio.run(run())
+        assert len(owners) == 0
+
 
 class TestFailures:
     @pytest.mark.parametrize(

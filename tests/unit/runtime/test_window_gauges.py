@@ -39,6 +39,12 @@ def result(
     return Message("results", b"k", json.dumps(record | {"features": features, "findings": findings, "more": [1]}).encode())
 
 
+def look() -> Message:
+    window = {"start_ms": 0, "end_ms": HOUR_MS, "size_ms": HOUR_MS, "step_ms": HOUR_MS}
+    record = {"type": "look", "model": "m", "version": "7", "window": window, "upto_ms": 60_000, "n": 5, "unlikely": {}}
+    return Message("results", b"k", json.dumps(record).encode())
+
+
 def report(at: int = 0, age: int = 0, accuracy: float = 0.9, segment: str = "all") -> Message:
     record: dict[str, Any] = {
         "type": "performance",
@@ -88,6 +94,13 @@ def test_a_revision_of_the_last_window_replaces_it_and_one_of_an_earlier_window_
     gauges = WindowGauges(("psi",), 100)
     gauges.take(0, [result(1, psi=0.2), result(1, psi=0.3, revision=1), result(0, psi=0.9, revision=4), result(1, psi=0.2)])
     assert value(gauges, "monitor_feature_distance", feature="f0", distance="psi") == 0.3
+
+
+def test_a_look_into_an_open_window_is_not_told() -> None:
+    gauges = WindowGauges(("psi",), 100)
+    gauges.take(0, [look(), result(0, psi=0.2), look()])
+    assert value(gauges, "monitor_window_rows") == 40
+    assert series(gauges) > 0
 
 
 def test_a_record_that_comes_again_changes_nothing() -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from monitor.stages.merge import early_looks, final_windows
+from monitor.stages.merge import early_looks, final_windows, sending
 from monitor.stages.rows import row_key
 from tests.simulation.__main__ import anomalies_of_chunk
 from tests.simulation.world import simulate
@@ -46,6 +47,14 @@ def test_the_harness_finds_a_look_that_is_lost_with_meta_behind_its_row(monkeypa
 def test_the_harness_finds_a_close_that_does_not_know_what_was_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(final_windows, "told_of", _forgotten)
     assert "EARLY_FORGOTTEN" in _words()
+
+
+def test_the_harness_finds_a_look_that_is_published_only_where_it_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def told(model: Any) -> Iterator[Any]:
+        return (look for look in early_looks.unsent_looks(model) if look[1].value.alerts)
+
+    monkeypatch.setattr(sending, "unsent_looks", told)
+    assert "LOOK_MISSING" in _words()
 
 
 def _words() -> set[str]:

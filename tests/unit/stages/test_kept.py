@@ -32,3 +32,15 @@ def test_thousands_of_models_do_not_hold_the_event_loop_up_by_packing_for_the_to
     assert payload == one.to_packed(STATE_LEVEL)
     assert payload != one.to_packed()
     assert len(payload) < 1.5 * len(one.to_packed())
+
+
+def test_one_that_was_read_is_kept_as_it_was_read() -> None:
+    kept, packed = KeptReferences(References(), {}), reference().to_packed()
+    known = References()
+    known.add(Reference.from_bytes(packed))
+    one = known.at("credit", "7", 0)
+    assert one is not None
+    kept.use(one)
+    ((_, _, _, payload),) = kept.new_rows()
+    assert payload == packed
+    assert known.held_bytes > len(packed)

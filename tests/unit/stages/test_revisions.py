@@ -20,6 +20,7 @@ from monitor.ports import Message, StoredRecord
 from monitor.profiles import Profile
 from monitor.reference import Reference, References
 from monitor.stages import partials
+from monitor.stages.merge import sending
 from monitor.stages.merge.partition import MergePartition
 from monitor.stages.settings import Revising, Settings
 from monitor.windows import FOREVER_MS, WindowSpec
@@ -199,6 +200,11 @@ def test_so_they_are_whatever_they_are_gathered_for(every_ms: int) -> None:
 
 def test_so_they_are_where_the_first_windows_are_collected_while_later_ones_are_revised() -> None:
     assert failures(12, revising(Revising(30, 10)), n_events=150) == []
+
+
+def test_so_they_are_where_each_is_sent_by_itself_and_others_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sending, "PORTION", 1)
+    assert failures(12) == []
 
 
 def test_there_is_one_revision_for_each_cut_that_brought_rows_and_no_other() -> None:

@@ -1,0 +1,79 @@
+"""What events say of themselves beside model, time and features: ids, who sent them under which schema, their status and sample rate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from monitor.columns import Envelope, Float, Names, names_of
+
+MIN_SAMPLE_RATE = 1e-6
+"""A smaller rate is taken for a mistake: one logged event in a million."""
+
+_NO_RATES = np.zeros(0, np.float64)
+_NO_VALUES = (type(None), msgspec.UnsetType)
+
+
+def envelope_of(events: Sequence[Any]) -> Envelope:
+    """Return what events say of themselves. Written out, because every event passes here: one pass where an id is all they say."""
+    wrong: dict[str, int] = {}
+    if events and not _says_more(events[0]):
+        try:
+            ids = [e.id.encode() for e in events if e.schema is e.producer is e.status is e.sample_rate is msgspec.UNSET]
+            if len(ids) == len(events):
+                return Envelope(ids, _NO_RATES, wrong)
+        except AttributeError:  # an id left out, or no text
+            pass
+    try:
+        ids = [event.id.encode() for event in events]
+    except AttributeError:
+        ids = [text.encode() for text in _only(str, "id", [event.id for event in events], wrong)]
+    if not any(map(_says_more, events)):
+        return Envelope(ids, _NO_RATES, wrong)
+    schemas = _names("schema", [event.schema for event in events], wrong)
+    producers = _names("producer", [event.producer for event in events], wrong)
+    statuses = _names("status", [event.status for event in events], wrong)
+    return Envelope(ids, _rates([event.sample_rate for event in events], wrong), wrong, schemas, producers, statuses)
+
+
+def _says_more(event: Any) -> bool:
+    """Whether an event has a field of the envelope beside its id."""
+    return not (event.schema is event.producer is event.status is event.sample_rate is msgspec.UNSET)
+
+
+def _names(field: str, values: list[Any], wrong: dict[str, int]) -> Names | None:
+    """Return the texts among the values; count in `wrong` what is neither text nor absent nor null."""
+    names = names_of(values)
+    if all(type(name) is str for name in names.distinct):
+        return names
+    odd = [type(name) is not str and type(name) not in _NO_VALUES for name in names.distinct]
+    if any(odd):
+        _count(wrong, field, len(values) if names.codes is None else int(np.array(odd)[names.codes].sum()))
+    distinct = [name if type(name) is str else None for name in names.distinct]
+    return Names(distinct, names.codes) if any(name is not None for name in distinct) else None
+
+
+def _only(kind: type, field: str, values: list[Any], wrong: dict[str, int]) -> list[Any]:
+    """Return the values of one type; count in `wrong` what is neither that nor absent nor null."""
+    kept = [value for value in values if type(value) is kind]
+    _count(wrong, field, sum(type(value) not in _NO_VALUES for value in values) - len(kept))
+    return kept
+
+
+def _rates(values: list[Any], wrong: dict[str, int]) -> Float:
+    """Return the sample rates that can be."""
+    if len(set(values)) == 1 and type(values[0]) is float and MIN_SAMPLE_RATE <= values[0] < 1:  # 1 equals True
+        return np.full(len(values), values[0])
+    values = [float(value) if type(value) is int and value == 1 else value for value in values]
+    rates = np.array(_only(float, "sample_rate", values, wrong), np.float64)
+    fits = (rates >= MIN_SAMPLE_RATE) & (rates <= 1)
+    _count(wrong, "sample_rate", len(rates) - int(np.count_nonzero(fits)))
+    return rates[fits]
+
+
+def _count(into: dict[str, int], name: str, n: int) -> None:
+    if n:
+        into[name] = into.get(name, 0) + n
