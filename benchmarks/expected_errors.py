@@ -42,6 +42,7 @@ def cars(folder: Path) -> None:
 def estimates(folder: Path) -> None:
     """Print how far the project's are off, and what they cost."""
     from monitor.files import ColumnOptions, open_table
+    from monitor.files.tables import role
     from monitor.performance import ErrorTrees, OutcomeCells, PerformanceSpec, Rows, estimated
     from monitor.reference_build import build_reference
     from monitor.reference_build.rows import column_batch
@@ -62,7 +63,7 @@ def estimates(folder: Path) -> None:
             expected.append(trees.expected(rows, cells))
             took += time.process_time() - begun
             predicted.append(np.array(part.arrays["@prediction"].to_pylist()))
-            errors.append(np.array(part.arrays["@label"].to_pylist()) - predicted[-1])
+            errors.append(np.array(part.arrays[role("label")].to_pylist()) - predicted[-1])
     whole = [np.concatenate(column) for column in (predicted, expected, errors)]
     found, constant = [], made.performance.values
     for start in range(0, len(whole[0]), CHUNK):
