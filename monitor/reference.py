@@ -68,6 +68,28 @@ class ScoreCalibration(msgspec.Struct, frozen=True, kw_only=True):
     """Expected calibration error of the scores as they are, and calibrated, on rows that the calibration was not made of."""
 
 
+class ErrorModel(msgspec.Struct, frozen=True, kw_only=True):
+    """Which |error| is to be expected of a row, by its features and what is predicted: a sum of small trees, in whole numbers."""
+
+    features: list[str]
+    """Names in the layout."""
+    ranks: list[list[int]]
+    """Of a category, the rank of each of its cells, special ones first; empty of a number, whose cells are ranks."""
+    questions: list[tuple[int, int]]
+    """(feature, rank): is a row's rank above that?"""
+    trees: list[list[int]]
+    """The questions of each tree; answers, the first one the highest bit, say which of its values counts."""
+    values: list[list[int]]
+    start: int
+    """Of every row; values are added to it."""
+    edges: list[int]
+    """Rising; cell i holds the rows whose sum is in (edges[i−1], edges[i]]."""
+    absolute_error: list[float]
+    """Mean of |label − prediction| by cell, of rows that the trees which were asked were not made of."""
+    squared_error: list[float]
+    """Mean of its square, likewise."""
+
+
 class PerformanceEstimator(msgspec.Struct, frozen=True, kw_only=True):
     """What estimates of performance without labels are made from."""
 
@@ -81,6 +103,8 @@ class PerformanceEstimator(msgspec.Struct, frozen=True, kw_only=True):
     """Of numbers: mean of |label − prediction| by cell of the predicted number."""
     squared_error: list[float] = []
     """Of numbers: mean of its square, likewise."""
+    error_model: ErrorModel | msgspec.UnsetType = msgspec.UNSET
+    """Of numbers: where features say more of errors than the prediction alone does."""
 
 
 class SegmentPerformance(msgspec.Struct, frozen=True, kw_only=True):

@@ -5,6 +5,7 @@ batches, partitions and label delays add up to the same numbers. No row is kept.
 """
 
 from monitor.performance.cells import OutcomeCells
+from monitor.performance.error_model import ErrorTrees
 from monitor.performance.estimated import Estimated, estimated
 from monitor.performance.intervals import Estimate
 from monitor.performance.measure import Needed, measurements
@@ -15,6 +16,7 @@ from monitor.performance.spec import NO_CLASS, OTHER_CLASS, PerformanceSpec
 __all__ = [
     "NO_CLASS",
     "OTHER_CLASS",
+    "ErrorTrees",
     "Estimate",
     "Estimated",
     "Lag",

@@ -1,8 +1,8 @@
 """What a model's own scores say before labels come: CBPE of classes, DLE of numbers, as the reference's labels calibrated them.
 
 CBPE (Białek et al. 2024) takes a calibrated score for the share of rows that will turn out to be of the class, and DLE (NannyML) a mean
-error by what is predicted. Both hold while labels depend on scores, or on predictions, as in the reference: if that changes (concept
-drift) they cannot see it. Labels that have come can, and then there is no estimate but a reason.
+error by what features and the prediction make one expect. Both hold while labels depend on these as in the reference: if that changes
+(concept drift) they cannot see it. Labels that have come can, and then there is no estimate but a reason.
 """
 
 from __future__ import annotations
@@ -141,22 +141,28 @@ def _expected_labelled(counts: Counts) -> tuple[Float, Float, Float]:
 
 
 def _of_numbers(counts: Counts, estimator: PerformanceEstimator) -> Estimated:
-    rows = counts["made"][:-1].astype(np.float64)
+    rows, absolute, square = _error_cells(counts, "made", estimator)
     n = int(rows.sum())
     if not n:
         return Estimated({}, method="dle", unknown="no predictions")
-    first = float((rows * np.array(estimator.absolute_error)).sum())
-    second = float((rows * np.array(estimator.squared_error)).sum())
+    first, second = float((rows * absolute).sum()), float((rows * square).sum())
     values = {"mae": intervals.positive_mean(first, second, n), "rmse": Estimate(math.sqrt(second / n))}
     return Estimated(_widened(values, n, estimator.n), "dle", n)
 
 
+def _error_cells(counts: Counts, block: str, estimator: PerformanceEstimator) -> tuple[Float, Float, Float]:
+    """Return rows, mean |error| and mean square by cell: of the error that is expected of rows where that is known, else of predictions."""
+    model = counts.spec.error_model
+    if model is None:
+        return counts[block][:-1].astype(np.float64), np.array(estimator.absolute_error), np.array(estimator.squared_error)
+    return counts[f"{block}_expected"][:-1].astype(np.float64), np.array(model.absolute_error), np.array(model.squared_error)
+
+
 def _drift_of_numbers(cells: OutcomeCells, segment: int, counts: Counts, estimator: PerformanceEstimator) -> str | None:
-    rows = counts["labelled"][:-1].astype(np.float64)
+    rows, absolute, square = _error_cells(counts, "labelled", estimator)
     n = float(rows.sum())
     if n < MIN_LABELLED:
         return None
-    absolute, square = np.array(estimator.absolute_error), np.array(estimator.squared_error)
     found, expected = number_sums(cells.spec, cells.sums(segment), int(n)).absolute, float((rows * absolute).sum())
     variance = float((rows * np.maximum(square - absolute * absolute, 0.0)).sum()) * (1 + n / max(estimator.n, 1))
     if not variance or abs(found - expected) < FLOOR * expected:

@@ -25,7 +25,7 @@ class Rows(NamedTuple):
     predicted: npt.NDArray[np.integer] | Float
     """(n,) codes of classes (`PerformanceSpec.outcomes`), `OTHER_CLASS`, `NO_CLASS`; or float64, NaN where it is none."""
     scores: Float
-    """(n, k) float64 in the order of `PerformanceSpec.score_names`; NaN where there is none."""
+    """(n, k) float64 in the order of `PerformanceSpec.score_names`, NaN where there is none; or (n, 1), what `ErrorTrees` expect."""
     segments: tuple[Int, Int]
     """(row, segment) of each membership, (m,) int64 each; segment 0, all rows, among them."""
 
@@ -49,6 +49,8 @@ def place_made(spec: PerformanceSpec, rows: Rows) -> Placed:
     found = _Places(rows.n)
     if spec.task == "regression":
         found.count(spec.blocks["made"].start + _predicted_cells(spec, rows.predicted))
+        if "made_expected" in spec.blocks:
+            found.count(spec.blocks["made_expected"].start + _expected_cells(spec, rows))
     if not spec.is_classes:
         return found.placed()
     predicted = _predicted_codes(spec, rows.predicted)
@@ -72,6 +74,8 @@ def place_labelled(spec: PerformanceSpec, rows: Rows, labels: npt.NDArray[np.int
     if spec.task == "regression":
         both = is_usable & np.isfinite(rows.predicted)
         found.count(np.where(both, spec.blocks["labelled"].start + _predicted_cells(spec, rows.predicted), -1))
+        if "labelled_expected" in spec.blocks:
+            found.count(np.where(both, spec.blocks["labelled_expected"].start + _expected_cells(spec, rows), -1))
     if spec.is_classes:
         codes = np.where(np.asarray(labels) >= 0, labels, spec.n_classes).astype(np.int64)
         predicted = _predicted_codes(spec, rows.predicted)
@@ -148,6 +152,13 @@ def _predicted_cells(spec: PerformanceSpec, predicted: npt.NDArray[np.integer] |
     """Return the cell of each predicted number, the last one for none."""
     cells = np.searchsorted(spec.predicted_edges, predicted, side="left")
     return np.where(np.isfinite(predicted), cells, len(spec.predicted_edges) + 1)
+
+
+def _expected_cells(spec: PerformanceSpec, rows: Rows) -> Int:
+    """Return the cell of the error that is expected of each row, the last one for rows without a prediction."""
+    expected = np.ascontiguousarray(rows.scores[:, 0])
+    is_known = np.isfinite(expected) & np.isfinite(rows.predicted)
+    return np.where(is_known, np.searchsorted(spec.error_edges, expected, side="left"), len(spec.error_edges) + 1)
 
 
 def _score_cells(spec: PerformanceSpec, scores: Float) -> list[Int]:

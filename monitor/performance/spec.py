@@ -3,7 +3,7 @@
 One segment's counts are one flat int64 vector of `n_cells`, its blocks in this order:
 
     classes  confusion · made · score cells · sums · expected sums · lag · unusable labels
-    numbers  made · labelled · far · lag · unusable labels           (their sums are wide integers, see numbers.py)
+    numbers  made · labelled · far · expected errors · lag · unusable labels    (their sums are wide integers, see numbers.py)
 """
 
 from __future__ import annotations
@@ -21,7 +21,15 @@ from monitor.columns import Float, Int
 from monitor.features import CategoryFeature, NumberFeature, canonical
 from monitor.layout import Layout
 from monitor.performance.lags import N_LAG_CELLS
-from monitor.reference import PREDICTION, SCORE, PerformanceEstimator, Reference, ReferencePerformance, class_score_name
+from monitor.reference import (
+    PREDICTION,
+    SCORE,
+    ErrorModel,
+    PerformanceEstimator,
+    Reference,
+    ReferencePerformance,
+    class_score_name,
+)
 from monitor.sketches.moments import QUANTUM_BITS
 
 Task = Literal["binary", "multiclass", "regression", "unknown"]
@@ -56,7 +64,8 @@ class PerformanceSpec:
 
     why: why nothing (task `unknown`) or not everything is counted. positive: index of the positive class among two. score_names: names in
     the layout of the scores that are counted, one column of `Rows.scores` each: none, the positive class's, or one for each class.
-    edges: of the score cells, per column; cell i holds (edges[i−1], edges[i]]. predicted_edges: of the cells of a predicted number.
+    edges: of the score cells, per column; cell i holds (edges[i−1], edges[i]]. predicted_edges: of the cells of a predicted number. error_edges: of the
+    cells of what error is expected of a row, empty where features do not say.
     centre, exponent: grid of the sums of numbers. estimator: what the reference knows for estimates.
     """
 
@@ -68,6 +77,7 @@ class PerformanceSpec:
     are_probabilities: bool = False
     edges: tuple[Float, ...] = field(default=(), compare=False)
     predicted_edges: Float = field(default_factory=lambda: np.zeros(0), compare=False)
+    error_edges: Float = field(default_factory=lambda: np.zeros(0), compare=False)
     centre: float = 0.0
     exponent: int = 0
     segments: tuple[str, ...] = ("all",)
@@ -88,7 +98,15 @@ class PerformanceSpec:
         if found.task is None and 0 < len(reference.record.labels) <= 2:
             return replace(nothing, why=found.unknown)
         edges = np.array(predicted.edges)
-        return replace(nothing, task="regression", predicted_edges=edges, centre=predicted.centre, exponent=predicted.exponent)
+        expected = np.zeros(0) if nothing.error_model is None else np.array(nothing.error_model.edges, np.float64)
+        return replace(
+            nothing,
+            task="regression",
+            predicted_edges=edges,
+            error_edges=expected,
+            centre=predicted.centre,
+            exponent=predicted.exponent,
+        )
 
     def outcomes(self, values: Sequence[object]) -> Int | Float:
         """Return predictions or labels, as events have them, as `Rows.predicted` has them.
@@ -112,6 +130,17 @@ class PerformanceSpec:
     def n_classes(self) -> int:
         """Classes of the reference."""
         return len(self.classes)
+
+    @property
+    def error_model(self) -> ErrorModel | None:
+        """What tells the error to be expected of a row; None where the reference has no such model."""
+        found = msgspec.UNSET if self.estimator is None else self.estimator.error_model
+        return None if isinstance(found, msgspec.UnsetType) else found
+
+    @property
+    def n_scores(self) -> int:
+        """Columns of `Rows.scores`: of numbers one where there is an `error_model`."""
+        return len(self.score_names) if self.error_model is None else 1
 
     @property
     def is_classes(self) -> bool:
@@ -138,6 +167,9 @@ class PerformanceSpec:
                 sizes |= {f"expected_scores{column}": len(edges) + 2 for column, edges in enumerate(self.edges) if scores > 1}
         elif self.task == "regression":
             sizes = {"made": numbers, "labelled": numbers, "far": 1, "nonzero": 1}
+            if self.error_model is not None:
+                errors = len(self.error_edges) + 2
+                sizes |= {"made_expected": errors, "labelled_expected": errors}
         sizes |= {"lag": N_LAG_CELLS, "unusable": 1}
         starts = np.cumsum([0, *sizes.values()]).tolist()
         return {name: slice(start, end) for name, start, end in zip(sizes, starts[:-1], starts[1:], strict=True)}

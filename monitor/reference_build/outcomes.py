@@ -32,7 +32,7 @@ def with_segments(reference: Reference, batches: Iterable[Columns], time_unit: T
         scores = [floats(batch.arrays[name]) for name in spec.score_names]
         rows = Rows(
             _outcomes(batch, PREDICTION, spec),
-            np.stack(scores, axis=1) if scores else np.zeros((batch.n, 0)),
+            np.stack(scores, axis=1) if scores else np.full((batch.n, spec.n_scores), np.nan),
             _segments(batch, reference.layout, time_unit),
         )
         cells.add_labelled(rows, labels, np.zeros(batch.n, np.int64))

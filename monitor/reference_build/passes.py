@@ -270,8 +270,9 @@ class Build:
         """Return the counts of all rows; outputs and labels are summed up on the way."""
         profile = Profile(layout)
         for batch in self.batches():
-            profile.update(column_batch(batch, layout, self.columns.time_unit))
-            performance.add(batch)
+            columns = column_batch(batch, layout, self.columns.time_unit)
+            profile.update(columns)
+            performance.add(batch, columns)
         for outside in profile.outside:
             outside.forget_order()
         return profile

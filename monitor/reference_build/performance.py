@@ -12,9 +12,10 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from msgspec import structs
 
 from monitor.cells import FEW_VALUES
-from monitor.columns import Float, Int
+from monitor.columns import ColumnBatch, Float, Int
 from monitor.features import NumberFeature, canonical
 from monitor.files import Columns
 from monitor.files.rows import VALUE_TYPES
@@ -30,6 +31,7 @@ from monitor.reference import (
     class_of,
     class_score_name,
 )
+from monitor.reference_build.error_model import ErrorRows, learnt
 from monitor.reference_build.expected_errors import ExpectedErrors
 from monitor.reference_build.gather import floats
 from monitor.reference_build.scores import QUANTUM, SCORE_CELLS, Scores, plus
@@ -44,7 +46,7 @@ class Unknown:
     def __init__(self, why: str) -> None:
         self._why = why
 
-    def add(self, batch: Columns) -> None:
+    def add(self, batch: Columns, columns: ColumnBatch) -> None:
         """Take nothing in."""
 
     def result(self) -> ReferencePerformance:
@@ -76,7 +78,7 @@ def performance_of(found: Found, positive: str | None = None) -> Performance:
     if why is not None:
         return Unknown(why)
     if isinstance(predicted, NumberFeature):
-        return Residuals(predicted)
+        return Residuals(predicted, found.layout)
     if isinstance(score, NumberFeature) and len(found.labels) == 2:
         return Classes({SCORE: Scores(score)}, tuple(sorted(found.labels)), positive)
     own = {f.name: f for f in found.layout.features if isinstance(f, NumberFeature) and class_of(f.name) is not None}
@@ -110,17 +112,19 @@ def _why_unknown(found: Found, *, has_number: bool) -> str | None:
 class Residuals:
     """Differences of numeric labels and predictions, on the grid of the predictions."""
 
-    def __init__(self, predicted: NumberFeature) -> None:
+    def __init__(self, predicted: NumberFeature, layout: Layout) -> None:
+        self._rows = ErrorRows(layout)
         self._centre, self._exponent = predicted.centre, predicted.exponent
         self._expected = ExpectedErrors(predicted)
         self._n = 0
         self._labels = self._errors = (0, 0)
         self._absolute = 0
 
-    def add(self, batch: Columns) -> None:
+    def add(self, batch: Columns, columns: ColumnBatch) -> None:
         """Take rows in that have both as finite numbers."""
         label, predicted = floats(batch.arrays[role("label")]), floats(batch.arrays[PREDICTION])
         both = np.isfinite(label) & np.isfinite(predicted)
+        self._rows.add(columns, np.where(both, label - predicted, np.nan))
         label, error = label[both], label[both] - predicted[both]
         self._n += len(label)
         self._expected.add(predicted[both], error)
@@ -138,7 +142,11 @@ class Residuals:
         values = {"mae": mean_absolute, "rmse": math.hypot(mean, std)}
         if label_std:
             values["r2"] = 1 - (values["rmse"] / label_std) ** 2
-        return ReferencePerformance(task="regression", n=self._n, values=_shortened(values), estimator=self._expected.estimator())
+        estimator = self._expected.estimator()
+        model = learnt(self._rows, np.array(estimator.absolute_error), values["mae"], values["rmse"])
+        if model is not None:
+            estimator = structs.replace(estimator, error_model=model)
+        return ReferencePerformance(task="regression", n=self._n, values=_shortened(values), estimator=estimator)
 
 
 class Classes:
@@ -155,7 +163,7 @@ class Classes:
         self._predicted: dict[str, tuple[int, int]] = {}
         """class that is predicted → rows with a score, sum of their scores"""
 
-    def add(self, batch: Columns) -> None:
+    def add(self, batch: Columns, columns: ColumnBatch) -> None:
         """Take rows in that have a label, and a prediction or a score."""
         label, labels = class_codes(batch.arrays[role("label")])
         predicted, predictions = class_codes(batch.arrays[PREDICTION]) if PREDICTION in batch.arrays else (None, [])

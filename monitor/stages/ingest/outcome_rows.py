@@ -12,7 +12,7 @@ from monitor.events import Outcome
 from monitor.formats import Format
 from monitor.hash_key import HashKey
 from monitor.layout import Layout
-from monitor.performance import PerformanceSpec
+from monitor.performance import ErrorTrees, PerformanceSpec
 from monitor.ports import Message
 from monitor.reference import PREDICTION, Reference
 from monitor.stages.ingest.meta import IngestMeta
@@ -90,6 +90,7 @@ class Specs:
 
     def __init__(self) -> None:
         self._known: dict[str, PerformanceSpec] = {}
+        self._trees: dict[str, ErrorTrees | None] = {}
 
     def of(self, reference: Reference) -> PerformanceSpec:
         """Return the specification of a reference."""
@@ -97,6 +98,13 @@ class Specs:
         if spec is None:
             spec = self._known[reference.sha256] = PerformanceSpec.of(reference)
         return spec
+
+    def trees_of(self, reference: Reference) -> ErrorTrees | None:
+        """Return what tells the error to be expected of a row; None where the reference does not know."""
+        if reference.sha256 not in self._trees:
+            model = self.of(reference).error_model
+            self._trees[reference.sha256] = None if model is None else ErrorTrees(model, reference.layout)
+        return self._trees[reference.sha256]
 
 
 class OutcomeRows:
@@ -140,7 +148,7 @@ class OutcomeRows:
         ids = self._hash_key.digests(f"{place[0]}|", (text.encode("utf-8", "surrogatepass") for text in filter(None, texts)))
         key = (*place, reference.sha256)
         layout = reference.layout
-        predicted, scores, segments = _outcomes(layout, spec, batch)
+        predicted, scores, segments = _outcomes(layout, spec, batch, self._specs.trees_of(reference))
         rows = _Made(key, ids, marks[0, at], marks[1, at], predicted[at], scores[at], segments[at])
         self._made.setdefault(key, []).append(rows)
 
@@ -193,7 +201,9 @@ class OutcomeRows:
         return tuple(messages)
 
 
-def _outcomes(layout: Layout, spec: PerformanceSpec, batch: ColumnBatch) -> tuple[Int | Float, Float, Int]:
+def _outcomes(
+    layout: Layout, spec: PerformanceSpec, batch: ColumnBatch, trees: ErrorTrees | None
+) -> tuple[Int | Float, Float, Int]:
     """Return predicted (n,), scores (n, k) and segments (n, s) of a batch."""
     place = layout.index.get(PREDICTION)
     predicted: Int | Float
@@ -204,12 +214,16 @@ def _outcomes(layout: Layout, spec: PerformanceSpec, batch: ColumnBatch) -> tupl
     else:
         values = batch.categories[layout.rows[place]]
         predicted = spec.outcomes([value if isinstance(value, str | int | float) else None for value in values])
-    scores = np.empty((batch.n, len(spec.score_names)))
+    needs_cells = bool(layout.segmentations) or (trees is not None and bool(layout.categories))
+    category_cells = layout.category_cells(batch) if needs_cells else None
+    scores = np.empty((batch.n, spec.n_scores))
+    if trees is not None:
+        scores[:, 0] = trees.expected(batch, category_cells)
     for i, name in enumerate(spec.score_names):
         scores[:, i] = _numbers(batch, layout.rows[layout.index[name]])
-    if not layout.segmentations:
+    if not layout.segmentations or category_cells is None:
         return predicted, scores, np.zeros((batch.n, 0), np.int64)
-    return predicted, scores, layout.segment_rows(batch, layout.category_cells(batch)).T
+    return predicted, scores, layout.segment_rows(batch, category_cells).T
 
 
 def _numbers(batch: ColumnBatch, row: int) -> Float:

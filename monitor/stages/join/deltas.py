@@ -130,7 +130,7 @@ def rows_of(spec: PerformanceSpec, entries: Sequence[Entry]) -> Rows:
     """Return predictions as arrays."""
     values = [entry.predicted for entry in entries]
     predicted: Int | Float = np.array(values, np.int64) if spec.is_classes else np.array(values, np.float64)
-    scores = np.frombuffer(b"".join([entry.scores for entry in entries]), "<f8").reshape(len(entries), len(spec.score_names))
+    scores = np.frombuffer(b"".join([entry.scores for entry in entries]), "<f8").reshape(len(entries), spec.n_scores)
     segments = np.frombuffer(b"".join([entry.segments for entry in entries]), "<u2").reshape(len(entries), -1)
     return Rows(predicted, scores, memberships(segments))
 
