@@ -28,7 +28,7 @@ check: $(STAMP) ## Lint, types, import contracts
 
 test: check ## Everything; the tests on Apache Kafka too, where Java and Maven are
 	@$(BIN)/python -m pytest --doctest-modules --numprocesses 2 --ignore tests/integration
-	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "not chaos" tests/integration
+	@$(BIN)/python -m pytest --numprocesses 3 --dist loadfile -m "not chaos" tests/integration
 
 bench: $(STAMP) ## Speed on Apache Kafka beside other tools, growth, closing, latency (40 min); ARGS="--only models,close --rounds 2"
 	@$(BIN)/python -m benchmarks $(ARGS)
