@@ -12,8 +12,9 @@ from monitor.decision.distributions import MEASURED_FOR_RULES
 from monitor.errors import InputError
 from monitor.findings import Measurement
 from monitor.results.looks import LookResult, Seen, seen_of
+from monitor.results.measured import measurements_of
 from monitor.results.performance import PerformanceResult
-from monitor.results.windows import Result, measurements_of
+from monitor.results.windows import Result
 from monitor.segments import ALL
 from monitor.told_early import told_of_results
 from monitor.windows import Window

@@ -6,7 +6,6 @@ newest rows were like, of whatever some budget could have believed; where nothin
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
@@ -17,7 +16,8 @@ from monitor.decision.early import Tested, Unlikely, shown_p
 from monitor.features import ViewName
 from monitor.findings import Measurement
 from monitor.policy import RuleSet
-from monitor.results.windows import Measured, ResultWindow, measured_result, measurements_of
+from monitor.results.identity import ResultWindow, record_id, result_window
+from monitor.results.measured import Measured, measured_result, measurements_of
 from monitor.windows import Window
 
 
@@ -117,10 +117,10 @@ def look_record(seen: Seen, rules: RuleSet) -> tuple[bytes, bytes]:
     identity = (seen.model, seen.version, window.start_ms, window.size_ms, window.step_ms, "look", seen.upto_ms)
     segments = dict.fromkeys(one.segment for one in seen.unlikely)
     record = LookResult(
-        id=hashlib.sha256(orjson.dumps(identity)).hexdigest(),
+        id=record_id(*identity),
         model=seen.model,
         version=seen.version,
-        window=ResultWindow(start_ms=window.start_ms, end_ms=window.end_ms, size_ms=window.size_ms, step_ms=window.step_ms),
+        window=result_window(window),
         upto_ms=seen.upto_ms,
         n=seen.n,
         recent_n=seen.recent_n,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -12,8 +11,8 @@ import orjson
 from monitor.decision.state import track_key
 from monitor.findings import Finding
 from monitor.policy import RuleSet
+from monitor.results.identity import ResultWindow, record_id, result_window
 from monitor.results.operation import Conflict, OperationResult
-from monitor.results.windows import ResultWindow
 from monitor.segments import ALL
 from monitor.windows import Window
 
@@ -175,12 +174,12 @@ def performance_record(
     window, is_whole = about.window, facts.segment == ALL
     identity = (about.model, about.version, facts.segment, window.start_ms, window.size_ms, window.step_ms, "performance")
     record = PerformanceResult(
-        id=_id(identity, about.revision),
+        id=record_id(*identity, about.revision),
         model=about.model,
         version=about.version,
-        window=ResultWindow(start_ms=window.start_ms, end_ms=window.end_ms, size_ms=window.size_ms, step_ms=window.step_ms),
+        window=result_window(window),
         revision=about.revision,
-        supersedes=_id(identity, about.revision - 1) if about.revision else None,
+        supersedes=record_id(*identity, about.revision - 1) if about.revision else None,
         as_of_ms=about.as_of_ms,
         is_final=about.is_final,
         reference=about.reference,
@@ -193,10 +192,6 @@ def performance_record(
         **{name: getattr(facts, name) for name in facts.__struct_fields__},
     )
     return "|".join(map(str, identity)).encode(), orjson.dumps(msgspec.to_builtins(record), option=orjson.OPT_SORT_KEYS)
-
-
-def _id(identity: tuple[str | int, ...], revision: int) -> str:
-    return hashlib.sha256(orjson.dumps((*identity, revision))).hexdigest()
 
 
 def _finding(finding: Finding, incidents: Mapping[str, str]) -> PerformanceFinding:

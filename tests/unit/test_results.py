@@ -17,7 +17,8 @@ from monitor.layout import layout_of
 from monitor.pipeline import judge_window
 from monitor.policy import DEFAULT_RULE_SET, RuleSet
 from monitor.reference import Reference
-from monitor.results.windows import MAX_CELLS, Measured, Result, measurements_of
+from monitor.results.measured import Measured, measurements_of
+from monitor.results.windows import MAX_CELLS, Result
 from monitor.rules import Rule
 from monitor.sketches.bounded import key_hash
 from tests.closed_windows import ABSENT, HOUR_MS, MISSING, WRONG_TYPE, closed, profile_of, reference_of

@@ -1,0 +1,29 @@
+"""What records of results have in common: their window, and the id that makes a repeated record the same one."""
+
+from __future__ import annotations
+
+import hashlib
+
+import msgspec
+import orjson
+
+from monitor.windows import Window
+
+
+class ResultWindow(msgspec.Struct, kw_only=True):
+    """Event time, epoch milliseconds, half-open [start_ms, end_ms)."""
+
+    start_ms: int
+    end_ms: int
+    size_ms: int
+    step_ms: int
+
+
+def result_window(window: Window) -> ResultWindow:
+    """Return the wire form of a window."""
+    return ResultWindow(start_ms=window.start_ms, end_ms=window.end_ms, size_ms=window.size_ms, step_ms=window.step_ms)
+
+
+def record_id(*identity: str | int) -> str:
+    """Return the id of what `identity` names, a revision's number last where there are any."""
+    return hashlib.sha256(orjson.dumps(identity)).hexdigest()
