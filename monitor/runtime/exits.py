@@ -73,7 +73,7 @@ def ending(code: int) -> None:
 
 def end_process(reason: str, code: int = EXIT_CRASH, **facts: Any) -> NoReturn:
     """End the process at once, without a last word to broker or state: what is in memory is not to be trusted any more."""
-    log.error("worker_ends", reason=reason, code=code, **facts)
+    (log.error if code else log.info)("worker_ends", reason=reason, code=code, **facts)
     ending(code)
     sys.stdout.flush()
     sys.stderr.flush()

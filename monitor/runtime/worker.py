@@ -48,6 +48,8 @@ __all__ = ["Worker", "check_environment"]
 TICK_S = 0.2
 STOP_S = 20
 """A stop that takes longer is ended by force; the state allows it."""
+IDLE_STOP_S = 3
+"""The same of a worker that owns nothing: stock code can wait forever for the end of a start that it has stopped halfway."""
 FULL_S = 5.0
 """For so long after it was met last, a full disk counts as full."""
 TOPICS_S = 60.0
@@ -345,6 +347,9 @@ class _Process(faust.Worker):  # type: ignore[misc]
 def _end_by_force(worker: faust.Worker) -> None:
     while not worker.should_stop:
         time.sleep(0.2)
+    if worker.app.readiness.reason("assignment") is not None:
+        time.sleep(IDLE_STOP_S)
+        end_process("it was stopped before the group had given it anything", 0)
     time.sleep(STOP_S)
     end_process(f"the stop took longer than {STOP_S} s", EXIT_SLOW_STOP)
 
