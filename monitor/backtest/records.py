@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
@@ -18,6 +18,8 @@ from monitor.results.windows import Result
 from monitor.segments import ALL
 from monitor.told_early import told_of_results
 from monitor.windows import Window
+
+T = TypeVar("T")
 
 
 class JudgedWindow(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,8 +55,7 @@ class Report(NamedTuple):
     @property
     def window(self) -> Window:
         """Its window."""
-        w = self.whole.window
-        return Window(w.end_ms, w.size_ms, w.step_ms)
+        return self.whole.window.window
 
 
 def read_reports(lines: Iterable[bytes]) -> list[Report]:
@@ -63,17 +64,8 @@ def read_reports(lines: Iterable[bytes]) -> list[Report]:
     What was published again of the same labels, because windows before it were restated, is no report: to judge finds it again.
     """
     found: dict[tuple[int, Window, str, str], dict[str, PerformanceResult]] = {}
-    for i, line in enumerate(lines):
-        if not line.strip():
-            continue
-        try:
-            if b'"performance"' not in line or _decode_kind(line).type != "performance":
-                continue
-            record = _decode_performance(line)
-        except msgspec.DecodeError as error:
-            raise InputError(f"line {i + 1} is no report of performance of this version: {error}") from error
-        w = record.window
-        key = (record.as_of_ms, Window(w.end_ms, w.size_ms, w.step_ms), record.model, record.version)
+    for record in _of_kind(lines, "performance", _decode_performance, "report of performance"):
+        key = (record.as_of_ms, record.window.window, record.model, record.version)
         of_report = found.setdefault(key, {})
         known = of_report.get(record.segment)
         if known is None or record.revision < known.revision:
@@ -88,17 +80,8 @@ def read_results(lines: Iterable[bytes]) -> list[JudgedWindow]:
     Looks into open windows and reports of performance are left out: `read_looks` and `read_reports` return them.
     """
     by_window: dict[tuple[str, str, Window], dict[str, Result]] = {}
-    for i, line in enumerate(lines):
-        if not line.strip():
-            continue
-        try:
-            if (b'"performance"' in line or b'"look"' in line) and _decode_kind(line).type:
-                continue
-            result = _decode(line)
-        except msgspec.DecodeError as error:
-            raise InputError(f"line {i + 1} is no result record of this version: {error}") from error
-        w = result.window
-        of_window = by_window.setdefault((result.model, result.version, Window(w.end_ms, w.size_ms, w.step_ms)), {})
+    for result in _of_kind(lines, "", _decode, "result record"):
+        of_window = by_window.setdefault((result.model, result.version, result.window.window), {})
         known = of_window.get(result.segment)
         if known is None or result.revision >= known.revision:
             of_window[result.segment] = result
@@ -108,16 +91,8 @@ def read_results(lines: Iterable[bytes]) -> list[JudgedWindow]:
 
 def read_looks(lines: Iterable[bytes]) -> list[JudgedLook]:
     """Return the looks into open windows among result records, by window, then by time. Raises InputError."""
-    found: dict[str, JudgedLook] = {}
-    for i, line in enumerate(lines):
-        if b'"look"' not in line:
-            continue
-        try:
-            if _decode_kind(line).type == "look":
-                record = _decode_look(line)
-                found[record.id] = JudgedLook(seen_of(record), record.policy)
-        except msgspec.DecodeError as error:
-            raise InputError(f"line {i + 1} is no record of a look of this version: {error}") from error
+    looks = _of_kind(lines, "look", _decode_look, "record of a look")
+    found = {record.id: JudgedLook(seen_of(record), record.policy) for record in looks}
     return sorted(found.values(), key=lambda one: (one.seen.window, one.seen.model, one.seen.upto_ms, one.seen.version))
 
 
@@ -129,6 +104,21 @@ _decode_kind = msgspec.json.Decoder(_Kind).decode
 _decode = msgspec.json.Decoder(Result).decode
 _decode_look = msgspec.json.Decoder(LookResult).decode
 _decode_performance = msgspec.json.Decoder(PerformanceResult).decode
+
+
+def _of_kind(lines: Iterable[bytes], kind: str, decode: Callable[[bytes], T], what: str) -> Iterator[T]:
+    """Yield the records whose `type` is `kind`, "" of those that have none. what: they are, in words. Raises InputError."""
+    for i, line in enumerate(lines):
+        if not line.strip():
+            continue
+        try:
+            has_type = b'"performance"' in line or b'"look"' in line
+            if (_decode_kind(line).type if has_type else "") != kind:
+                continue
+            record = decode(line)
+        except msgspec.DecodeError as error:
+            raise InputError(f"line {i + 1} is no {what} of this version: {error}") from error
+        yield record
 
 
 def _window(key: tuple[str, str, Window], of_window: dict[str, Result]) -> JudgedWindow:

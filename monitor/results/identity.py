@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
 import msgspec
 import orjson
@@ -18,6 +19,11 @@ class ResultWindow(msgspec.Struct, kw_only=True):
     size_ms: int
     step_ms: int
 
+    @property
+    def window(self) -> Window:
+        """What it is the wire form of."""
+        return Window(self.end_ms, self.size_ms, self.step_ms)
+
 
 def result_window(window: Window) -> ResultWindow:
     """Return the wire form of a window."""
@@ -27,3 +33,8 @@ def result_window(window: Window) -> ResultWindow:
 def record_id(*identity: str | int) -> str:
     """Return the id of what `identity` names, a revision's number last where there are any."""
     return hashlib.sha256(orjson.dumps(identity)).hexdigest()
+
+
+def keyed(identity: Sequence[str | int], record: msgspec.Struct) -> tuple[bytes, bytes]:
+    """Return (key, value) of a record: the same bytes for the same content."""
+    return "|".join(map(str, identity)).encode(), orjson.dumps(msgspec.to_builtins(record), option=orjson.OPT_SORT_KEYS)

@@ -10,13 +10,12 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import msgspec
-import orjson
 
 from monitor.decision.early import Tested, Unlikely, shown_p
 from monitor.features import ViewName
 from monitor.findings import Measurement
 from monitor.policy import RuleSet
-from monitor.results.identity import ResultWindow, record_id, result_window
+from monitor.results.identity import ResultWindow, keyed, record_id, result_window
 from monitor.results.measured import Measured, measured_result, measurements_of
 from monitor.windows import Window
 
@@ -137,7 +136,7 @@ def look_record(seen: Seen, rules: RuleSet) -> tuple[bytes, bytes]:
         design_effects=dict(seen.design_effects),
         source_offsets=seen.source_offsets,
     )
-    return "|".join(map(str, identity)).encode(), orjson.dumps(msgspec.to_builtins(record), option=orjson.OPT_SORT_KEYS)
+    return keyed(identity, record)
 
 
 def _feature(name: str, source_view: tuple[str | None, ViewName | None], is_number: bool, is_secondary: bool) -> LookFeature:
@@ -167,8 +166,7 @@ def _unlikely(found: Sequence[Unlikely]) -> dict[str, UnlikelyResult]:
 
 def seen_of(record: LookResult) -> Seen:
     """Return what a record tells, but for the evidence that no decision needs."""
-    w = record.window
-    window = Window(w.end_ms, w.size_ms, w.step_ms)
+    window = record.window.window
     features = {name: (one.kind == "number", one.is_secondary) for name, one in record.features.items()}
     return Seen(
         record.model,

@@ -6,12 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import msgspec
-import orjson
 
 from monitor.decision.state import track_key
 from monitor.findings import Finding
 from monitor.policy import RuleSet
-from monitor.results.identity import ResultWindow, record_id, result_window
+from monitor.results.identity import ResultWindow, keyed, record_id, result_window
 from monitor.results.operation import Conflict, OperationResult
 from monitor.segments import ALL
 from monitor.windows import Window
@@ -191,7 +190,7 @@ def performance_record(
         policies=dict(rules.shas),
         **{name: getattr(facts, name) for name in facts.__struct_fields__},
     )
-    return "|".join(map(str, identity)).encode(), orjson.dumps(msgspec.to_builtins(record), option=orjson.OPT_SORT_KEYS)
+    return keyed(identity, record)
 
 
 def _finding(finding: Finding, incidents: Mapping[str, str]) -> PerformanceFinding:

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import msgspec
-import orjson
 
 from monitor.decision.shape import design_effects
 from monitor.decision.state import track_key
@@ -14,7 +13,7 @@ from monitor.features import CategoryFeature, FeatureKind, ViewName, kind_of, so
 from monitor.findings import Compared, Decision, Evidence, Finding, Measurement
 from monitor.outside import Frequent
 from monitor.policy import RuleSet
-from monitor.results.identity import ResultWindow, record_id, result_window
+from monitor.results.identity import ResultWindow, keyed, record_id, result_window
 from monitor.results.measured import Measured, measured_result
 from monitor.results.stream import StreamResult, stream_result
 from monitor.segments import ALL
@@ -211,7 +210,7 @@ def result_record(
         stream=stream_result(closed.profile.stream, closed.partition_rows) if evidence.segment == ALL else None,
         early=early_results(closed.early) if closed.early and evidence.segment == ALL else msgspec.UNSET,
     )
-    return "|".join(map(str, identity)).encode(), orjson.dumps(msgspec.to_builtins(record), option=orjson.OPT_SORT_KEYS)
+    return keyed(identity, record)
 
 
 def _feature(compared: Compared, distances: Mapping[str, float], rows: int) -> FeatureResult:
