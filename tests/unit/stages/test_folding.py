@@ -15,8 +15,10 @@ from monitor.ports import StoredRecord
 from monitor.profiles import Profile
 from monitor.reference import PREDICTION, Reference, ReferencePerformance, References
 from monitor.segments import Key, Segmentation
-from monitor.stages.ingest import folding, partition_panes
+from monitor.stages.ingest import folding, partition_panes, reading
+from monitor.stages.ingest.gathered import Gathered
 from monitor.stages.ingest.meta import IngestMeta
+from monitor.stages.ingest.panes import Pane
 from monitor.stages.ingest.partition import IngestPartition
 from monitor.stages.settings import ModelSettings, Settings, SourceSettings
 from monitor.windows import WindowSpec
@@ -127,6 +129,29 @@ def rows(stage: IngestPartition, records: Sequence[StoredRecord], fetch: int, ev
     return found
 
 
+@pytest.fixture(params=[1, 64])
+def read_rows(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    """So many rows of a shape are read with their fetch."""
+    monkeypatch.setattr(reading, "READ_ROWS", request.param)
+    return int(request.param)
+
+
+@pytest.mark.parametrize("fetch", [70, 14])
+def test_rows_read_with_their_fetch_are_counted_as_those_that_were_not(fetch: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    records = log(1_400)
+    later = rows(partition(references()), records, fetch, 350)
+    folded: list[int] = []
+
+    def fold(gathered: Gathered, panes: Sequence[Pane]) -> list[Pane]:
+        folded.append(gathered.n)
+        return folding.fold_gathered(gathered, panes)
+
+    monkeypatch.setattr(reading, "READ_ROWS", 1)
+    monkeypatch.setattr(reading, "fold_gathered", fold)
+    assert rows(partition(references()), records, fetch, 350) == later
+    assert sum(folded) > len(records) // 3
+
+
 @pytest.mark.parametrize("joins", [False, True])
 def test_panes_folded_together_hold_what_each_alone_would(joins: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     records = log(1_400)
@@ -138,6 +163,7 @@ def test_panes_folded_together_hold_what_each_alone_would(joins: bool, monkeypat
     assert any(message.value for checkpoint in together[::3] for message in checkpoint[3]) == joins  # type: ignore[index]
 
 
+@pytest.mark.usefixtures("read_rows")
 def test_groups_of_any_size_hold_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     records = log(700, seed=1)
     whole = rows(partition(references()), records, 70, 350)
@@ -145,6 +171,7 @@ def test_groups_of_any_size_hold_the_same(monkeypatch: pytest.MonkeyPatch) -> No
     assert rows(partition(references()), records, 70, 350) == whole
 
 
+@pytest.mark.usefixtures("read_rows")
 def test_rows_sorted_by_pane_later_are_where_they_would_be_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     records = log(1_400, seed=2)
     later = rows(partition(references()), records, 14, 350)
@@ -152,6 +179,7 @@ def test_rows_sorted_by_pane_later_are_where_they_would_be_at_once(monkeypatch: 
     assert rows(partition(references()), records, 14, 350) == later
 
 
+@pytest.mark.usefixtures("read_rows")
 def test_counts_and_panes_are_those_of_the_last_row_read() -> None:
     stage, records = partition(references()), log(14, seed=3)
     stage.feed(records, START + 4 * HOUR)
