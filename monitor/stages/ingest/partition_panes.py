@@ -173,6 +173,7 @@ class PartitionPanes:
 
     def settle(self) -> None:
         """Let rows that have arrived wait in their panes; counts in meta are then those up to the last row taken."""
+        self._reading.settle()
         if not self._arrived:
             return
         parts, self._arrived = self._arrived, []

@@ -6,7 +6,7 @@ A shape is read so, or not, from one fold to the next: some of what a pane holds
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from itertools import product
 
 import numpy as np
 
@@ -17,7 +17,6 @@ from monitor.stages.ingest.folding import fold_gathered
 from monitor.stages.ingest.gathered import Gathered
 from monitor.stages.ingest.meta import COUNTED, REVISED, IngestMeta
 from monitor.stages.ingest.panes import Pane
-from monitor.windows import NEVER_MS
 
 READ_ROWS = 64
 """Rows of a shape in a fetch: reading fewer at once costs as much as reading so many."""
@@ -26,25 +25,17 @@ PaneOf = Callable[[str, str, int, int], Pane | None]
 """Model, version, start and cut (NEVER: none) → the pane, if its rows can be read before they are counted."""
 
 
-class _Group(NamedTuple):
-    """Rows of a fetch that belong in one pane; place: of the pane among those that rows wait for, −1 where its rows are not read."""
-
-    key: tuple[str, str]
-    cut: int
-    n: int
-    place: int
-
-
 class Reading:
-    """The rows of one partition that wait as columns. meta: the owner's; rows count from when they are taken. n: how many wait."""
+    """The rows of one partition that wait as columns. n: how many. meta: the owner's; `settle` brings its counts by model up to date."""
 
     def __init__(self, meta: IngestMeta) -> None:
         self.n = 0
         self._meta = meta
         self._gathered: dict[str, Gathered] = {}
         self._left_out: set[str] = set()
-        self._places: dict[tuple[tuple[str, str], int, int], int] = {}
+        self._places: dict[tuple[int, int], dict[tuple[str, str], int]] = {}
         self._panes: list[Pane] = []
+        self._uncounted: list[Int] = []
 
     @property
     def held_bytes(self) -> int:
@@ -53,72 +44,78 @@ class Reading:
 
     def take(self, arrived: Arrived, wire: Format, pane_of: PaneOf) -> Arrived:
         """Read what of a fetch can be; return the others."""
-        rows = np.flatnonzero(~arrived.late)
-        if not len(rows):
-            return arrived
-        groups, group_of = self._sorted(arrived, rows, pane_of)
-        places = np.array([group.place for group in groups], np.int64)
-        is_read = np.zeros(len(arrived.rows), bool)
-        for shape, of_shape in self._by_shape(groups).items():
-            if not self._is_read(shape, [groups[i] for i in of_shape]):
+        places = self._places_of(arrived, pane_of)
+        n_rows = np.bincount(places[places >= 0], minlength=len(self._panes))
+        is_read = np.zeros(len(places), bool)
+        for shape, of_shape in self._by_shape(n_rows).items():
+            if not self._is_read(shape, of_shape, n_rows):
                 continue
-            mine = np.isin(group_of, of_shape) if len(of_shape) < len(groups) else np.ones(len(rows), bool)
-            at = rows[mine]
-            is_read[at] = True
-            part = arrived if len(at) == len(arrived.rows) else arrived.part(at)
+            mine = places >= 0 if len(of_shape) == np.count_nonzero(n_rows) else np.isin(places, of_shape)
+            part = arrived if mine.all() else arrived.part(np.flatnonzero(mine))
+            is_read |= mine
             gathered = self._gathered[shape]
-            keys = [groups[i].key for i in of_shape]
+            keys = [(self._panes[place].model, self._panes[place].version) for place in of_shape]
             read = wire.read(gathered.layout, keys, part.payloads, part.marks[0])
-            gathered.add(read, places[group_of[mine]], part.marks, part.before)
-            self.n += len(at)
-            for key, cut, n, _ in (groups[i] for i in of_shape):
-                self._meta.outcomes(*key)[COUNTED if cut == NEVER_MS else REVISED] += n
-        return arrived.part(np.flatnonzero(~is_read)) if is_read.any() else arrived
+            gathered.add(read, places[mine], part.marks, part.before)
+        if not is_read.any():
+            return arrived
+        self.n += int(np.count_nonzero(is_read))
+        self._uncounted.append(places[is_read])
+        return arrived.part(np.flatnonzero(~is_read))
 
-    def _sorted(self, arrived: Arrived, rows: Int, pane_of: PaneOf) -> tuple[list[_Group], Int]:
-        """Return the panes of some rows of a fetch, and which one each row belongs in."""
-        (starts, start_of), (cuts, cut_of) = _distinct(arrived.starts[rows]), _distinct(arrived.cuts[rows])
-        keys = arrived.batch.keys
-        code = (start_of * len(cuts) + cut_of) * len(keys) + arrived.key_index[rows]
-        n_rows = np.bincount(code)
-        found = np.flatnonzero(n_rows)
-        group_of = np.zeros(len(n_rows), np.int64)
-        group_of[found] = np.arange(len(found))
-        groups = []
-        for of_code, n in zip(found.tolist(), n_rows[found].tolist(), strict=True):
-            rest, key = divmod(of_code, len(keys))
-            start, cut = starts[rest // len(cuts)], cuts[rest % len(cuts)]
-            groups.append(_Group(keys[key], cut, n, self._place(keys[key], start, cut, pane_of)))
-        return groups, group_of[code]
+    def _places_of(self, arrived: Arrived, pane_of: PaneOf) -> Int:
+        """Return the place of each row's pane among those that rows wait for; −1 where the row is late, or cannot be read now."""
+        places = np.full(len(arrived.rows), -1)
+        (starts, start_of), (cuts, cut_of) = _distinct(arrived.starts), _distinct(arrived.cuts)
+        for (i, start), (j, cut) in product(enumerate(starts), enumerate(cuts)):
+            mine = np.flatnonzero((start_of == i) & (cut_of == j) & ~arrived.late)
+            if len(mine):
+                key_index = arrived.key_index[mine]
+                present = np.flatnonzero(np.bincount(key_index))
+                place_of = np.empty(int(present[-1]) + 1, np.int64)
+                place_of[present] = self._places_at(start, cut, [arrived.batch.keys[key] for key in present.tolist()], pane_of)
+                places[mine] = place_of[key_index]
+        return places
 
-    def _place(self, key: tuple[str, str], start: int, cut: int, pane_of: PaneOf) -> int:
-        place = self._places.get((key, start, cut))
-        if place is None:
-            pane = pane_of(*key, start, cut)
-            place = -1 if pane is None else len(self._panes)
-            self._places[key, start, cut] = place
-            self._panes += () if pane is None else (pane,)
-        return place
+    def _places_at(self, start: int, cut: int, keys: Sequence[tuple[str, str]], pane_of: PaneOf) -> Sequence[int]:
+        known = self._places.setdefault((start, cut), {})
+        for key in keys:
+            if key not in known:
+                pane = pane_of(*key, start, cut)
+                known[key] = -1 if pane is None else len(self._panes)
+                self._panes += () if pane is None else (pane,)
+        return [known[key] for key in keys]
 
-    def _by_shape(self, groups: Sequence[_Group]) -> dict[str, list[int]]:
+    def _by_shape(self, n_rows: Int) -> dict[str, list[int]]:
+        """Return the places of panes that have rows in a fetch, by the shape of their layouts."""
         found: dict[str, list[int]] = {}
-        for i, group in enumerate(groups):
-            if group.place >= 0:
-                found.setdefault(self._panes[group.place].layout.shape, []).append(i)
+        for place in np.flatnonzero(n_rows).tolist():
+            found.setdefault(self._panes[place].layout.shape, []).append(place)
         return found
 
-    def _is_read(self, shape: str, groups: Sequence[_Group]) -> bool:
-        """Whether rows of a shape are read now: more of it wait that were, or none does and these are enough, of more panes than one."""
+    def _is_read(self, shape: str, places: Sequence[int], n_rows: Int) -> bool:
+        """Whether rows of a shape are read now: others of it wait that were, or none does and these are enough, of more panes than one."""
         if shape in self._gathered:
             return True
-        if shape in self._left_out or len(groups) < 2 or sum(group.n for group in groups) < READ_ROWS:
+        if shape in self._left_out or len(places) < 2 or int(n_rows[places].sum()) < READ_ROWS:
             self._left_out.add(shape)
             return False
-        self._gathered[shape] = Gathered(self._panes[groups[0].place].layout)
+        self._gathered[shape] = Gathered(self._panes[places[0]].layout)
         return True
+
+    def settle(self) -> None:
+        """Count the rows that were taken since the last call."""
+        if not self._uncounted:
+            return
+        n_rows = np.bincount(np.concatenate(self._uncounted), minlength=len(self._panes))
+        self._uncounted = []
+        for place in np.flatnonzero(n_rows).tolist():
+            pane = self._panes[place]
+            self._meta.outcomes(pane.model, pane.version)[COUNTED if pane.cut_ms is None else REVISED] += int(n_rows[place])
 
     def fold(self) -> list[Pane]:
         """Fold what waits, and return the panes that it was for."""
+        self.settle()
         folded = [pane for gathered in self._gathered.values() for pane in fold_gathered(gathered, self._panes)]
         self.n = 0
         self._gathered, self._left_out, self._places, self._panes = {}, set(), {}, []
