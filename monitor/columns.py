@@ -166,8 +166,8 @@ class ColumnBatch:
 class Read(NamedTuple):
     """Rows of several models, read at once; what each row says beside its values is told by row.
 
-    said: None where the format tells nothing. inspected: rows whose names were compared with the layout's, shape (n,). unexpected: by such a row, features that the layout does not
-    have, where there are any.
+    said: None where the format tells nothing. inspected: rows whose names were compared with the layout's, shape (n,).
+    unexpected: by such a row, features that the layout does not have, where there are any.
     """
 
     columns: ColumnBatch

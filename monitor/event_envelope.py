@@ -30,7 +30,9 @@ def said_by(events: Sequence[Any]) -> Said:
     """Return what events say of themselves, by event. Written out, because every event passes here: one pass where an id is all they say."""
     if events and not _says_more(events[0]):
         try:
-            ids: list[Any] = [e.id.encode() for e in events if e.schema is e.producer is e.status is e.sample_rate is msgspec.UNSET]
+            ids: list[Any] = [
+                e.id.encode() for e in events if e.schema is e.producer is e.status is e.sample_rate is msgspec.UNSET
+            ]
             if len(ids) == len(events):
                 return Said(ids, has_ids=True)
         except AttributeError:  # an id left out, or no text

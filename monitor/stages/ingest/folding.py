@@ -43,7 +43,7 @@ def fold_together(panes: Iterable[Pane], wire: Format, outcomes: OutcomeRows | N
 def fold_gathered(gathered: Gathered, panes: Sequence[Pane]) -> list[Pane]:
     """Fold rows that were read with their fetches, and return their panes; `panes` are those that the rows' places lie among."""
     places = sorted(gathered.places, key=lambda place: (_layout(panes[place]), place))
-    ranks = np.zeros(len(panes), np.int32)
+    ranks = np.zeros(len(panes), np.int64)
     ranks[places] = np.arange(len(places))
     rows = gathered.in_order(ranks)
     ends = np.cumsum(np.bincount(rows.ranks, minlength=len(places))).tolist()

@@ -73,7 +73,15 @@ class Gathered:
         for row, names in read.unexpected.items():
             self._unexpected.setdefault(int(places[row]), Counter()).update(names)
         self.n += batch.n
-        arrays = (places, marks, before, *taken.numbers, *taken.categories, *taken.tags, read.inspected)
+        arrays: tuple[npt.NDArray[np.generic], ...] = (
+            places,
+            marks,
+            before,
+            *taken.numbers,
+            *taken.categories,
+            *taken.tags,
+            read.inspected,
+        )
         n_texts = 1 if read.said is None or read.said.more is None else 1 + len(read.said.more)
         self.held_bytes += sum(array.nbytes for array in arrays) + batch.n * TEXT_BYTES * n_texts
 
@@ -142,7 +150,9 @@ def _ordered(parts: Sequence[npt.NDArray[_Scalar]], order: Int) -> npt.NDArray[_
 def _specials(taken: Sequence[_Taken], order: Int) -> Codes | None:
     if all(part.specials is None for part in taken):
         return None
-    parts = [part.specials if part.specials is not None else np.zeros((_height(taken), len(part.places)), np.uint8) for part in taken]
+    parts = [
+        part.specials if part.specials is not None else np.zeros((_height(taken), len(part.places)), np.uint8) for part in taken
+    ]
     return np.concatenate(parts, axis=1)[:, order]
 
 

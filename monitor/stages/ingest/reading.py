@@ -35,6 +35,8 @@ class Reading:
         self._left_out: set[str] = set()
         self._places: dict[tuple[int, int], dict[tuple[str, str], int]] = {}
         self._panes: list[Pane] = []
+        self._keys: list[tuple[str, str]] = []
+        self._shapes: list[str] = []
         self._uncounted: list[Int] = []
 
     @property
@@ -54,8 +56,7 @@ class Reading:
             part = arrived if mine.all() else arrived.part(np.flatnonzero(mine))
             is_read |= mine
             gathered = self._gathered[shape]
-            keys = [(self._panes[place].model, self._panes[place].version) for place in of_shape]
-            read = wire.read(gathered.layout, keys, part.payloads, part.marks[0])
+            read = wire.read(gathered.layout, [self._keys[place] for place in of_shape], part.payloads, part.marks[0])
             gathered.add(read, places[mine], part.marks, part.before)
         if not is_read.any():
             return arrived
@@ -83,14 +84,17 @@ class Reading:
             if key not in known:
                 pane = pane_of(*key, start, cut)
                 known[key] = -1 if pane is None else len(self._panes)
-                self._panes += () if pane is None else (pane,)
+                if pane is not None:
+                    self._panes.append(pane)
+                    self._keys.append(key)
+                    self._shapes.append(pane.layout.shape)
         return [known[key] for key in keys]
 
     def _by_shape(self, n_rows: Int) -> dict[str, list[int]]:
         """Return the places of panes that have rows in a fetch, by the shape of their layouts."""
         found: dict[str, list[int]] = {}
         for place in np.flatnonzero(n_rows).tolist():
-            found.setdefault(self._panes[place].layout.shape, []).append(place)
+            found.setdefault(self._shapes[place], []).append(place)
         return found
 
     def _is_read(self, shape: str, places: Sequence[int], n_rows: Int) -> bool:
@@ -118,7 +122,8 @@ class Reading:
         self.settle()
         folded = [pane for gathered in self._gathered.values() for pane in fold_gathered(gathered, self._panes)]
         self.n = 0
-        self._gathered, self._left_out, self._places, self._panes = {}, set(), {}, []
+        self._gathered, self._left_out, self._places = {}, set(), {}
+        self._panes, self._keys, self._shapes = [], [], []
         return folded
 
 
