@@ -91,7 +91,7 @@ class Names(NamedTuple):
 class Envelope:
     """What `n` events say beside model, time and features; nothing of it is required.
 
-    ids: of the events that have one, UTF-8. sample_rates: likewise, each in (0, 1], shape (k,) float64.
+    ids: of the events that have one, UTF-8; mixed_crcs: of these (sketches/id_sample.py), where they are known. sample_rates: likewise, each in (0, 1], shape (k,) float64.
     schemas, producers, statuses: of every event; None where no event has one.
     wrong_type: rows by name of a field that was there and could not be used.
     """
@@ -102,6 +102,7 @@ class Envelope:
     schemas: Names | None = None
     producers: Names | None = None
     statuses: Names | None = None
+    mixed_crcs: npt.NDArray[np.uint32] | None = None
 
 
 class About(NamedTuple):
@@ -118,12 +119,13 @@ NOTHING_SAID = About(None)
 class Said(NamedTuple):
     """What events say of themselves, by event and as they say it; but an id that is a text is UTF-8.
 
-    has_ids: whether every event has such an id. more: schemas, producers, statuses and sample rates; None where no event has any of them.
+    has_ids: whether every event has such an id; mixed_crcs: of these, where they are known; shape (n,). more: schemas, producers, statuses and sample rates; None where no event has any of them.
     """
 
     ids: Sequence[Any]
     has_ids: bool
     more: tuple[Sequence[Any], ...] | None = None
+    mixed_crcs: npt.NDArray[np.uint32] | None = None
 
 
 @dataclass(slots=True)

@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 
 from monitor.columns import Envelope, Float, Int, Names, Said, names_of
+from monitor.sketches.id_sample import mixed_crcs
 
 MIN_SAMPLE_RATE = 1e-6
 """A smaller rate is taken for a mistake: one logged event in a million."""
@@ -51,10 +52,17 @@ def said_in(parts: Sequence[Said], order: Int) -> Said:
     places = order.tolist()
     has_ids = all(said.has_ids for said in parts)
     if all(said.more is None for said in parts):
-        return Said(_picked([said.ids for said in parts], places), has_ids)
+        return _with_crcs(Said(_picked([said.ids for said in parts], places), has_ids))
     absent = [[[msgspec.UNSET] * len(said.ids)] * len(MORE) for said in parts]
     fields = zip(*(said.more or none for said, none in zip(parts, absent, strict=True)), strict=True)
-    return Said(_picked([said.ids for said in parts], places), has_ids, tuple(_picked(field, places) for field in fields))
+    return _with_crcs(
+        Said(_picked([said.ids for said in parts], places), has_ids, tuple(_picked(field, places) for field in fields))
+    )
+
+
+def _with_crcs(said: Said) -> Said:
+    """Find for all events at once what is looked up for those of each pane."""
+    return said._replace(mixed_crcs=mixed_crcs(said.ids)) if said.has_ids else said
 
 
 def _picked(parts: Iterable[Sequence[Any]], places: Sequence[int]) -> list[Any]:
@@ -67,10 +75,10 @@ def envelope(said: Said) -> Envelope:
     wrong: dict[str, int] = {}
     ids = said.ids if said.has_ids else _only(bytes, "id", said.ids, wrong)
     if said.more is None:
-        return Envelope(ids, _NO_RATES, wrong)
+        return Envelope(ids, _NO_RATES, wrong, mixed_crcs=said.mixed_crcs)
     *texts, rates = said.more
     schemas, producers, statuses = (_names(field, values, wrong) for field, values in zip(MORE, texts, strict=False))
-    return Envelope(ids, _rates(rates, wrong), wrong, schemas, producers, statuses)
+    return Envelope(ids, _rates(rates, wrong), wrong, schemas, producers, statuses, said.mixed_crcs)
 
 
 def _says_more(event: Any) -> bool:

@@ -379,7 +379,8 @@ def _index(keys: Sequence[_Key]) -> tuple[list[tuple[str, str]], Int]:
     places = {text: place for place, text in enumerate(dict.fromkeys(texts.values()))}
     if len(places) == 1:
         return list(places), np.zeros(len(keys), np.int64)
-    return list(places), np.array([places[texts[key]] for key in keys], np.int64)
+    of_key = {key: places[text] for key, text in texts.items()}
+    return list(places), np.fromiter(map(of_key.__getitem__, keys), np.int64, len(keys))
 
 
 def _optional(fields: Fields, name: str) -> Any:

@@ -138,8 +138,13 @@ class Ordered(NamedTuple):
         """Return what rows [begin, end) say, those of the pane of a place; n_inspected: of them."""
         if self.said is None:
             return NOTHING_SAID
-        ids, has_ids, more = self.said
-        said = Said(ids[begin:end], has_ids, None if more is None else tuple(values[begin:end] for values in more))
+        ids, has_ids, more, crcs = self.said
+        said = Said(
+            ids[begin:end],
+            has_ids,
+            None if more is None else tuple(values[begin:end] for values in more),
+            None if crcs is None else crcs[begin:end],
+        )
         return About(envelope(said), n_inspected, self.unexpected.get(place, {}))
 
 

@@ -34,6 +34,8 @@ ROWS_EACH = 48
 """Rows of each model version, on average, that are gathered: a pane costs some 30 µs to fold, however few its rows."""
 MAX_PENDING_ROWS = 50_000
 """Rows of all panes together that may wait."""
+COMPACT = 5
+"""So many times as many rows wait where they do so as columns: they are small, and in order when they are folded."""
 
 
 class PartitionPanes:
@@ -119,7 +121,7 @@ class PartitionPanes:
         if len(admitted.accepted) or len(admitted.future):
             arrived = self._sorted_out(batch, admitted)
             n_waiting = self._waiting_rows + self._reading.n
-            if self._outcomes is None and batch.offsets[0] > self._ahead and (n_waiting or len(arrived.rows) < enough):
+            if self._outcomes is None and batch.offsets[0] > self._ahead and (n_waiting or len(arrived.rows) < COMPACT * enough):
                 arrived = self._reading.take(arrived, self._wire, self._readable)
             n = len(arrived.rows)
             self._waiting_rows += n
@@ -128,7 +130,7 @@ class PartitionPanes:
                 self._arrived.append(arrived)
             if len(admitted.future) or arrived.late.any():
                 self.settle()
-        if self._waiting_rows + self._reading.n >= enough or self._waiting.is_too_much:
+        if self._waiting_rows >= enough or self._reading.n >= COMPACT * enough or self._waiting.is_too_much:
             self._fold_all()
 
     @property

@@ -80,15 +80,16 @@ class Reading:
 
     def _places_at(self, start: int, cut: int, keys: Sequence[tuple[str, str]], pane_of: PaneOf) -> Sequence[int]:
         known = self._places.setdefault((start, cut), {})
-        for key in keys:
-            if key not in known:
+        found = list(map(known.get, keys))
+        for i, key in enumerate(keys) if None in found else ():
+            if found[i] is None:
                 pane = pane_of(*key, start, cut)
-                known[key] = -1 if pane is None else len(self._panes)
+                found[i] = known[key] = -1 if pane is None else len(self._panes)
                 if pane is not None:
                     self._panes.append(pane)
                     self._keys.append(key)
                     self._shapes.append(pane.layout.shape)
-        return [known[key] for key in keys]
+        return found
 
     def _by_shape(self, n_rows: Int) -> dict[str, list[int]]:
         """Return the places of panes that have rows in a fetch, by the shape of their layouts."""
