@@ -415,13 +415,6 @@ class TestState:
         with pytest.raises(StateMismatch, match="partials has 4 partitions, its state was written for 1"):
             ingest(replace(settings(), partials_partitions=4), list(store.items()), epoch=2)
 
-    def test_changed_windows_are_refused_while_old_state_is_there(self) -> None:
-        stage, store = ingest(), {}
-        stage.feed([record(0, "m", 1)], 0)
-        commit(stage, store)
-        with pytest.raises(StateMismatch, match="windows of model m were changed"):
-            ingest(settings(WindowSpec(20, 20)), list(store.items()), epoch=2)
-
     def test_a_collected_pane_that_a_zombie_writes_again_is_dropped_and_deleted(self) -> None:
         own = settings()
         own = type(own)(own.app, {}, own.defaults, own.sources, partials_partitions=1, retire_after_ms=0)
