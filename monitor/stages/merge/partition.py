@@ -96,21 +96,16 @@ class MergePartition:
 
     def _take_windows(self) -> None:
         """Go on with the windows of now; a kind that was not there before begins after all that was sealed."""
-        windows_of = WindowsOf.configured(self._settings)
-        stored = self._meta.windows_of
+        sealed: dict[str, int] = {}
+        for name, model in self._models.items():
+            gone = max(self._meta.gc_panes.get(name, NEVER_MS), self._meta.finished.get(name, NEVER_MS))
+            sealed[name] = max(gone, model.sealed_ms(self._settings.model(name).pane_ms))
+        stored, windows_of = self._meta.windows_of, WindowsOf.configured(self._settings)
         then = windows_of if isinstance(stored, msgspec.UnsetType) else stored
-        self._meta.windows_of = windows_of.after(then, self._models.keys() | then.since_ms.keys(), self._sealed_ms)
+        self._meta.windows_of = windows_of.after(then, sealed)
         self._meta_dirty |= self._meta.windows_of != stored
         for name, model in self._models.items():
-            specs = self._settings.model(name).specs
-            model.since_ms = {spec: self._meta.windows_of.since(name, spec) for spec in specs}
-
-    def _sealed_ms(self, name: str) -> int:
-        """Return up to when a model's panes were sealed, whether they are still here or not."""
-        model, pane_ms = self._model(name), self._settings.model(name).pane_ms
-        done = (finals[-1][0].end_ms for finals in model.final.values())
-        gone = max(self._meta.gc_panes.get(name, NEVER_MS), self._meta.finished.get(name, NEVER_MS))
-        return max([gone, *done, *(start + pane_ms for start in model.sealed)])
+            model.since_ms = self._meta.windows_of.since_ms.get(name, {})
 
     def _load(self) -> None:
         """Take every row as it was at meta's offset: a crash may have left some that are ahead, and reading on makes them again."""
@@ -137,7 +132,8 @@ class MergePartition:
             self._outcomes.give_up_outdated()
         self._take_windows()
         for name, model in self._models.items():
-            self._sort_arrived(name, model)
+            for arrived in model.sort_arrived() if self._settings.model(name).revising is not None else ():
+                self._changes.give_up_arrived(arrived)
             model.expect_all(self._settings.model(name).specs)
             self._history.give_up_learnt(name, model)
             settings = self._settings.model(name)
@@ -154,22 +150,6 @@ class MergePartition:
         arrived = arrivals.setdefault(partial.hi, {})[partial.chunk] = Arrived(key, stored.hi, partial, stored.payload)
         if stored.codec != CODEC_VERSION:
             self._changes.arrive(arrived)
-
-    def _sort_arrived(self, name: str, model: ModelRows) -> None:
-        """Tell what came late from what did not; give up what is part of a sealed pane already: it was about to be deleted."""
-        if self._settings.model(name).revising is None:
-            return
-        arriving, model.arriving = model.arriving, {}
-        for arrived in [
-            a for places in arriving.values() for hi in places.values() for chunks in hi.values() for a in chunks.values()
-        ]:
-            partial = arrived.partial
-            share = model.share(partial)
-            if share is not None and share.hi >= partial.hi:
-                self._changes.give_up_arrived(arrived)
-                continue
-            arrivals = model.arrivals(partial, is_late=partial.cut_ms is not None or model.is_sealed(partial))
-            arrivals.setdefault(partial.hi, {})[partial.chunk] = arrived
 
     def _load_row(self, key: bytes, pieces: Mapping[int, Stored]) -> None:
         kind, name, *parts = key_parts(key)

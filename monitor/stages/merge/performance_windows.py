@@ -141,9 +141,7 @@ class PerformanceWindows:
     def _ages(self, name: str, labelling: Labelling) -> _Ages:
         settings = self._settings.model(name)
         windows_of = self._owner.windows_of
-        since = (
-            {} if isinstance(windows_of, msgspec.UnsetType) else {spec: windows_of.since(name, spec) for spec in settings.specs}
-        )
+        since = {} if isinstance(windows_of, msgspec.UnsetType) else windows_of.since_ms.get(name, {})
         return _Ages(tuple(settings.specs), settings.pane_ms, labelling, since)
 
     def _add(self, name: str, model: ModelOutcomes, cut_ms: int, offset: int) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from monitor.stages import partials
-from monitor.stages.merge.arrivals import Arrivals, newest
+from monitor.stages.merge.arrivals import Arrivals, Arrived, newest
 from monitor.stages.merge.early_rows import Early
 from monitor.stages.merge.final_rows import MAX_EMPTY_WINDOWS, Final
 from monitor.stages.merge.learning import Found, Learning
@@ -105,6 +105,11 @@ class ModelRows:
                 return True
         return False
 
+    def sealed_ms(self, pane_ms: int) -> int:
+        """Return up to when panes were sealed, of windows that are final or in rows that are here."""
+        done = (finals[-1][0].end_ms for finals in self.final.values())
+        return max([*done, *(start + pane_ms for start in self.sealed)], default=NEVER_MS)
+
     def has(self, window: Window) -> bool:
         """Whether all of a window is of the time since there are windows of its kind."""
         return window.start_ms >= self.since_ms.get(window.spec, NEVER_MS)
@@ -150,6 +155,22 @@ class ModelRows:
         """Return what the partial's place has put into its pane."""
         sealed = self.sealed.get(partial.start_ms, {}).get(partial.version)
         return None if sealed is None else sealed.value.shares.get(place_of(partial))
+
+    def sort_arrived(self) -> list[Arrived]:
+        """Tell what came late from what did not; return what is part of a sealed pane already: it was about to be deleted."""
+        arriving, self.arriving = self.arriving, {}
+        given_up: list[Arrived] = []
+        for arrived in (
+            a for places in arriving.values() for hi in places.values() for chunks in hi.values() for a in chunks.values()
+        ):
+            partial = arrived.partial
+            share = self.share(partial)
+            if share is not None and share.hi >= partial.hi:
+                given_up.append(arrived)
+                continue
+            arrivals = self.arrivals(partial, is_late=partial.cut_ms is not None or self.is_sealed(partial))
+            arrivals.setdefault(partial.hi, {})[partial.chunk] = arrived
+        return given_up
 
     def arrivals(self, partial: partials.Partial, *, is_late: bool = False) -> Arrivals:
         """Return what has come of the partial's place so far, to be added to."""

@@ -6,7 +6,7 @@ on what has been collected. One that goes is published no more; one that comes a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 
 import msgspec
 
@@ -18,10 +18,10 @@ _DEFAULTS = ""
 
 
 class WindowsOf(msgspec.Struct):
-    """specs: model → the kinds of its windows. since_ms: model → `size|step` → no window of that kind begins before."""
+    """specs: model → the kinds of its windows. since_ms: model → kind → no window of it begins before; absent where it was always there."""
 
     specs: dict[str, list[WindowSpec]] = {}
-    since_ms: dict[str, dict[str, int]] = {}
+    since_ms: dict[str, dict[WindowSpec, int]] = {}
 
     @classmethod
     def configured(cls, settings: Settings) -> WindowsOf:
@@ -34,24 +34,17 @@ class WindowsOf(msgspec.Struct):
         """Return the kinds of a model's windows."""
         return self.specs.get(name, self.specs[_DEFAULTS])
 
-    def after(self, then: WindowsOf, names: set[str], sealed_ms: Callable[[str], int]) -> WindowsOf:
+    def after(self, then: WindowsOf, sealed_ms: Mapping[str, int]) -> WindowsOf:
         """Return these windows as those that state goes on with, which was made for other ones.
 
-        names: of the models that have rows. sealed_ms: model → up to when panes were sealed.
+        sealed_ms: of models with rows, up to when panes were sealed.
         """
-        since: dict[str, dict[str, int]] = {}
-        for name in sorted(names):
+        since: dict[str, dict[WindowSpec, int]] = {}
+        for name in sorted(sealed_ms.keys() | then.since_ms.keys()):
             before = then.of_model(name)
             for spec in self.of_model(name):
-                begins = then.since(name, spec) if spec in before else sealed_ms(name)
+                formerly = then.since_ms.get(name, {}).get(spec, NEVER_MS)
+                begins = formerly if spec in before else sealed_ms.get(name, NEVER_MS)
                 if begins > NEVER_MS:
-                    since.setdefault(name, {})[_key(spec)] = begins
+                    since.setdefault(name, {})[spec] = begins
         return WindowsOf(self.specs, since)
-
-    def since(self, name: str, spec: WindowSpec) -> int:
-        """Return when the first window of a kind begins at the earliest."""
-        return self.since_ms.get(name, {}).get(_key(spec), NEVER_MS)
-
-
-def _key(spec: WindowSpec) -> str:
-    return f"{spec.size_ms}|{spec.step_ms}"
