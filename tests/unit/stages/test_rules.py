@@ -651,11 +651,19 @@ class TestMerge:
         for closed, hi, is_repeat in ((10, 3, True), (9, 3, False), (10, 2, False), (11, 4, True)):
             marks_of.take(partials.Watermark(SOURCE, 0, 1, hi, {0: closed}, False, 1))
             assert marks_of.is_repeat(found, 0) is is_repeat
-            assert not marks_of.is_repeat(found, 7)  # a grace of which the watermark says nothing
+        told = {0: 10, 5: 9}
+        marks_of.take(partials.Watermark(SOURCE, 0, 1, 4, told, False, 1))
+        assert [marks_of.is_repeat(found, grace) for grace in (0, 5, 7)] == [
+            True,
+            False,
+            False,
+        ]  # 7: it was another one when that was told
+        marks_of.take(partials.Watermark(SOURCE, 0, 1, 4, {0: 20, 5: 10}, False, 1))
+        assert marks_of.is_repeat(found, 7)
 
     def test_partials_of_another_pane_length_are_refused(self) -> None:
         stage = merge(settings(WindowSpec(20, 20)))
-        with pytest.raises(StateMismatch, match="windows of model m were changed"):
+        with pytest.raises(StateMismatch, match="the state of model m is made of panes of 10ms"):
             stage.feed([self.partial(3, 5)], 0)
 
     def test_results_are_frozen_before_they_are_sent_and_sent_again_after_a_crash(self) -> None:
