@@ -91,7 +91,8 @@ class Names(NamedTuple):
 class Envelope:
     """What `n` events say beside model, time and features; nothing of it is required.
 
-    ids: of the events that have one, UTF-8; mixed_crcs: of these (sketches/id_sample.py), where they are known. sample_rates: likewise, each in (0, 1], shape (k,) float64.
+    ids: of the events that have one, UTF-8; mixed_crcs: of these (sketches/id_sample.py), where they are known.
+    sample_rates: likewise, each in (0, 1], shape (k,) float64.
     schemas, producers, statuses: of every event; None where no event has one.
     wrong_type: rows by name of a field that was there and could not be used.
     """
@@ -119,7 +120,8 @@ NOTHING_SAID = About(None)
 class Said(NamedTuple):
     """What events say of themselves, by event and as they say it; but an id that is a text is UTF-8.
 
-    has_ids: whether every event has such an id; mixed_crcs: of these, where they are known; shape (n,). more: schemas, producers, statuses and sample rates; None where no event has any of them.
+    has_ids: whether every event has such an id; mixed_crcs: of these (sketches/id_sample.py), where they are known; shape (n,).
+    more: schemas, producers, statuses and sample rates; None where no event has any of them.
     """
 
     ids: Sequence[Any]

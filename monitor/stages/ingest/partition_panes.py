@@ -124,8 +124,10 @@ class PartitionPanes:
         enough = min(max(FOLD_ROWS, ROWS_EACH * len(batch.keys)), MAX_PENDING_ROWS)
         if len(admitted.accepted) or len(admitted.future):
             arrived = self._sorted_out(batch, admitted)
+            if batch.offsets[0] <= self._ahead:
+                self._reading.pause()  # some panes may hold rows of it
             n_waiting = self._waiting_rows + self._reading.n
-            if self._outcomes is None and batch.offsets[0] > self._ahead and (n_waiting or len(arrived.rows) < COMPACT * enough):
+            if self._outcomes is None and len(arrived.rows) and (n_waiting or len(arrived.rows) < COMPACT * enough):
                 arrived = self._reading.take(arrived, self._wire, self._readable)
             n = len(arrived.rows)
             self._waiting_rows += n

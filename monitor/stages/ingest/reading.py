@@ -33,6 +33,7 @@ class Reading:
         self._meta = meta
         self._gathered: dict[str, Gathered] = {}
         self._left_out: set[str] = set()
+        self._is_paused = False
         self._places: dict[tuple[int, int], dict[tuple[str, str], int]] = {}
         self._panes: list[Pane] = []
         self._keys: list[tuple[str, str]] = []
@@ -45,7 +46,9 @@ class Reading:
         return sum(gathered.held_bytes for gathered in self._gathered.values())
 
     def take(self, arrived: Arrived, wire: Format, pane_of: PaneOf) -> Arrived:
-        """Read what of a fetch can be; return the others."""
+        """Read what of a fetch can be, which has rows; return the others."""
+        if self._is_paused:
+            return arrived
         places = self._places_of(arrived, pane_of)
         n_rows = np.bincount(places[places >= 0], minlength=len(self._panes))
         is_read = np.zeros(len(places), bool)
@@ -64,6 +67,11 @@ class Reading:
         self._uncounted.append(places[is_read])
         return arrived.part(np.flatnonzero(~is_read))
 
+    def pause(self) -> None:
+        """Read nothing up to the next `fold`; nothing was since the last one."""
+        assert not self.n
+        self._is_paused = True
+
     def _places_of(self, arrived: Arrived, pane_of: PaneOf) -> Int:
         """Return the place of each row's pane among those that rows wait for; −1 where the row is late, or cannot be read now."""
         places = np.full(len(arrived.rows), -1)
@@ -80,16 +88,15 @@ class Reading:
 
     def _places_at(self, start: int, cut: int, keys: Sequence[tuple[str, str]], pane_of: PaneOf) -> Sequence[int]:
         known = self._places.setdefault((start, cut), {})
-        found = list(map(known.get, keys))
-        for i, key in enumerate(keys) if None in found else ():
-            if found[i] is None:
+        for key in keys if len(known) < len(keys) or not all(map(known.__contains__, keys)) else ():
+            if key not in known:
                 pane = pane_of(*key, start, cut)
-                found[i] = known[key] = -1 if pane is None else len(self._panes)
+                known[key] = -1 if pane is None else len(self._panes)
                 if pane is not None:
                     self._panes.append(pane)
                     self._keys.append(key)
                     self._shapes.append(pane.layout.shape)
-        return found
+        return list(map(known.__getitem__, keys))
 
     def _by_shape(self, n_rows: Int) -> dict[str, list[int]]:
         """Return the places of panes that have rows in a fetch, by the shape of their layouts."""
@@ -123,7 +130,7 @@ class Reading:
         self.settle()
         folded = [pane for gathered in self._gathered.values() for pane in fold_gathered(gathered, self._panes)]
         self.n = 0
-        self._gathered, self._left_out, self._places = {}, set(), {}
+        self._gathered, self._left_out, self._places, self._is_paused = {}, set(), {}, False
         self._panes, self._keys, self._shapes = [], [], []
         return folded
 

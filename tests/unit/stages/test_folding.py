@@ -20,6 +20,7 @@ from monitor.stages.ingest.gathered import Gathered
 from monitor.stages.ingest.meta import IngestMeta
 from monitor.stages.ingest.panes import Pane
 from monitor.stages.ingest.partition import IngestPartition
+from monitor.stages.rows import META, parse
 from monitor.stages.settings import ModelSettings, Settings, SourceSettings
 from monitor.windows import WindowSpec
 from tests.shapes import number_feature_of
@@ -67,12 +68,17 @@ def references() -> References:
 
 
 def partition(
-    known: References, *, joins: bool = False, windows: Sequence[WindowSpec] = (WindowSpec(HOUR, HOUR),)
+    known: References,
+    *,
+    joins: bool = False,
+    windows: Sequence[WindowSpec] = (WindowSpec(HOUR, HOUR),),
+    items: Sequence[tuple[bytes, bytes]] = (),
 ) -> IngestPartition:
     source = SourceSettings("events", clock="event")
     settings = Settings("m", {}, ModelSettings(tuple(windows)), {"events": source}, outcomes_partitions=2 if joins else 0)
-    stage = IngestPartition(settings, "events", 0, partitions=1, epoch=1, wire=NativeFormat(), references=known)
-    stage.skip_to(0)
+    stage = IngestPartition(settings, "events", 0, partitions=1, epoch=1, wire=NativeFormat(), references=known, rows=items)
+    if stage.next_offset < 0:
+        stage.skip_to(0)
     return stage
 
 
@@ -161,6 +167,31 @@ def test_panes_folded_together_hold_what_each_alone_would(joins: bool, monkeypat
     assert together == alone
     assert len(together) == 12
     assert any(message.value for checkpoint in together[::3] for message in checkpoint[3]) == joins  # type: ignore[index]
+
+
+def test_rows_that_panes_held_before_a_crash_are_not_lost_and_not_counted_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    records = log(1_400, seed=5)
+    monkeypatch.setattr(reading, "READ_ROWS", 1)
+    store: dict[bytes, bytes | None] = {}
+    stage = partition(references())
+    for begin, has_meta in ((0, True), (500, False)):  # of the second checkpoint only rows are written
+        stage.feed(records[begin : begin + 500], START + 4 * HOUR)
+        checkpoint = stage.checkpoint()
+        assert checkpoint is not None
+        store |= dict(checkpoint.rows) | (dict([checkpoint.meta]) if has_meta else {})
+        stage.committed(checkpoint)
+
+    def counted(stage: IngestPartition, store: dict[bytes, bytes | None]) -> tuple[object, ...]:
+        for first in range(stage.next_offset, 1_400, 70):
+            stage.feed(records[first : min(first + 70, 1_400)], START + 4 * HOUR)
+        checkpoint = stage.checkpoint()
+        assert checkpoint is not None
+        found = [parse(key, value) for key, value in (store | dict(checkpoint.rows)).items() if value is not None]
+        return {key: row.payload for key, row in found if key != META}, dict(stage.counters())
+
+    again = partition(references(), items=[(key, value) for key, value in store.items() if value is not None])
+    assert again.next_offset == 500
+    assert counted(again, store) == counted(partition(references()), {})
 
 
 @pytest.mark.usefixtures("read_rows")
