@@ -135,6 +135,7 @@ class PartitionDriver:
         self._lock = asyncio.Lock()
         self._is_whole = True
         self._has_begun = False
+        self._end: int | None = None
 
     def is_owner(self) -> bool:
         """Whether what this driver does still counts; ends the process when nobody has confirmed that for too long."""
@@ -320,7 +321,7 @@ class PartitionDriver:
             at_end = await self._is_at_end()
             self._asked_end_s = time.monotonic()
         if self.is_owner():
-            self.stage.advance(now, at_end=at_end)
+            self.stage.advance(now, at_end=at_end, end=self._end)
 
     async def _is_at_end(self) -> bool:
         """Whether a read from the next offset to the broker's end finds nothing; markers of transactions there are skipped.
@@ -352,7 +353,7 @@ class PartitionDriver:
         self._asked_lag_s = now_s
         try:
             _, high = await self._ask(self._around.watch.offsets)
-            expected = self.stage.next_offset
+            expected, self._end = self.stage.next_offset, high
             lag = max(0, high - expected)
             if lag and expected == self._asked_at and await self._ask(self._around.watch.first_at, expected) is None:
                 lag = 0
