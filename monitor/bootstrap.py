@@ -112,6 +112,7 @@ def _model(model: ModelConfig, sources: Sequence[Source]) -> ModelSettings:
         revising=revising,
         labelling=_labelling(model) if label_topics(sources) else None,
         early_above_ms=model.early_above_ms,
+        asked_pane_ms=model.pane,
         remember_ids_ms=_remember_ids_ms(model, revising, sources) if model.deduplicate else 0,
     )
 

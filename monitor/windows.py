@@ -103,11 +103,14 @@ def is_rare(spec: WindowSpec) -> bool:
     return spec.step_ms * MIN_PIECES > spec.size_ms
 
 
-def early_specs(specs: Sequence[WindowSpec], above_ms: int | None) -> tuple[WindowSpec, ...]:
-    """Return the kinds of windows that are looked at while they are open: longer ones, in pieces of at most a 24th."""
+def early_specs(specs: Sequence[WindowSpec], above_ms: int | None, pane_ms: int | None = None) -> tuple[WindowSpec, ...]:
+    """Return the kinds of windows that are looked at while they are open: longer ones, in pieces of at most a 24th.
+
+    pane_ms: length of the pieces, if it is not the one that the windows ask for.
+    """
     if above_ms is None:
         return ()
-    pane = pane_size_ms(specs, above_ms)
+    pane = pane_size_ms(specs, above_ms) if pane_ms is None else pane_ms
     return tuple(spec for spec in specs if spec.size_ms > above_ms and is_rare(spec) and pane * MIN_PIECES <= spec.size_ms)
 
 

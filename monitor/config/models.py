@@ -206,6 +206,11 @@ class ModelConfig(Node):
         description="windows longer than 1h are looked at about 48 times while they are open, and severe breaks told then; panes are short enough "
         "for the shortest of those that close most often",
     )
+    pane: Duration | None = Field(
+        None,
+        description="length of the pieces that windows are made of, a divisor of all sizes and steps; given to keep that of earlier windows, "
+        "and with it the state, when windows or `early` are changed",
+    )
     deduplicate: bool = Field(
         False, description="an event whose id was counted is a duplicate, for as long as a window could count it a second time"
     )
@@ -228,6 +233,11 @@ class ModelConfig(Node):
             raise ValueError("two windows are the same")
         if len({s.keys for s in self.segments}) < len(self.segments):
             raise ValueError("segments: two are by the same keys")
+        whole = pane_size_ms(specs)
+        if self.pane is not None and (self.pane <= 0 or whole % self.pane):
+            raise ValueError(
+                f"pane: {duration_text(self.pane)} is no divisor of {duration_text(whole)}, which all sizes and steps are made of"
+            )
         pane = self.pane_ms
         trail = trail_ms(self.reference)
         if trail is not None and trail[0] > MAX_PANES_PER_WINDOW * pane:
@@ -253,7 +263,7 @@ class ModelConfig(Node):
     @property
     def pane_ms(self) -> int:
         """Length of a pane."""
-        return pane_size_ms([window.spec for window in self.windows], self.early_above_ms)
+        return self.pane or pane_size_ms([window.spec for window in self.windows], self.early_above_ms)
 
     @property
     def content_sha256(self) -> str:

@@ -134,6 +134,7 @@ class PartitionDriver:
         self._again_s = 0.0
         self._lock = asyncio.Lock()
         self._is_whole = True
+        self._has_begun = False
 
     def is_owner(self) -> bool:
         """Whether what this driver does still counts; ends the process when nobody has confirmed that for too long."""
@@ -213,10 +214,24 @@ class PartitionDriver:
         while len(self._held) >= MAX_HELD and self.is_owner():
             await asyncio.sleep(0.1)
         async with self._turn() as is_open:
+            if is_open:
+                await self._begin()
             if is_open and self.waits_for is not None:
                 self._held.append(event)
             elif is_open:
                 await self._take(event)
+
+    async def _begin(self) -> None:
+        """Before anything is made of records: meta says what is configured now, so that rows ahead of it are of the same."""
+        if self._has_begun or self.waits_for is not None:
+            return
+        self._has_begun = True
+        try:
+            if self._write is None:
+                self._snapshot()
+            await self._finish_write()
+        except (StoreFull, Refused) as obstacle:
+            self._wait_for(obstacle)
 
     async def _take(self, event: Any) -> None:
         await self._fold(event.value)

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from monitor.cells import FeatureOptions
+from monitor.errors import StateMismatch
 from monitor.performance import Needed
-from monitor.windows import WindowSpec, early_specs, pane_size_ms
+from monitor.windows import WindowSpec, duration_text, early_specs, pane_size_ms
 
 MINUTE_MS = 60_000
 
@@ -92,7 +93,7 @@ class ModelSettings:
     learning: None where no reference is to be learnt. trail: None where windows are compared with the reference's own counts.
     revising: None where late rows are dropped. remember_ids_ms: how long, on its partition's clock, an event's id tells that it came
     before; 0: ids are not looked at. labelling: None where labels are not joined. early_above_ms: windows longer than that are looked at
-    while they are open; None: none are.
+    while they are open; None: none are. asked_pane_ms: length of a pane; None: what the windows ask for.
     """
 
     specs: tuple[WindowSpec, ...]
@@ -105,13 +106,19 @@ class ModelSettings:
     remember_ids_ms: int = 0
     labelling: Labelling | None = None
     early_above_ms: int | None = None
+    asked_pane_ms: int | None = None
     pane_ms: int = field(init=False)
     early_specs: tuple[WindowSpec, ...] = field(init=False)
     """Those whose windows are looked at while they are open."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "pane_ms", pane_size_ms(self.specs, self.early_above_ms))
-        object.__setattr__(self, "early_specs", early_specs(self.specs, self.early_above_ms))
+        object.__setattr__(self, "pane_ms", self.asked_pane_ms or pane_size_ms(self.specs, self.early_above_ms))
+        object.__setattr__(self, "early_specs", early_specs(self.specs, self.early_above_ms, self.pane_ms))
+
+    @property
+    def whole_ms(self) -> int:
+        """What all sizes and steps are made of."""
+        return pane_size_ms(self.specs)
 
     @property
     def needed(self) -> Needed:
@@ -123,6 +130,22 @@ class ModelSettings:
     def shortest(self) -> WindowSpec:
         """The specification by whose windows a reference is learnt."""
         return min(self.specs)
+
+
+def check_pane_size(model: str, size_ms: int, settings: ModelSettings) -> None:
+    """Raise StateMismatch where a pane in state has not the length of the model's panes of now."""
+    if size_ms == settings.pane_ms:
+        return
+    then, now = duration_text(size_ms), duration_text(settings.pane_ms)
+    raise StateMismatch(
+        f"the state of model {model} is made of panes of {then}, and its windows now ask for panes of {now}: "
+        + (
+            f"add `pane: {then}` to the model to go on with it"
+            if settings.whole_ms % size_ms == 0
+            else f"they cannot be made of panes of {then}; restore them"
+        )
+        + ", or start with another `app` name to begin anew"
+    )
 
 
 @dataclass(frozen=True, slots=True)

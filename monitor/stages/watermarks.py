@@ -44,7 +44,10 @@ class Watermarks:
         mark = self._marks.get(f"{partial.source}|{partial.partition}")
         if mark is None or partial.hi > mark.hi:
             return False
-        return partial.due_ms <= mark.closed.get(grace_ms, NEVER_MS)
+        closed_ms = mark.closed.get(grace_ms)
+        if closed_ms is None:  # the model's grace was another one when the mark was sent
+            closed_ms = min(mark.closed.values(), default=NEVER_MS)
+        return partial.due_ms <= closed_ms
 
     def reached(self, sources: tuple[str, ...], grace_ms: int) -> int | None:
         """Return up to when all partitions of `sources` are closed: the least of those that are not idle, else the greatest.

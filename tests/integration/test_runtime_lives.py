@@ -356,3 +356,33 @@ def test_prometheus_has_the_last_final_window_as_its_result_record_has_it(kafka:
             sample("monitor_window_breaches", severity="warning") == sum(f["severity"] == "warning" for f in last["findings"]) > 0
         )
         assert told.metric("monitor_suppressed_series ") == 0
+
+
+def test_windows_and_grace_change_between_two_lives(kafka: KafkaCluster, app: str, tmp_path: Path) -> None:
+    """A longer window begins where the state stands, one that goes is not missed, and no row is counted twice or lost."""
+    path = write_config(kafka, app, tmp_path, EVENTS.replace("size: 1h", "size: 1h}, {size: 2h"))
+    live_once(path, 400)
+    config = load_config(path)
+    path.write_text(path.read_text().replace("size: 1h}, {size: 2h", "size: 1h}, {size: 4h").replace("grace: 1m", "grace: 10m"))
+    with worker(path) as second:
+        send(config, [*ticks(1), *events(400, first=36_000), *ticks(2), *events(400, first=72_000), *ticks(9)])
+        wait_for(lambda: len(windows(config)) >= 4, 30)
+        assert second.end() == 0
+    hour, found = HOUR, windows(config)
+    assert {window: n for window, n in found.items() if n} == {
+        (START, hour): 400, (START + hour, hour): 400, (START + 2 * hour, hour): 400, (START, 4 * hour): 1_200,
+    }  # fmt: skip
+    path.write_text(path.read_text().replace("{size: 1h}, {size: 4h}", "{size: 4h}"))
+    refused = Worker(path)
+    assert refused.process.wait(40) == 78
+    assert (
+        "is made of panes of 1h, and its windows now ask for panes of 5m: add `pane: 1h` to the model" in refused.log.read_text()
+    )
+    path.write_text(path.read_text().replace("grace: 10m", "grace: 10m, pane: 1h"))
+    live_once(path, 400, first=324_000)
+
+
+def windows(config: Config) -> dict[tuple[int, int], int]:
+    """Return rows of each final window, by start and size."""
+    results = [json.loads(value) for _, value in set(read(config, "results"))]
+    return {(each["window"]["start_ms"], each["window"]["size_ms"]): each["n"] for each in results}

@@ -132,6 +132,7 @@ class Place:
 
     def steps(self, stage: PartitionStage, dice: random.Random, *, meta_first: bool = False) -> Iterator[None]:
         """Do what the driver does, one record at a time. `meta_first` plants a defect: meta goes out with its rows."""
+        yield from self.tick(stage, dice, meta_first=meta_first)
         while True:
             for _ in range(dice.randrange(3)):
                 start = stage.next_offset

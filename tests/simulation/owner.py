@@ -76,6 +76,7 @@ class Owner:
         if stage.next_offset < 0:
             stage.skip_to(0)
         yield
+        yield from self._checkpoint(stage)  # before anything is made of records
         dice = self._around.dice
         while True:
             for _ in range(dice.randrange(3)):

@@ -120,6 +120,8 @@ BROKEN = [
         "notify: {owners: {risk: {}}, routes: {a: {receiver: people, urls_env: A, match: {owners: [risc]}}}}",
         "routes.a.match.owners: no such owner (did you mean risk?): risc",
     ),
+    ("defaults: {windows: [{size: 1h}], pane: 7m}", "pane: 7m is no divisor of 1h, which all sizes and steps are made of"),
+    ("defaults: {windows: [{size: 1h}], pane: 0}", "pane: 0s is no divisor of 1h"),
     ("notify: {alertmanager: {urls: []}}", "1: notify.alertmanager.urls: "),
     ("notify: {alertmanager: {urls: ['http://x'], resend: 0}}", "resend and silences must be from 1s to 1h"),
     ("notify: {link: 'https://x/{modle}'}", "link: an address is expected, with no other fields than model, version"),
@@ -187,6 +189,14 @@ def test_settings_of_the_stages() -> None:
     assert (model.pane_ms, model.grace_ms) == (3_600_000, 300_000)
     assert settings.sources["predictions"].idle_after_ms == 30_000
     assert settings.retire_after_ms >= 10 * config.kafka.session_timeout
+
+
+def test_panes_are_as_long_as_is_asked_for() -> None:
+    day = {"windows": [{"size": "24h"}]}
+    asked = {"a": day | {"pane": "1h"}, "b": day | {"early": False, "pane": "30m"}, "c": day}
+    models = build_settings(Config.model_validate({"models": asked})).models
+    assert {name: model.pane_ms // 60_000 for name, model in models.items()} == {"a": 60, "b": 30, "c": 30}
+    assert [len(model.early_specs) for model in models.values()] == [1, 0, 1]
 
 
 def test_a_check_without_a_default_rule_gets_one_from_the_configuration() -> None:

@@ -322,16 +322,19 @@ def stored_profile(payload: bytes) -> tuple[str, bytes]:
     return row.reference, row.profile
 
 
+def settings_of(payload: bytes) -> str:
+    """Return sha256 of the settings under which a stored block was counted."""
+    return _decode(payload).settings
+
+
 def load_pane(place: PanePlace, blocks: Mapping[int, Stored], settings: ModelSettings, references: References) -> Pane:
-    """Return a pane from the rows of its blocks. Raises StateMismatch when it was made under other settings.
+    """Return a pane from the rows of its blocks. Raises StateMismatch when its reference is not known.
 
     A block without a row has no events up to meta's offset. What is not emitted is open: whether it is closed is decided anew, from the
     clock in meta.
     """
     model, version, start_ms, cut_ms = place
     rows = {block: _decode(stored.payload) for block, stored in blocks.items()}
-    if any(row.settings != settings.sha256 for row in rows.values()):
-        raise windows_changed(model)
     sha256 = next(iter(rows.values())).reference
     reference = references.by_sha256(sha256) if sha256 else None
     if sha256 and reference is None:
@@ -359,11 +362,11 @@ def load_pane(place: PanePlace, blocks: Mapping[int, Stored], settings: ModelSet
     return pane
 
 
-def windows_changed(model: str) -> StateMismatch:
-    """Return the error for state of other windows than the configured ones."""
+def settings_changed(model: str) -> StateMismatch:
+    """Return the error for state of an earlier version, which does not say what was changed."""
     return StateMismatch(
-        f"the windows of model {model} were changed while state of the old ones is kept; "
-        "restore them, or start with another `app` name"
+        f"the windows or the grace of model {model} were changed together with the version of this program: start all workers once with "
+        "the former ones, stop them (SIGTERM), then change them"
     )
 
 

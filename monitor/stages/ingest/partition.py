@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 
 from monitor.formats import Format
@@ -18,6 +19,7 @@ from monitor.ports import Checkpoint, Message, Outbox, Record
 from monitor.reference import References
 from monitor.stages import codec_1, partials
 from monitor.stages.cursor import Cursor
+from monitor.stages.graces import Graces
 from monitor.stages.ingest.admission import Admission
 from monitor.stages.ingest.meta import OUTCOME_NAMES, IngestMeta
 from monitor.stages.ingest.outcome_rows import OutcomeRows
@@ -74,7 +76,9 @@ class IngestPartition:
             topic_id=topic_id,
             partials_partitions=settings.partials_partitions,
             source=self._source.sha256,
+            graces=Graces.configured(settings),
         )
+        graces = self._meta.graces
         self._outcomes: OutcomeRows | None = None
         if settings.outcomes_partitions:
             self._meta.outcomes_partitions, self._meta.unjoined = settings.outcomes_partitions, {}
@@ -95,6 +99,8 @@ class IngestPartition:
                 self._outcomes.begin(stored.hi)
         self._panes = PartitionPanes(settings, wire, references, self._kept, self._meta, self._outcomes)
         self._panes.load(self._versions, now_ms)
+        if self._meta.graces is msgspec.UNSET:
+            self._meta.graces = graces
         if waiting is not None:
             self._panes.share(waiting)
         best.clear()

@@ -9,22 +9,24 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
+from msgspec import UNSET
 
 from monitor.columns import Bool, DecodedBatch, Int
 from monitor.formats import Format
 from monitor.reference import References
+from monitor.stages.graces import Graces
 from monitor.stages.ingest.admission import Admitted
 from monitor.stages.ingest.arrivals import Arrived, Joined, joined
 from monitor.stages.ingest.folding import fold_together
 from monitor.stages.ingest.meta import COUNTED, DUPLICATE, LATE, REVISED, IngestMeta
 from monitor.stages.ingest.outcome_rows import OutcomeRows
 from monitor.stages.ingest.outsiders import RunningClock, outsiders_of
-from monitor.stages.ingest.panes import Pane, PanePlace, groups, load_pane, pane_key, place_of_row, windows_changed
+from monitor.stages.ingest.panes import Pane, PanePlace, groups, load_pane, pane_key, place_of_row, settings_changed, settings_of
 from monitor.stages.ingest.seen_ids import Deduplication
 from monitor.stages.ingest.waiting import Waiting
 from monitor.stages.kept import KeptReferences
 from monitor.stages.rows import CLOSED, CODEC_VERSION, EMITTED, OPEN, Stored, Versions
-from monitor.stages.settings import ModelSettings, Revising, Settings
+from monitor.stages.settings import ModelSettings, Revising, Settings, check_pane_size
 from monitor.windows import FOREVER_MS, NEVER_MS
 
 FOLD_ROWS = 1_000
@@ -93,11 +95,13 @@ class PartitionPanes:
             if due_ms <= self._meta.gc_upto.get(f"{place.model}|{place.version}", NEVER_MS):
                 versions.drop(key)  # a paused owner wrote it again after it had been collected
                 continue
-            if size_ms != self._settings.model(place.model).pane_ms:
-                raise windows_changed(place.model)
+            check_pane_size(place.model, size_ms, self._settings.model(place.model))
             blocks.setdefault(place, {})[block] = best[key]
         for place, of_pane in blocks.items():
-            pane = load_pane(place, of_pane, self._settings.model(place.model), self._references)
+            settings = self._settings.model(place.model)
+            if self._meta.graces is UNSET and any(settings_of(stored.payload) != settings.sha256 for stored in of_pane.values()):
+                raise settings_changed(place.model)
+            pane = load_pane(place, of_pane, settings, self._references)
             pane.emitted_ms = now_ms
             self._panes[pane.key] = pane
             if any(stored.codec != CODEC_VERSION for stored in of_pane.values()):
@@ -142,8 +146,13 @@ class PartitionPanes:
         pane_ms = np.array([s.pane_ms for s in by_key], np.int64)[key_index]
         grace_ms = np.array([s.grace_ms for s in by_key], np.int64)[key_index]
         starts = batch.times_ms[accepted] // pane_ms * pane_ms
-        late = starts + pane_ms <= running - grace_ms
-        cuts = _cuts([s.revising for s in by_key], key_index, starts + pane_ms, np.where(late, running - grace_ms, NEVER_MS))
+        passed = running - grace_ms
+        graces = self._meta.graces
+        if isinstance(graces, Graces) and graces.passed_ms:
+            formerly = np.array([graces.passed(model) for model, _ in batch.keys], np.int64)
+            passed = np.maximum(passed, formerly[key_index])
+        late = starts + pane_ms <= passed
+        cuts = _cuts([s.revising for s in by_key], key_index, starts + pane_ms, np.where(late, passed, NEVER_MS))
         before = np.concatenate(([max(clock.before_ms, clock.idle_ms)], running))[: len(accepted)]
         marks = np.stack((batch.offsets[accepted], batch.times_ms[accepted], batch.record_ms[accepted], logged_ms))
         late &= cuts == NEVER_MS

@@ -175,6 +175,15 @@ class SeenIds:
         repeats[order] = seen | (places > first)
         return repeats
 
+    def has(self, hashes: Hashes, clock_ms: Int) -> Bool:
+        """Return which ids are remembered, each at the clock beside it; shape (n,)."""
+        order = np.argsort(hashes, kind="stable")
+        found = np.zeros(len(hashes), bool)
+        for bucket in self.buckets:
+            lasts = bucket.end_ms > clock_ms // self.size_ms * self.size_ms - BUCKETS * self.size_ms
+            found[order] |= bucket.has(hashes[order]) & lasts[order]
+        return found
+
     def is_over(self, end_ms: int, clock_ms: int) -> bool:
         """Whether a bucket that ends at `end_ms` is forgotten once the clock is at `clock_ms`."""
         return end_ms <= clock_ms // self.size_ms * self.size_ms - BUCKETS * self.size_ms
@@ -209,8 +218,9 @@ class Deduplication:
         self._wire = wire
         self._hash_key = hash_key
         self._meta = meta
-        bounds = {model.remember_ids_ms for model in (settings.defaults, *settings.models.values())}
-        self._seen = {bound: SeenIds(bound) for bound in sorted(bounds - {0})}
+        self._asked = {model.remember_ids_ms for model in (settings.defaults, *settings.models.values())} - {0}
+        bounds = self._asked | meta.ids.keys() if self._asked else self._asked
+        self._seen = {bound: SeenIds(bound) for bound in sorted(bounds)}
 
     def __len__(self) -> int:
         return sum(bucket.n for seen in self._seen.values() for bucket in seen.buckets)
@@ -227,9 +237,10 @@ class Deduplication:
                 rows[bound].setdefault((start, size), {})[place] = versions.best[key]
             else:
                 versions.drop(key)
-        self._meta.ids = {bound: mark for bound, mark in self._meta.ids.items() if bound in rows}
         for bound, seen in self._seen.items():
             seen.load(rows[bound], self._meta.ids.get(bound, (NEVER_MS, 0)))
+        self._seen = {bound: seen for bound, seen in self._seen.items() if bound in self._asked or seen.buckets}
+        self._meta.ids = {bound: mark for bound, mark in self._meta.ids.items() if bound in self._seen}
 
     def find(
         self, batch: DecodedBatch, rows: Int, by_key: Sequence[ModelSettings], clock_ms: Int, is_counted: Bool
@@ -238,7 +249,7 @@ class Deduplication:
 
         clock_ms: the partition's clock at each row, as the log alone moves it. is_counted: whether the row would be counted.
         """
-        if not self._seen:
+        if not self._asked:
             return None
         key_index = batch.key_index[rows]
         bounds = np.array([settings.remember_ids_ms for settings in by_key], np.int64)[key_index]
@@ -260,9 +271,18 @@ class Deduplication:
             if len(mine):
                 of = at[mine]
                 marks = np.stack((batch.offsets[rows[of]], clock_ms[of]))
-                duplicates[of] = seen.take(hashes[mine], marks, is_counted[of])
+                known = self._elsewhere(hashes[mine], marks[1], bound)
+                duplicates[of] = seen.take(hashes[mine], marks, is_counted[of] & ~known) | known
                 self._meta.ids[bound] = seen.mark
         return duplicates
+
+    def _elsewhere(self, hashes: Hashes, clock_ms: Int, bound_ms: int) -> Bool:
+        """Return which ids are remembered for another time than theirs, shape (n,): their model's was another one."""
+        known = np.zeros(len(hashes), bool)
+        for bound, seen in self._seen.items():
+            if bound != bound_ms:
+                known |= seen.has(hashes, clock_ms)
+        return known
 
     def _count_without(self, batch: DecodedBatch, keys: Int) -> None:
         for key, n in zip(*(found.tolist() for found in np.unique(keys, return_counts=True)), strict=True):

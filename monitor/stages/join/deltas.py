@@ -20,12 +20,12 @@ from monitor.events import Outcome
 from monitor.performance import OutcomeCells, PerformanceSpec, Rows
 from monitor.reference import Reference, References
 from monitor.stages.ingest.outcome_rows import Specs
-from monitor.stages.ingest.panes import windows_changed
+from monitor.stages.ingest.panes import settings_changed
 from monitor.stages.join.pending import Entry
 from monitor.stages.kept import KeptReferences
 from monitor.stages.partials import OutcomePartial
 from monitor.stages.rows import CLOSED, EMITTED, OPEN, Versions, key_parts, row_key
-from monitor.stages.settings import ModelSettings, Settings
+from monitor.stages.settings import ModelSettings, Settings, check_pane_size
 from monitor.windows import NEVER_MS
 
 MAX_WAITING = 100_000
@@ -175,8 +175,8 @@ class Deltas:
     def __len__(self) -> int:
         return len(self._deltas)
 
-    def load(self, versions: Versions, now_ms: int) -> None:
-        """Take over the deltas of earlier owners. Raises StateMismatch."""
+    def load(self, versions: Versions, now_ms: int, *, is_strict: bool) -> None:
+        """Take over the deltas of earlier owners; strictly: made under the same settings. Raises StateMismatch."""
         for key in [key for key in versions.best if key.startswith(b"delta|")]:
             stored = versions.best[key]
             _, model, version, start, size, cut, _ = key_parts(key)
@@ -184,8 +184,9 @@ class Deltas:
                 versions.drop(key)  # a paused owner wrote it again after it had been collected
                 continue
             row, settings = _decode(stored.payload), self._settings.model(model)
-            if int(size) != settings.pane_ms or row.settings != settings.sha256:
-                raise windows_changed(model)
+            check_pane_size(model, int(size), settings)
+            if is_strict and row.settings != settings.sha256:
+                raise settings_changed(model)
             place = Place(model, version, int(start), row.reference, int(cut))
             delta = self._deltas[place] = Delta(place, settings, self._specs.of(self.reference(row.reference)))
             delta.hi, delta.emitted_ms = stored.hi, now_ms

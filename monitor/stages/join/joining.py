@@ -16,6 +16,7 @@ import numpy as np
 from monitor.columns import Codes, Float, Int
 from monitor.hash_key import DIGEST_BYTES
 from monitor.performance import Rows
+from monitor.stages.graces import Graces
 from monitor.stages.join.deltas import Delta, Deltas, Labelled, Place, memberships, rows_of
 from monitor.stages.join.outcome_clock import OutcomeClock
 from monitor.stages.join.pending import Entries, Entry, Kind, Label, Made, packed
@@ -50,25 +51,24 @@ class _Term(NamedTuple):
     sign: int
 
 
+class Owned(NamedTuple):
+    """What an owner counts in, changed in place, and under which graces."""
+
+    deltas: Deltas
+    counts: dict[str, list[int]]
+    graces: Graces
+
+
 class Joining:
-    """Takes ranges in. entries, clock: of the same offset of the log, changed in place.
+    """Takes ranges in. entries, clock: of the same offset of the log, changed in place. owned: without it entries are only made anew."""
 
-    deltas, counts: the owner's, changed in place; without them entries are only made anew.
-    """
-
-    def __init__(
-        self,
-        settings: Settings,
-        entries: Entries,
-        clock: OutcomeClock,
-        deltas: Deltas | None = None,
-        counts: dict[str, list[int]] | None = None,
-    ) -> None:
+    def __init__(self, settings: Settings, entries: Entries, clock: OutcomeClock, owned: Owned | None = None) -> None:
         self.settings = settings
         self.entries = entries
         self._clock = clock
-        self.deltas = deltas
-        self._counts = counts
+        self.deltas = owned.deltas if owned is not None else None
+        self._counts = owned.counts if owned is not None else None
+        self._graces = owned.graces if owned is not None else None
 
     def take(self, told: Range, offset: int) -> None:
         """Take the rows of a range that are new, at its offset on the log."""
@@ -84,9 +84,10 @@ class Joining:
         if self.deltas is not None:
             self.deltas.counted(offset, touched.values())
 
-    def reached(self, settings: ModelSettings) -> int:
+    def reached(self, model: str) -> int:
         """Return up to when outcomes of a model are complete; NEVER while nobody knows."""
-        return self._clock.reached.get(settings.grace_ms, NEVER_MS)
+        reached_ms = self._clock.reached.get(self.settings.model(model).grace_ms, NEVER_MS)
+        return reached_ms if self._graces is None else max(reached_ms, self._graces.passed(model))
 
     def count(self, model: str, what: int, n: int = 1) -> None:
         """Count, where this is no second reading."""
@@ -103,16 +104,16 @@ class Joining:
 
     def is_over(self, entry: Entry) -> bool:
         """Whether an entry counts as gone, because the clock has passed its retention."""
-        settings = self.settings.model(self.entries.kind_of(entry).model)
+        model = self.entries.kind_of(entry).model
         time_ms = entry.labels[-1].time_ms if entry.time_ms is None else entry.time_ms
-        return _is_over(time_ms, settings, self.reached(settings))
+        return _is_over(time_ms, self.settings.model(model), self.reached(model))
 
     # --- labels
 
     def _take_labels(self, labels: Labels, place: int, after: int, offset: int, touched: dict[Place, Delta]) -> None:
         """Take labels in; most are the first ones of their predictions, and those are counted together."""
         settings = self.settings.model(labels.model)
-        reached, every = self.reached(settings), settings.pane_ms
+        reached, every = self.reached(labels.model), settings.pane_ms
         offsets, times = (np.frombuffer(column, "<i8").tolist() for column in (labels.offsets, labels.times))
         get, put_first_label = self.entries.get, self.entries.put_first_label
         first: dict[tuple[int, int, int], Labelled] = {}
@@ -215,10 +216,9 @@ class Joining:
     def delta(self, kind: Kind, time_ms: int, cut_ms: int, offset: int, touched: dict[Place, Delta]) -> Delta | None:
         """Return the delta for what is known from `cut_ms` on of a prediction; None where it holds what is at this offset."""
         assert self.deltas is not None
-        settings = self.settings.model(kind.model)
-        every = settings.pane_ms
+        every = self.settings.model(kind.model).pane_ms
         place = Place(
-            kind.model, kind.version, time_ms // every * every, kind.reference, due(cut_ms, every, self.reached(settings))
+            kind.model, kind.version, time_ms // every * every, kind.reference, due(cut_ms, every, self.reached(kind.model))
         )
         if place in touched:
             return touched[place]
@@ -246,7 +246,7 @@ class _Predictions:
         settings = joining.settings.model(model)
         offsets, times, predicted, scores, segments = self._rows.columns()
         first = int(np.searchsorted(offsets, after, side="right"))
-        if _is_over(self._rows.start_ms, settings, joining.reached(settings)):
+        if _is_over(self._rows.start_ms, settings, joining.reached(model)):
             joining.count(model, EXPIRED_PREDICTIONS, len(offsets) - first)
             return
         kind = self.entries.kind(self._kind)

@@ -17,8 +17,9 @@ from monitor.ports import Checkpoint, Message, Outbox, Pending, Record
 from monitor.reference import References
 from monitor.stages import outcomes, partials
 from monitor.stages.cursor import Cursor, Position
+from monitor.stages.graces import Graces
 from monitor.stages.join.deltas import Deltas, Place
-from monitor.stages.join.joining import COUNT_NAMES, Joining, keys_of
+from monitor.stages.join.joining import COUNT_NAMES, Joining, Owned, keys_of
 from monitor.stages.join.outcome_clock import OutcomeClock
 from monitor.stages.join.pending import Entries, Entry
 from monitor.stages.kept import KeptReferences
@@ -48,9 +49,14 @@ class JoinMeta(msgspec.Struct, kw_only=True):
     gc_upto: dict[str, int] = {}
     sources: dict[str, int] | msgspec.UnsetType = msgspec.UNSET
     """Sources, of labels too, and their partitions; absent where an earlier version wrote it."""
+    graces: Graces | msgspec.UnsetType = msgspec.UNSET
+    """absent where an earlier version wrote it"""
 
-    def resumed(self, payload: bytes, topic: str) -> JoinMeta:
-        """Return what an earlier owner stored. Raises StateMismatch when topics are not what they were."""
+    def resumed(self, payload: bytes, topic: str, *, ahead: bool) -> JoinMeta:
+        """Return what an earlier owner stored. Raises StateMismatch when topics are not what they were.
+
+        ahead: rows hold more than meta covers.
+        """
         stored = _decode(payload)
         counts = (
             ("outcomes", self.partitions, stored.partitions),
@@ -62,6 +68,11 @@ class JoinMeta(msgspec.Struct, kw_only=True):
                     f"{what} has {now} partitions, its state was written for {then}; start with another `app` name to begin anew"
                 )
         stored.topic_id = same_topic_id(topic, stored.topic_id, self.topic_id)
+        if not isinstance(stored.graces, msgspec.UnsetType) and not isinstance(self.graces, msgspec.UnsetType):
+            reached = stored.clock.reached
+            stored.graces = self.graces.after(
+                stored.graces, topic, stored.counts.keys(), lambda grace_ms: reached.get(grace_ms, NEVER_MS), ahead=ahead
+            )
         return stored
 
     def to_bytes(self) -> bytes:
@@ -124,21 +135,26 @@ class JoinPartition:
         check_kinds(best)
         self._kept = KeptReferences(references, best)
         topic, r, q = settings.topic("outcomes"), settings.outcomes_partitions, settings.partials_partitions
-        self._meta = JoinMeta(outcomes_partition=partition, partitions=r, topic_id=topic_id, partials_partitions=q)
+        graces = Graces.configured(settings)
+        self._meta = JoinMeta(outcomes_partition=partition, partitions=r, topic_id=topic_id, partials_partitions=q, graces=graces)
         stored = best.get(META)
         if stored is not None:
-            self._meta = self._meta.resumed(stored.payload, topic)
+            self._meta = self._meta.resumed(stored.payload, topic, ahead=is_ahead(best))
         change_sources(topic, self._meta.sources, topology, self._meta.clock.marks, ahead=is_ahead(best))
         self._meta.sources = dict(topology)
         self._meta_dirty = stored is not None
         self._cursor = Cursor(self._meta.position, -1 if stored is None else stored.hi)
         self._deltas = Deltas(settings, references, self._kept, self._meta.gc_upto)
-        self._deltas.load(self._versions, now_ms)
+        self._deltas.load(self._versions, now_ms, is_strict=self._meta.graces is msgspec.UNSET)
+        self._meta.graces = graces if isinstance(self._meta.graces, msgspec.UnsetType) else self._meta.graces
+        reached = self._meta.clock.reached
+        self._meta.clock.reached = {grace: reached[grace] for grace in self._graces if grace in reached}
         best.clear()
         self._entries = Entries(
             pending, f"{topic}|{partition}|{r}|{self._meta.topic_id}|{references.hash_key.id}", self._cursor.hi
         )
-        self._joining = Joining(settings, self._entries, self._meta.clock, self._deltas, self._meta.counts)
+        owned = Owned(self._deltas, self._meta.counts, self._meta.graces)
+        self._joining = Joining(settings, self._entries, self._meta.clock, owned)
         self._again = self._read_again()
         self._collected: list[bytes] = []
         self._durable_hi = self._cursor.hi

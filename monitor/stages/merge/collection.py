@@ -72,14 +72,22 @@ class Collection:
 
     def _collect_windows(self, name: str, model: ModelRows, settled: Settled) -> list[bytes]:
         collected: list[bytes] = []
-        for spec, finals in model.final.items():
-            unneeded = n_unneeded([each for each in finals if each[0].end_ms <= settled.upto_ms])
+        specs = self._settings.model(name).specs
+        for spec, finals in list(model.final.items()):
+            unneeded = (
+                n_unneeded([each for each in finals if each[0].end_ms <= settled.upto_ms]) if spec in specs else len(finals)
+            )
             while unneeded and settled.is_ripe(finals[0][1]) and all(map(settled.is_ripe, model.early.get(finals[0][0], ()))):
                 unneeded -= 1
                 window, row = finals.pop(0)
                 self._windows[f"{name}|{spec.size_ms}|{spec.step_ms}"] = window.end_ms
                 collected += row.keys
                 collected += [key for look in model.early.pop(window, ()) for key in look.keys]
+            if not finals:
+                del model.final[spec]
+        for window in [window for window in model.early if window.spec not in specs]:
+            if all(map(settled.is_ripe, model.early[window])):
+                collected += [key for look in model.early.pop(window) for key in look.keys]
         return collected
 
     def _collect_panes(self, name: str, model: ModelRows, settled: Settled) -> list[bytes]:

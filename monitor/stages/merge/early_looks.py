@@ -72,7 +72,8 @@ class EarlyLooks:
         for start in model.sealed:
             for spec in settings.early_specs:
                 at_ms = next_look_ms(spec, settings.pane_ms, start)
-                if done_ms < at_ms <= upto_ms and at_ms - at_ms % spec.step_ms <= start:
+                is_of_pane = at_ms - at_ms % spec.step_ms <= start
+                if done_ms < at_ms <= upto_ms and is_of_pane and model.has(_open_at(at_ms, spec)):
                     found.add((at_ms, spec))
         return found
 
@@ -80,7 +81,7 @@ class EarlyLooks:
         """Look at the window that ends next, and keep what there is to tell."""
         assert self._look is not None
         at_ms, spec = of
-        window = Window((at_ms // spec.step_ms + 1) * spec.step_ms, *spec)
+        window = _open_at(at_ms, spec)
         earlier = model.early.get(window, [])
         if earlier and earlier[-1].value.upto_ms >= at_ms:
             return  # looked at before the watermark went back
@@ -143,6 +144,11 @@ class EarlyLooks:
             return self._closer.window(name, version, Window(so_far.end_ms, so_far.end_ms - start, so_far.step_ms), model)
 
         return newest
+
+
+def _open_at(at_ms: int, spec: WindowSpec) -> Window:
+    """Return the window that ends next."""
+    return Window((at_ms // spec.step_ms + 1) * spec.step_ms, *spec)
 
 
 def _fresh(model: ModelRows, so_far: Window) -> Sequence[str]:

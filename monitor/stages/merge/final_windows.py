@@ -88,7 +88,7 @@ class FinalWindows:
         for spec in self._settings.model(name).specs:
             touched: dict[Window, set[str]] = {}
             for start, versions in added.items():
-                for window in spec.windows_of(start, start + 1):
+                for window in model.windows_of(spec, start):
                     touched.setdefault(window, set()).update(versions)
             done = model.done_ms(spec)
             model.due.update(window for window in touched if done is None or window.end_ms > done)

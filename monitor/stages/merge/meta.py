@@ -9,6 +9,7 @@ import msgspec
 from monitor.stages.cursor import Position
 from monitor.stages.merge.performance_rows import OutcomeMeta
 from monitor.stages.merge.sealed_panes import Share
+from monitor.stages.merge.windows_of import WindowsOf
 from monitor.stages.partials import Partial, Watermark, place_of
 from monitor.stages.rows import META, Stored, same_topic_id
 
@@ -37,6 +38,8 @@ class Meta(msgspec.Struct, kw_only=True):
     """Of labels that are joined; absent where none ever were."""
     sources: dict[str, int] | msgspec.UnsetType = msgspec.UNSET
     """Sources of predictions and their partitions; absent where an earlier version wrote it."""
+    windows_of: WindowsOf | msgspec.UnsetType = msgspec.UNSET
+    """Which windows models have; absent where an earlier version wrote it."""
 
     @classmethod
     def load(cls, best: Mapping[bytes, Stored], partition: int, topic: str, topic_id: str | None) -> tuple[Meta, int]:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+import msgspec
 import numpy as np
 
 from monitor.ports import Checkpoint, Outbox, Record
 from monitor.reference import References
 from monitor.stages import codec_1, partials
 from monitor.stages.cursor import Cursor
-from monitor.stages.ingest.panes import windows_changed
 from monitor.stages.kept import KeptReferences
 from monitor.stages.merge.arrivals import Arrivals, Arrived, newest
 from monitor.stages.merge.changes import Changes
@@ -31,10 +31,11 @@ from monitor.stages.merge.performance_windows import JudgePerformance, Performan
 from monitor.stages.merge.rows import ModelRows
 from monitor.stages.merge.sealed_panes import sealed_key
 from monitor.stages.merge.sending import outbox_of
+from monitor.stages.merge.windows_of import WindowsOf
 from monitor.stages.partials import partial_key
 from monitor.stages.pieces import Row
 from monitor.stages.rows import CLOSED, CODEC_VERSION, EMITTED, META, Stored, Versions, check_kinds, key_parts
-from monitor.stages.settings import Settings
+from monitor.stages.settings import Settings, check_pane_size
 from monitor.stages.topology import change_sources, is_ahead, refuse_other_sources
 from monitor.stages.watermarks import Watermarks
 from monitor.windows import FOREVER_MS, NEVER_MS
@@ -93,6 +94,19 @@ class MergePartition:
 
     # --- loading
 
+    def _take_windows(self) -> None:
+        """Go on with the windows of now; a kind that was not there before begins after all that was sealed."""
+        sealed: dict[str, int] = {}
+        for name, model in self._models.items():
+            gone = max(self._meta.gc_panes.get(name, NEVER_MS), self._meta.finished.get(name, NEVER_MS))
+            sealed[name] = max(gone, model.sealed_ms(self._settings.model(name).pane_ms))
+        stored, windows_of = self._meta.windows_of, WindowsOf.configured(self._settings)
+        then = windows_of if isinstance(stored, msgspec.UnsetType) else stored
+        self._meta.windows_of = windows_of.after(then, sealed)
+        self._meta_dirty |= self._meta.windows_of != stored
+        for name, model in self._models.items():
+            model.since_ms = self._meta.windows_of.since_ms.get(name, {})
+
     def _load(self) -> None:
         """Take every row as it was at meta's offset: a crash may have left some that are ahead, and reading on makes them again."""
         best = self._versions.best
@@ -116,8 +130,10 @@ class MergePartition:
         best.clear()
         if self._outcomes is not None:
             self._outcomes.give_up_outdated()
+        self._take_windows()
         for name, model in self._models.items():
-            self._sort_arrived(name, model)
+            for arrived in model.sort_arrived() if self._settings.model(name).revising is not None else ():
+                self._changes.give_up_arrived(arrived)
             model.expect_all(self._settings.model(name).specs)
             self._history.give_up_learnt(name, model)
             settings = self._settings.model(name)
@@ -129,27 +145,11 @@ class MergePartition:
             self._outcomes.load_arrived(key, stored, partial)
         if not isinstance(partial, partials.Partial):
             return
-        self._check_pane(partial.model, partial.size_ms)
+        check_pane_size(partial.model, partial.size_ms, self._settings.model(partial.model))
         arrivals = self._model(partial.model).arrivals(partial)
         arrived = arrivals.setdefault(partial.hi, {})[partial.chunk] = Arrived(key, stored.hi, partial, stored.payload)
         if stored.codec != CODEC_VERSION:
             self._changes.arrive(arrived)
-
-    def _sort_arrived(self, name: str, model: ModelRows) -> None:
-        """Tell what came late from what did not; give up what is part of a sealed pane already: it was about to be deleted."""
-        if self._settings.model(name).revising is None:
-            return
-        arriving, model.arriving = model.arriving, {}
-        for arrived in [
-            a for places in arriving.values() for hi in places.values() for chunks in hi.values() for a in chunks.values()
-        ]:
-            partial = arrived.partial
-            share = model.share(partial)
-            if share is not None and share.hi >= partial.hi:
-                self._changes.give_up_arrived(arrived)
-                continue
-            arrivals = model.arrivals(partial, is_late=partial.cut_ms is not None or model.is_sealed(partial))
-            arrivals.setdefault(partial.hi, {})[partial.chunk] = arrived
 
     def _load_row(self, key: bytes, pieces: Mapping[int, Stored]) -> None:
         kind, name, *parts = key_parts(key)
@@ -158,7 +158,7 @@ class MergePartition:
                 self._outcomes.load_row(key, pieces, self._now_ms)
             return
         if kind in ("sealed", "found", "kept"):
-            self._check_pane(name, int(parts[2]))
+            check_pane_size(name, int(parts[2]), self._settings.model(name))
         row = self._model(name).load(key, pieces)
         if row is None:
             return
@@ -166,10 +166,6 @@ class MergePartition:
             row.sent_ms = self._now_ms
         if pieces[0].codec != CODEC_VERSION:
             self._changes.put(row)
-
-    def _check_pane(self, model: str, size_ms: int) -> None:
-        if size_ms != self._settings.model(model).pane_ms:
-            raise windows_changed(model)
 
     def _model(self, name: str) -> ModelRows:
         return self._models.setdefault(name, ModelRows())
@@ -208,7 +204,7 @@ class MergePartition:
             elif isinstance(item, partials.Watermark):
                 yield from self._pass(item, record.offset)
             elif self._outcomes is not None:
-                self._check_pane(item.model, item.size_ms)
+                check_pane_size(item.model, item.size_ms, self._settings.model(item.model))
                 self._outcomes.take(item, record.value, record.offset)
             yield
 
@@ -216,7 +212,7 @@ class MergePartition:
         """Keep a partial, if its pane still takes any."""
         name, start = partial.model, partial.start_ms
         model = self._model(name)
-        self._check_pane(name, partial.size_ms)
+        check_pane_size(name, partial.size_ms, self._settings.model(name))
         share = model.share(partial)
         is_gone = self._collection.has_pane(name, partial.end_ms)
         is_late = partial.cut_ms is not None or is_gone or model.is_sealed(partial)

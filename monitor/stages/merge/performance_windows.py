@@ -40,7 +40,7 @@ from monitor.stages.pieces import Row
 from monitor.stages.rows import CLOSED, EMITTED, Stored, key_parts
 from monitor.stages.settings import Labelling, Settings
 from monitor.stages.watermarks import Watermarks
-from monitor.windows import NEVER_MS, Window, WindowSpec
+from monitor.windows import FOREVER_MS, NEVER_MS, Window, WindowSpec
 
 JudgePerformance = Callable[[ClosedOutcomes, bytes], PerformanceJudgement]
 """(what is known of a window's outcomes, decision state before it) → what to publish and the state after it."""
@@ -140,7 +140,9 @@ class PerformanceWindows:
 
     def _ages(self, name: str, labelling: Labelling) -> _Ages:
         settings = self._settings.model(name)
-        return _Ages(tuple(settings.specs), settings.pane_ms, labelling)
+        windows_of = self._owner.windows_of
+        since = {} if isinstance(windows_of, msgspec.UnsetType) else windows_of.since_ms.get(name, {})
+        return _Ages(tuple(settings.specs), settings.pane_ms, labelling, since)
 
     def _add(self, name: str, model: ModelOutcomes, cut_ms: int, offset: int) -> None:
         """Add all differences of a cut to their panes."""
@@ -273,9 +275,11 @@ class PerformanceWindows:
 
     def _collect_windows(self, name: str, model: ModelOutcomes, ages: _Ages, settled: Settled) -> list[bytes]:
         collected: list[bytes] = []
-        for spec in ages.specs:
+        for spec in sorted({of for of, _ in model.reported}):
             chains = [chain for (of, _), chain in model.reported.items() if of == spec]
             needed_ms = self._finished(name) - ages.oldest_ms - (MAX_EMPTY_WINDOWS + 1) * spec.step_ms
+            if spec not in ages.specs:
+                needed_ms = FOREVER_MS
             for window in sorted({window for chain in chains for window in chain if window.end_ms < needed_ms}):
                 rows = [chain[window] for chain in chains if window in chain]
                 if not all(settled.is_ripe(row) for row in rows):
@@ -314,11 +318,12 @@ class _Report(NamedTuple):
 
 
 class _Ages(NamedTuple):
-    """When windows of a model are reported: their ends plus ages, rounded up to whole panes."""
+    """When windows of a model are reported: their ends plus ages, rounded up to whole panes. since_ms: kind → none begins before."""
 
     specs: tuple[WindowSpec, ...]
     pane_ms: int
     labelling: Labelling
+    since_ms: Mapping[WindowSpec, int]
 
     def of(self, window: Window) -> list[int]:
         """Return the times at which a window is reported, rising."""
@@ -341,6 +346,6 @@ def _due(ages: _Ages, starts: Set[int], done_ms: int, upto_ms: int) -> dict[int,
     windows = {window for start in starts for spec in ages.specs for window in spec.windows_of(start, start + 1)}
     for window in windows:
         for time_ms in ages.of(window):
-            if done_ms < time_ms <= upto_ms:
+            if done_ms < time_ms <= upto_ms and window.start_ms >= ages.since_ms.get(window.spec, NEVER_MS):
                 due.setdefault(time_ms, set()).add(window)
     return due

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from monitor.stages import partials
-from monitor.stages.merge.arrivals import Arrivals, newest
+from monitor.stages.merge.arrivals import Arrivals, Arrived, newest
 from monitor.stages.merge.early_rows import Early
 from monitor.stages.merge.final_rows import MAX_EMPTY_WINDOWS, Final
 from monitor.stages.merge.learning import Found, Learning
@@ -18,7 +18,7 @@ from monitor.stages.partials import place_of
 from monitor.stages.pieces import Row
 from monitor.stages.rows import EMITTED, Stored, key_parts
 from monitor.stages.settings import Revising
-from monitor.windows import FOREVER_MS, Window, WindowSpec
+from monitor.windows import FOREVER_MS, NEVER_MS, Window, WindowSpec
 
 T = TypeVar("T")
 AnyRow = Row[Sealed] | Row[Final] | Row[Found] | Row[Learning] | Row[Kept] | Row[Early] | Row[Known] | Row[Reported]
@@ -34,7 +34,7 @@ class ModelRows:
     due: windows that have rows, or may be published empty, and are not final.
     found: pane start → version → what was discovered, until a window has learnt from it. learning: by version.
     kept: pane start → version → what later windows are compared with. outdated: rows that others have replaced.
-    early: window → the looks into it that saw something, in order.
+    early: window → the looks into it that saw something, in order. since_ms: specification → no window of it begins before.
     """
 
     arriving: dict[tuple[int, str], dict[str, Arrivals]] = field(default_factory=dict)
@@ -47,6 +47,7 @@ class ModelRows:
     kept: dict[int, dict[str, Row[Kept]]] = field(default_factory=dict)
     outdated: list[Row[Any]] = field(default_factory=list)
     early: dict[Window, list[Row[Early]]] = field(default_factory=dict)
+    since_ms: Mapping[WindowSpec, int] = field(default_factory=dict)
 
     def load(self, key: bytes, pieces: Mapping[int, Stored]) -> Row[Any] | None:
         """Take in a row from the store, in any order of final windows; None when its first piece is not there."""
@@ -104,19 +105,33 @@ class ModelRows:
                 return True
         return False
 
+    def sealed_ms(self, pane_ms: int) -> int:
+        """Return up to when panes were sealed, of windows that are final or in rows that are here."""
+        done = (finals[-1][0].end_ms for finals in self.final.values())
+        return max([*done, *(start + pane_ms for start in self.sealed)], default=NEVER_MS)
+
+    def has(self, window: Window) -> bool:
+        """Whether all of a window is of the time since there are windows of its kind."""
+        return window.start_ms >= self.since_ms.get(window.spec, NEVER_MS)
+
+    def windows_of(self, spec: WindowSpec, start_ms: int) -> Iterator[Window]:
+        """Yield, by end, the windows of a specification that a pane is part of."""
+        return filter(self.has, spec.windows_of(start_ms, start_ms + 1))
+
     def expect(self, specs: Iterable[WindowSpec], start_ms: int) -> None:
         """Make due the windows of a pane with rows that are not final."""
         for spec in specs:
             done = self.done_ms(spec)
-            self.due.update(w for w in spec.windows_of(start_ms, start_ms + 1) if done is None or w.end_ms > done)
+            self.due.update(w for w in self.windows_of(spec, start_ms) if done is None or w.end_ms > done)
 
     def expect_after(self, window: Window, final: Final) -> None:
         """Make due the window after a final one: it may be published though it is empty."""
-        if final.empty < MAX_EMPTY_WINDOWS:
-            self.due.add(window.spec.after(window))
+        after = window.spec.after(window)
+        if final.empty < MAX_EMPTY_WINDOWS and self.has(after):
+            self.due.add(after)
 
     def expect_all(self, specs: Sequence[WindowSpec]) -> None:
-        """Sort the final windows by end, and make due what the rows loaded ask for."""
+        """Sort the final windows by end, and make due what the rows loaded ask for of some specifications."""
         for finals in self.final.values():
             finals.sort(key=lambda item: item[0])
         for start, version in self.arriving:
@@ -124,8 +139,9 @@ class ModelRows:
                 self.expect(specs, start)
         for start in self.sealed:
             self.expect(specs, start)
-        for finals in self.final.values():
-            self.expect_after(finals[-1][0], finals[-1][1].value)
+        for spec, finals in self.final.items():
+            if spec in specs:
+                self.expect_after(finals[-1][0], finals[-1][1].value)
 
     def panes(self, window: Window) -> list[dict[str, Row[Sealed]]]:
         """Return the sealed panes of a window, by version, in order of start."""
@@ -139,6 +155,22 @@ class ModelRows:
         """Return what the partial's place has put into its pane."""
         sealed = self.sealed.get(partial.start_ms, {}).get(partial.version)
         return None if sealed is None else sealed.value.shares.get(place_of(partial))
+
+    def sort_arrived(self) -> list[Arrived]:
+        """Tell what came late from what did not; return what is part of a sealed pane already: it was about to be deleted."""
+        arriving, self.arriving = self.arriving, {}
+        given_up: list[Arrived] = []
+        for arrived in (
+            a for places in arriving.values() for hi in places.values() for chunks in hi.values() for a in chunks.values()
+        ):
+            partial = arrived.partial
+            share = self.share(partial)
+            if share is not None and share.hi >= partial.hi:
+                given_up.append(arrived)
+                continue
+            arrivals = self.arrivals(partial, is_late=partial.cut_ms is not None or self.is_sealed(partial))
+            arrivals.setdefault(partial.hi, {})[partial.chunk] = arrived
+        return given_up
 
     def arrivals(self, partial: partials.Partial, *, is_late: bool = False) -> Arrivals:
         """Return what has come of the partial's place so far, to be added to."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, NamedTuple, cast
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -158,12 +160,18 @@ def one_join(*told: Told) -> JoinPartition:
     """Feed ranges to a join, a checkpoint after each."""
     stage = JoinPartition(settings(), 0, topology=joins.SOURCES, epoch=1, references=joins.references(), pending=Disk())
     stage.skip_to(0)
-    for offset, value in enumerate(values_of(told)):
+    live(stage, values_of(told), {})
+    return stage
+
+
+def live(stage: JoinPartition, values: Sequence[bytes], store: dict[bytes, bytes]) -> None:
+    """Feed ranges, with a checkpoint after each."""
+    for offset, value in enumerate(values, stage.next_offset):
         stage.feed([StoredRecord(offset, 0, value)], 0)
         checkpoint = stage.checkpoint()
         assert checkpoint is not None
         stage.committed(checkpoint)
-    return stage
+        store.update((key, value) for key, value in (*checkpoint.rows, checkpoint.meta) if value is not None)
 
 
 def _id(key: str) -> bytes:
@@ -199,6 +207,30 @@ class TestWhen:
             *clocks(94), Told(predictions=[("a", 3)], closed=94), Told(labels=[("a", 12, "1")], closed=94), *clocks(500)
         )
         assert sent(stage) == {(0, 100): (1, 1)}
+
+    @pytest.mark.parametrize("grace_ms", [0, GRACE_MS, GRACE_MS + 50])
+    def test_what_was_complete_under_another_grace_stays_so(self, grace_ms: int) -> None:
+        """Before it is told what is complete under the new one, and after."""
+        disk, store = Disk(), dict[bytes, bytes]()
+        before, between, after = clocks(94), [Told(predictions=[("a", 3)], closed=20), Told(labels=[("a", 12, "1")])], clocks(500)
+        values = values_of([*before, *between, *after])
+        first = self.join(disk, store, GRACE_MS)
+        first.skip_to(0)
+        live(first, values[: len(before)], store)
+        second = self.join(disk, store, grace_ms)
+        for value in values[len(before) :]:
+            one = outcomes.decode(value)
+            told = msgspec.structs.replace(one, closed={grace_ms: max((one.closed or {}).values())})
+            live(second, [outcomes.encode(told)], store)
+        assert sent(second) == {(0, 100): (1, 1)}
+
+    def join(self, disk: Disk, store: dict[bytes, bytes], grace_ms: int) -> JoinPartition:
+        own = settings()
+        models = {MODEL: replace(own.model(MODEL), grace_ms=grace_ms, sha256=str(grace_ms))}
+        return JoinPartition(
+            replace(own, models=models), 0,
+            topology=joins.SOURCES, epoch=1 if not store else 2, references=joins.references(), pending=disk, rows=store.items(),
+        )  # fmt: skip
 
     @pytest.mark.parametrize(("reached", "cut"), [(19, 20), (20, 30), (29, 30), (30, 40)])
     def test_the_next_cut_is_the_first_one_beyond_the_clock(self, reached: int, cut: int) -> None:

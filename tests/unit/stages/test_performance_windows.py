@@ -476,3 +476,21 @@ def test_without_a_defect_nothing_is_wrong() -> None:
 def test_a_planted_defect_is_found(place: Any, name: str, defect: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(place, name, defect)
     assert any(wrong(seed) for seed in range(100, 112))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_windows_of_a_kind_that_comes_later_are_reported_whole(seed: int) -> None:
+    whole = World(seed)
+    finish(whole.place, whole.dice)
+    world = World(seed, reporting(SPECS[0]))
+    world.log.records, rest = world.log.records[: len(world.log.records) // 4], world.log.records
+    finish(world.place, world.dice)
+    assert {size for _, _, size in world.reports()} == {SPECS[0].size_ms}
+    world.settings, world.log.records = reporting(), rest
+    finish(world.place, world.dice)
+    reports, expected = world.reports(), whole.reports()
+    begins = min(start for _, start, size in reports if size == SPECS[1].size_ms)
+    assert 0 < begins < 120
+    assert {key for key in expected if key[2] == SPECS[0].size_ms or key[1] >= begins} == reports.keys()
+    for key, by_revision in reports.items():
+        assert own(by_revision[max(by_revision)]) == own(expected[key][max(expected[key])]), key

@@ -107,6 +107,20 @@ class TestWhichRows:
         assert stage.counters()["events", "n", "duplicate"] == 0
         assert stage.gauges()["ids",] == 1
 
+    @pytest.mark.parametrize("bound_ms", [20, 400])
+    def test_ids_are_known_when_they_are_to_be_remembered_for_another_time(self, bound_ms: int) -> None:
+        stage, store = ingest(), dict[bytes, bytes]()
+        stage.feed(rows((1, "a"), (2, "b")), 0)
+        commit(stage, store)
+        again = ingest(remembering(bound_ms=bound_ms), list(store.items()), epoch=2)
+        again.feed([record(2, "m", 3, tag="a"), record(3, "m", 4, tag="c"), record(4, "m", 5, tag="c")], 0)
+        assert outcomes(again) == (3, 0, 0, 2)
+        again.feed([record(5, "m", 95, tag="x"), record(6, "m", 96, tag="b")], 0)
+        assert outcomes(again) == (5, 0, 0, 2)
+        commit(again, store)
+        third = ingest(remembering(bound_ms=bound_ms), list(store.items()), epoch=3)
+        assert third.gauges()["ids",] == (2 if bound_ms == 20 else 3)
+
     def test_models_may_differ_in_how_long_they_remember(self) -> None:
         own = settings(*SPECS, grace_ms=GRACE_MS)
         own = replace(own, models={name: replace(own.defaults, remember_ids_ms=ms) for name, ms in (("m", 40), ("n", 400))})
