@@ -24,8 +24,8 @@ PARTS = 10
 ROUNDS = (10, 20, 40, 80, 160)
 """After so many the decision may be made: as soon as it is `SURE` standard errors from being another one, after the last anyway."""
 SURE = 4.0
-ROUND_CELLS = 1_000_000
-"""More rounds than cells of scores make so many together are none but the first few; many cells come of many rows, which need fewer."""
+MIN_ROUNDS, ROUND_CELLS = 5, 330_000
+"""No more rounds than cells of scores make so many together, beyond the first few: memory. Many cells come of many rows, which need fewer."""
 BINS = 10
 """Of as many rows each."""
 NEARLY_PERFECT_AUC = 0.999
@@ -66,25 +66,27 @@ def _errors(hits: Int, misses: Int, scores: Float) -> tuple[float, float]:
     """Return the expected calibration error of the rows left out, as they are and calibrated by the others."""
     draw, before = np.random.default_rng(_SEED), _error(scores, hits + misses, hits)
     rounds: list[tuple[Float, Int, Int]] = []
-    for n in ROUNDS:
+    limit = max(ROUND_CELLS // len(scores), MIN_ROUNDS)
+    for n in (min(n, limit) for n in ROUNDS):
         rounds += [_round(hits, misses, scores, draw) for _ in range(n - len(rounds))]
         after = _error(*(np.concatenate(column) for column in zip(*rounds, strict=True)))
         chance = np.std([_error(*one) for one in rounds], ddof=1) / math.sqrt(n)
-        if abs(before - after) > SURE * chance or 2 * n * len(scores) > ROUND_CELLS:
+        if n == limit or abs(before - after) > SURE * chance:
             break
     return before, after
 
 
 def _round(hits: Int, misses: Int, scores: Float, draw: np.random.Generator) -> tuple[Float, Int, Int]:
-    """Return what `_error` takes, of all rows: each as calibrated by the parts that it is not in."""
+    """Return what `_error` takes, of all rows: each as calibrated by the parts that it is not in; cells without rows are left out."""
     calibrated, rows_left, hits_left = [], [], []
     for left_hits, left_misses in zip(_parts(hits, draw), _parts(misses, draw), strict=True):
         rows = hits + misses - left_hits - left_misses
         known = rows > 0
         made = isotonic((hits - left_hits)[known], rows[known], scores[known])
-        calibrated.append(interpolated(made, scores))
-        rows_left.append(left_hits + left_misses)
-        hits_left.append(left_hits)
+        left = rows < hits + misses
+        calibrated.append(interpolated(made, scores[left]))
+        rows_left.append((left_hits + left_misses)[left])
+        hits_left.append(left_hits[left])
     return np.concatenate(calibrated), np.concatenate(rows_left), np.concatenate(hits_left)
 
 
