@@ -1,7 +1,7 @@
 """How near estimates of a regression come to its errors before labels, beside NannyML's DLE and beside the reference's own mean error.
 
 `python -m benchmarks.model_performance --only errors` runs it. NannyML's car prices are what the settings of the trees were chosen on.
-On diamonds they were found to take too small steps (`LARGE_RATE`); neither kind of flights was used to choose anything.
+On diamonds they were found to take too small steps (`LARGE_RATE`); minutes in the air were measured once, afterwards.
 """
 
 from __future__ import annotations
