@@ -202,7 +202,10 @@ class PartitionDriver:
         has_read = f"{self.topic}/{self.partition} has been read up to offset {committed}, but"
         low, high = await self._ask_of(changelog, self._around.watch.offsets)
         if high > low:
-            raise LostRecords(f"{has_read} nothing was recovered from {changelog}, which has {high - low} records of it")
+            raise LostRecords(
+                f"{has_read} nothing was recovered from {changelog}, which has offsets {low} to {high - 1} of it: "
+                f"{self._table.told_of_recovery(self.partition)}"
+            )
         raise StateMismatch(
             f"{has_read} its state is gone from {changelog}: restore that topic; or start with another `app` name, "
             "or delete the consumer group, to begin anew"
