@@ -1,92 +1,115 @@
-"""How near estimates of a regression come to its errors, beside NannyML's: 60,000 cars of reference, 60,000 more in ten chunks.
+"""How near estimates of a regression come to its errors before labels, beside NannyML's DLE and beside the reference's own mean error.
 
-Two steps, since NannyML, whose data set it is, wants other versions of its dependencies than the project:
-
-    /other/venv/bin/python benchmarks/expected_errors.py cars FOLDER     with nannyml==0.13.* alone; prints NannyML's figures
-    python -m benchmarks.expected_errors estimates FOLDER                with the project's packages
+`python -m benchmarks.model_performance --only errors` runs it. NannyML's car prices are what the settings of the trees were chosen on.
+On diamonds they were found to take too small steps (`LARGE_RATE`); minutes in the air were measured once, afterwards.
 """
 
 from __future__ import annotations
 
+import json
 import os
-import sys
+import subprocess
+import tempfile
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import numpy as np
+from pyarrow import csv
 
-FEATURES = ["car_age", "km_driven", "price_new", "accident_count", "door_count", "fuel", "transmission"]
+from benchmarks.decisions.peers import PEERS
+from benchmarks.environments import SILENT, python_with
+from benchmarks.regressions import Regression, air_times, diamonds, flights
+from monitor.columns import Float
+from monitor.files import ColumnOptions, open_table
+from monitor.files.tables import role
+from monitor.performance import ErrorTrees, OutcomeCells, PerformanceSpec, Rows, estimated
+from monitor.reference import Reference
+from monitor.reference_build import build_reference
+from monitor.reference_build.rows import column_batch
+
 CHUNK = 6_000
+"""Rows of a window."""
+CARS = "car prices*"
+CAR_FEATURES = ("car_age", "km_driven", "price_new", "accident_count", "door_count", "fuel", "transmission")
+SETS: dict[str, Callable[[Path], Regression]] = {
+    "arrival delays of flights, by departure": flights,
+    "prices of diamonds, by weight": lambda folder: diamonds(folder, is_sorted=True),
+    "prices of diamonds, in any order": lambda folder: diamonds(folder, is_sorted=False),
+    "minutes of flights in the air, by distance": air_times,
+}
+SCRIPT = Path(__file__).parent / "peers" / "errors_nannyml.py"
+COLUMNS = ColumnOptions(prediction="y_pred", label="y_true")
+METRICS = ("mae", "rmse")
 
 
-def cars(folder: Path) -> None:
-    """Write both parts, and print how far NannyML's estimates are off."""
-    os.environ["NML_DISABLE_USAGE_LOGGING"] = "1"
-    import nannyml as nml
-
-    reference, analysis, targets = nml.load_synthetic_car_price_dataset()
-    analysis = analysis.merge(targets, on="id") if "id" in targets else analysis.join(targets)
-    for name, part in (("reference", reference), ("analysis", analysis)):
-        part[[*FEATURES, "y_pred", "y_true"]].to_csv(folder / f"{name}.csv", index=False)
-    estimator = nml.DLE(feature_column_names=FEATURES, y_pred="y_pred", y_true="y_true", metrics=["mae", "rmse"], chunk_number=1)
-    estimator.fit(reference)
-    found = []
-    for start in range(0, len(analysis), CHUNK):
-        chunk = analysis.iloc[start : start + CHUNK].reset_index(drop=True)
-        made = estimator.estimate(chunk).filter(period="analysis").to_df()
-        error = (chunk["y_true"] - chunk["y_pred"]).to_numpy()
-        found.append([*truth(error), *(float(made[(metric, "value")].iloc[0]) for metric in ("mae", "rmse"))])
-    said("NannyML", found)
+def measure(data: Path) -> dict[str, Any]:
+    """Return by set how far estimates of its windows are off in the mean; data: where packages with rows are kept."""
+    python, found = python_with(*PEERS["NannyML 0.13.1"]), {}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        _asked(python, "cars", str(folder))
+        found[CARS] = _of_set(python, folder, CAR_FEATURES)
+    for of, made in SETS.items():
+        regression = made(data)
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            csv.write_csv(regression.reference, folder / "reference.csv")
+            csv.write_csv(regression.analysis, folder / "analysis.csv")
+            found[of] = _of_set(python, folder, regression.features)
+    return found
 
 
-def estimates(folder: Path) -> None:
-    """Print how far the project's are off, and what they cost."""
-    from monitor.files import ColumnOptions, open_table
-    from monitor.files.tables import role
-    from monitor.performance import ErrorTrees, OutcomeCells, PerformanceSpec, Rows, estimated
-    from monitor.reference_build import build_reference
-    from monitor.reference_build.rows import column_batch
-
-    columns = ColumnOptions(prediction="y_pred", label="y_true")
+def _of_set(python: Path, folder: Path, features: Sequence[str]) -> dict[str, Any]:
+    theirs = json.loads(_asked(python, "estimates", str(folder), str(CHUNK), *features))
     begun = time.process_time()
-    made = build_reference(folder / "reference.csv", "cars", "1", columns)
-    print(f"reference built in {time.process_time() - begun:.1f} s of CPU, {len(made.to_bytes()):,} bytes")
+    made = build_reference(folder / "reference.csv", "m", "1", COLUMNS)
+    built_s = time.process_time() - begun
+    truth, ours, row_us = _estimates(made, folder / "analysis.csv")
+    constant = [[made.performance.values[metric] for metric in METRICS]] * len(truth)
+    return {
+        "reference": made.performance.n,
+        "windows": len(truth),
+        "trees": len(model.trees) if (model := PerformanceSpec.of(made).error_model) is not None else 0,
+        "cost": {"built_s": built_s, "model_bytes": len(msgspec.json.encode(model)), "row_us": row_us},
+        "realised": {m: [min(one), max(one)] for m, one in zip(METRICS, np.array(truth).T.tolist(), strict=True)},
+        "off_by": {
+            who: dict(zip(METRICS, np.abs(np.array(said) - np.array(truth)).mean(axis=0).tolist(), strict=True))
+            for who, said in (("monitor", ours), ("NannyML 0.13.1", theirs), ("the reference's own", constant))
+        },
+    }
+
+
+def _asked(python: Path, *words: str) -> str:
+    done = subprocess.run([python, SCRIPT, *words], capture_output=True, text=True, check=False, env=os.environ | SILENT)
+    if done.returncode:
+        raise RuntimeError(f"NannyML's interpreter ended with {done.returncode}: {done.stderr.strip()[-500:]}")
+    return done.stdout.splitlines()[-1] if done.stdout else ""
+
+
+def _estimates(made: Reference, rows: Path) -> tuple[list[list[float]], list[list[float]], float]:
+    """Return mae and rmse by window, of the rows and as they are estimated; and what trees cost a row, in µs of CPU."""
     spec = PerformanceSpec.of(made)
-    assert spec.error_model is not None
-    trees = ErrorTrees(spec.error_model, made.layout)
-    predicted, expected, errors, took = [], [], [], 0.0
-    for batch in open_table(folder / "analysis.csv", columns, {}).batches():
-        for part in (batch.where(np.arange(batch.n) // 1_000 == i) for i in range(-(-batch.n // 1_000))):
-            rows = column_batch(part, made.layout)
-            cells = made.layout.category_cells(rows)
-            begun = time.process_time()
-            expected.append(trees.expected(rows, cells))
-            took += time.process_time() - begun
-            predicted.append(np.array(part.arrays["@prediction"].to_pylist()))
-            errors.append(np.array(part.arrays[role("label")].to_pylist()) - predicted[-1])
-    whole = [np.concatenate(column) for column in (predicted, expected, errors)]
-    found, constant = [], made.performance.values
+    trees = None if spec.error_model is None else ErrorTrees(spec.error_model, made.layout)
+    parts: list[tuple[Float, Float, Float]] = []
+    spent = 0.0
+    for batch in open_table(rows, COLUMNS, {}).batches():
+        columns = column_batch(batch, made.layout)
+        predicted, label = (np.array(batch.arrays[name].to_pylist(), np.float64) for name in ("@prediction", role("label")))
+        cells, begun = made.layout.category_cells(columns), time.process_time()
+        expected = np.zeros((batch.n, 0)) if trees is None else trees.expected(columns, cells)[:, np.newaxis]
+        spent += time.process_time() - begun
+        parts.append((predicted, expected, label - predicted))
+    whole = [np.concatenate(column) for column in zip(*parts, strict=True)]
+    truth, found = [], []
     for start in range(0, len(whole[0]), CHUNK):
-        of_chunk = [column[start : start + CHUNK] for column in whole]
-        n = len(of_chunk[0])
+        predicted, expected, error = (column[start : start + CHUNK] for column in whole)
+        n = len(predicted)
         outcomes = OutcomeCells(spec)
-        outcomes.add_made(Rows(of_chunk[0], of_chunk[1][:, np.newaxis], (np.arange(n), np.zeros(n, np.int64))))
+        outcomes.add_made(Rows(predicted, expected, (np.arange(n), np.zeros(n, np.int64))))
         values = estimated(outcomes).values
-        found.append([*truth(of_chunk[2]), values["mae"].value, values["rmse"].value])
-    said("monitor", found)
-    said("the reference's own", [[*one[:2], constant["mae"], constant["rmse"]] for one in found])
-    print(f"{1e6 * took / len(whole[0]):.2f} µs a row")
-
-
-def truth(error: np.ndarray) -> tuple[float, float]:
-    """Return mean |error| and root mean square of rows."""
-    return float(np.abs(error).mean()), float(np.sqrt((error**2).mean()))
-
-
-def said(who: str, found: list[list[float]]) -> None:
-    mae, rmse = (np.mean([abs(one[i + 2] - one[i]) for one in found]) for i in (0, 1))
-    print(f"{who}: estimates of {len(found)} chunks are off by {mae:.1f} (mae) and {rmse:.1f} (rmse) in the mean")
-
-
-if __name__ == "__main__":
-    {"cars": cars, "estimates": estimates}[sys.argv[1]](Path(sys.argv[2]))
+        truth.append([float(np.abs(error).mean()), float(np.sqrt((error**2).mean()))])
+        found.append([values[metric].value for metric in METRICS])
+    return truth, found, 1e6 * spent / len(whole[0])

@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ import numpy as np
 FIXTURES = Path(__file__).parents[1] / "tests" / "fixtures"
 SCALE = 1_000_000
 """Scores are kept as whole millionths."""
+MANY_SPLITS, ORDERS = 1_000, 100
 METRICS = ("accuracy", "precision", "recall", "f1", "roc_auc")
 
 
@@ -114,17 +116,58 @@ def _joined(reference: Any, analysis: Any, n_reference: int, size: int) -> tuple
 
 
 def cbpe(rows: dict[str, Any]) -> dict[str, Any]:
-    """Return NannyML's estimates by chunk of one set: as it decides by ten random splits, with every score calibrated, and with none."""
+    """Return NannyML's estimates by chunk of one set, and what other orders of the same rows make it decide.
+
+    As it decides by ten random splits which scores it calibrates, as it decides by a thousand (`many`), with all calibrated, and with none.
+    """
     from nannyml.performance_estimation.confidence_based import cbpe as module
 
     decides = module.needs_calibration
-    own, found = _estimates(rows)
-    variants = {"own": found}
-    for name, is_needed in (("calibrated", True), ("as they are", False)):
-        module.needs_calibration = lambda *_, is_needed=is_needed, **__: is_needed
-        variants[name] = _estimates(rows)[1]
+    calibrates, variants = {}, {}
+    for name, decision in (
+        ("own", decides),
+        ("many", partial(decides, split_count=MANY_SPLITS)),
+        ("calibrated", lambda *_, **__: True),
+        ("as they are", lambda *_, **__: False),
+    ):
+        module.needs_calibration = decision
+        calibrates[name], variants[name] = _estimates(rows)
+    orders = _orders(rows, decides, module)
     module.needs_calibration = decides
-    return {"calibrates": own, "chunks": variants}
+    return {"calibrates": {name: calibrates[name] for name in ("own", "many")}, "chunks": variants, "orders": orders}
+
+
+def _orders(rows: dict[str, Any], decides: Any, module: Any) -> dict[str, Any]:
+    """Return how NannyML decides where the reference's rows come in other orders, and how far its estimates then lie apart."""
+    from nannyml.calibration import IsotonicCalibrator
+
+    mine = rows["chunk"] == 0
+    label, scores = rows["label"][mine].astype(int), rows["scores"][mine] / SCALE
+    k = scores.shape[1]
+    draw, decisions = np.random.default_rng(11), []
+    for _ in range(ORDERS):
+        order = draw.permutation(len(label))
+        sorts = [(label == (1 if k == 1 else i)).astype(int) for i in range(k)]
+        decisions.append(tuple(bool(decides(sorts[i][order], scores[order, i], IsotonicCalibrator())) for i in range(k)))
+    found = {}
+    for choice in set(decisions):
+        each = iter(choice)
+        module.needs_calibration = lambda *_, each=each, **__: next(each)
+        _, found[choice] = _estimates(rows)
+    spread = {
+        number: {m: _spread([found[choice][number][m] for choice in decisions]) for m in METRICS}
+        for number in found[decisions[0]]
+    }
+    return {
+        "n": ORDERS,
+        "choices": len(found),
+        "calibrated": np.mean(decisions, axis=0).tolist(),
+        "chunks": spread,
+    }
+
+
+def _spread(values: list[float]) -> dict[str, float]:
+    return {"min": min(values), "max": max(values), "std": float(np.std(values))}
 
 
 def _estimates(rows: dict[str, Any]) -> tuple[list[bool], dict[str, dict[str, float]]]:
@@ -155,7 +198,9 @@ def _estimates(rows: dict[str, Any]) -> tuple[list[bool], dict[str, dict[str, fl
 def car_prices() -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the car prices, and DLE's estimates of them, from features that are not in the fixture."""
     import nannyml as nml
+    import pandas as pd
 
+    pd.options.future.infer_string = False  # NannyML 0.13 knows texts as objects only
     reference, analysis, targets = nml.load_synthetic_car_price_dataset()
     analysis = analysis.merge(targets, on="id") if "id" in targets else analysis.join(targets)
     both, chunk = _joined(reference, analysis, len(reference), 1_000)

@@ -122,8 +122,11 @@ class PartitionStage(Protocol):
         """Whether no data came for `idle_after`, so that the driver should ask the broker for the end offset."""
         ...
 
-    def advance(self, now_ms: int, *, at_end: bool) -> None:
-        """Let time pass; `at_end`: a read from `next_offset` to the broker's end, asked after `is_quiet`, found nothing."""
+    def advance(self, now_ms: int, *, at_end: bool, end: int | None = None) -> None:
+        """Let time pass; `at_end`: a read from `next_offset` to the broker's end, asked after `is_quiet`, found nothing.
+
+        end: offset at which the log ended not long ago; None: not known.
+        """
         ...
 
     @property

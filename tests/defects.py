@@ -51,8 +51,18 @@ def last_writer_wins() -> list[Undo]:
 
 
 def epoch_first() -> list[Undo]:
-    """Prefer the younger owner's version to the one with more events."""
-    return [_replace(rows, "rank", lambda version: (version.epoch, version.hi)), *no_guard()]
+    """Prefer the younger owner's version of a row to the one with more events; meta is the one with most."""
+    original = rows.Versions.__init__
+
+    def load(self: Any, items: Any, epoch: int) -> None:
+        items = list(items)
+        original(self, items, epoch)
+        for stored, value in items:
+            key, version = rows.parse(stored, value)
+            if key != rows.META and version.epoch > self.best[key].epoch:
+                self.best[key] = version
+
+    return [_replace(rows.Versions, "__init__", load), *no_guard()]
 
 
 def late_by_timer() -> list[Undo]:
@@ -184,16 +194,16 @@ def silence_of_another_clock() -> list[Undo]:
 
 def late_partials_twice() -> list[Undo]:
     """Take a late partial that is part of its sealed pane for one that is still to be added, where a crash left both."""
-    original = merge.MergePartition._sort_arrived
+    original = ModelRows.sort_arrived
 
-    def sort(self: Any, name: str, model: Any) -> None:
+    def sort(self: Any) -> Any:
         undo = _replace(ModelRows, "share", lambda *_: None)
         try:
-            original(self, name, model)
+            return original(self)
         finally:
             undo()
 
-    return [_replace(merge.MergePartition, "_sort_arrived", sort)]
+    return [_replace(ModelRows, "sort_arrived", sort)]
 
 
 def ids_ahead_of_meta() -> list[Undo]:

@@ -22,7 +22,10 @@ MAX_VALUES = 1_600_000
 MIN_ROWS = 500
 """With a label; of fewer nothing is learnt."""
 FOLDS = 3
-MAX_TREES, DEPTH, RATE = 100, 5, 0.1
+MAX_TREES, DEPTH = 100, 5
+RATE, LARGE_RATE = 0.1, 0.3
+"""Share of what is left that a tree takes. The large one is taken where so many trees with the small one leave `MIN_GAIN` more of it: where
+errors depend much on features, they stop long before they know how."""
 MAX_RANKS = 64
 """Neighbouring cells of a feature are joined until so many are left."""
 PRIOR_ROWS = 5.0
@@ -36,7 +39,7 @@ TOLERANCE = 0.002
 """Trees are added while the share of scatter that is left is at most that much above the least: the last ones know the rarer rows, and
 rare rows become frequent where data drift."""
 MIN_GAIN = 0.005
-"""Share of the scatter of errors that a model explains beyond what the prediction alone does, or it is not kept."""
+"""Share of the scatter of errors that a model explains beyond what a simpler one does, or it is not kept."""
 _DIGITS = 10
 
 Hashes = npt.NDArray[np.uint64]
@@ -93,12 +96,12 @@ def learnt(rows: ErrorRows, by_prediction: Float, mae: float, rmse: float) -> Er
     target = np.minimum(errors / mean, CLIP)
     ranks = [_ranks(rows.layout, *one, target) for one in zip(rows.positions, cells, strict=True)]
     codes = np.stack([mine[row] for mine, row in zip(ranks, cells, strict=True)]).astype(np.int16)
-    said, n_trees = _said_outside(codes, target, (hashes % np.uint64(FOLDS)).astype(np.int64))
+    said, n_trees, rate = _best_outside(codes, target, (hashes % np.uint64(FOLDS)).astype(np.int64))
     predicted = cells[rows.positions.index(rows.layout.index[PREDICTION])] - N_SPECIAL
     alone = np.minimum(by_prediction[predicted] / mean, CLIP)
     if _left(target, said) > _left(target, alone) - MIN_GAIN * target.var():
         return None
-    model = _Boosting(codes, target)
+    model = _Boosting(codes, target, rate)
     for _ in range(n_trees):
         model.grow()
     whole = np.rint(np.ldexp(said, UNIT_BITS)).astype(np.int64)
@@ -162,21 +165,21 @@ class _Tree(NamedTuple):
 class _Boosting:
     """Trees whose sum, with the mean of the targets, is what is expected of rows; codes: (n_features, n)."""
 
-    def __init__(self, codes: Ranks, target: Float) -> None:
-        self._codes = codes
+    def __init__(self, codes: Ranks, target: Float, rate: float) -> None:
+        self._codes, self._rate = codes, rate
         self.start = float(target.mean())
         self._left = target - self.start
         self.trees: list[_Tree] = []
 
     def grow(self) -> _Tree:
         """Add a tree of what is left."""
-        tree = _grown(self._codes, self._left)
+        tree = _grown(self._codes, self._left, self._rate)
         self._left -= tree.said(self._codes)
         self.trees.append(tree)
         return tree
 
 
-def _grown(codes: Ranks, left: Float) -> _Tree:
+def _grown(codes: Ranks, left: Float, rate: float) -> _Tree:
     leaf = np.zeros(len(left), np.int64)
     questions = []
     for level in range(DEPTH):
@@ -194,12 +197,22 @@ def _grown(codes: Ranks, left: Float) -> _Tree:
         questions.append(question)
         leaf = leaf * 2 + (codes[question[0]] > question[1])
     sums, rows = np.bincount(leaf, weights=left, minlength=1 << DEPTH), np.bincount(leaf, minlength=1 << DEPTH)
-    return _Tree(questions, RATE * sums / (rows + PRIOR_ROWS))
+    return _Tree(questions, rate * sums / (rows + PRIOR_ROWS))
 
 
-def _said_outside(codes: Ranks, target: Float, fold: Int) -> tuple[Float, int]:
+def _best_outside(codes: Ranks, target: Float, fold: Int) -> tuple[Float, int, float]:
+    """Return what is expected of each row by trees of the other folds, how many trees do that well, and at which rate."""
+    said, n_trees = _said_outside(codes, target, fold, RATE)
+    if n_trees == MAX_TREES:
+        larger, n_larger = _said_outside(codes, target, fold, LARGE_RATE)
+        if _left(target, larger) < _left(target, said) - MIN_GAIN * target.var():
+            return larger, n_larger, LARGE_RATE
+    return said, n_trees, RATE
+
+
+def _said_outside(codes: Ranks, target: Float, fold: Int, rate: float) -> tuple[Float, int]:
     """Return what is expected of each row by trees of the other folds, and how many trees do that well."""
-    models = [_Boosting(codes[:, fold != i], target[fold != i]) for i in range(FOLDS)]
+    models = [_Boosting(codes[:, fold != i], target[fold != i], rate) for i in range(FOLDS)]
     said = np.array([model.start for model in models])[fold]
     found, least = (said.copy(), 0), _left(target, said)
     for n_trees in range(1, MAX_TREES + 1):

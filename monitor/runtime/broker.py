@@ -66,8 +66,12 @@ def reader(kafka: Kafka, **settings: Any) -> ck.Consumer:
     )
 
 
-_LEADER_MOVES = (ck.KafkaError.NOT_LEADER_FOR_PARTITION, ck.KafkaError.LEADER_NOT_AVAILABLE)
-"""Answers of a broker that knows a topic and not yet, or no longer, who leads it: a new topic, a broker that went."""
+_LEADER_MOVES = (
+    ck.KafkaError.NOT_LEADER_FOR_PARTITION,
+    ck.KafkaError.LEADER_NOT_AVAILABLE,
+    ck.KafkaError._UNKNOWN_PARTITION,
+)
+"""Answers of a broker that knows a topic and not yet, or no longer, who leads it: a new topic, a broker that went or comes back."""
 
 
 class BrokerUnreachable(ConfigError):

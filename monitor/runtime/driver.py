@@ -136,6 +136,7 @@ class PartitionDriver:
         self._lock = asyncio.Lock()
         self._is_whole = True
         self._has_begun = False
+        self._end: int | None = None
 
     def is_owner(self) -> bool:
         """Whether what this driver does still counts; ends the process when nobody has confirmed that for too long."""
@@ -202,7 +203,10 @@ class PartitionDriver:
         has_read = f"{self.topic}/{self.partition} has been read up to offset {committed}, but"
         low, high = await self._ask_of(changelog, self._around.watch.offsets)
         if high > low:
-            raise LostRecords(f"{has_read} nothing was recovered from {changelog}, which has {high - low} records of it")
+            raise LostRecords(
+                f"{has_read} nothing was recovered from {changelog}, which has offsets {low} to {high - 1} of it: "
+                f"{self._table.told_of_recovery(self.partition)}"
+            )
         raise StateMismatch(
             f"{has_read} its state is gone from {changelog}: restore that topic; or start with another `app` name, "
             "or delete the consumer group, to begin anew"
@@ -321,7 +325,7 @@ class PartitionDriver:
             at_end = await self._is_at_end()
             self._asked_end_s = time.monotonic()
         if self.is_owner():
-            self.stage.advance(now, at_end=at_end)
+            self.stage.advance(now, at_end=at_end, end=self._end)
 
     async def _is_at_end(self) -> bool:
         """Whether a read from the next offset to the broker's end finds nothing; markers of transactions there are skipped.
@@ -353,7 +357,7 @@ class PartitionDriver:
         self._asked_lag_s = now_s
         try:
             _, high = await self._ask(self._around.watch.offsets)
-            expected = self.stage.next_offset
+            expected, self._end = self.stage.next_offset, high
             lag = max(0, high - expected)
             if lag and expected == self._asked_at and await self._ask(self._around.watch.first_at, expected) is None:
                 lag = 0

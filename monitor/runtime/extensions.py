@@ -155,6 +155,14 @@ class CheckpointTable(faust.Table):  # type: ignore[misc]
         """Note that the local store of a partition is as new as the changelog."""
         self.data.touch(partition)
 
+    def told_of_recovery(self, partition: int) -> str:
+        """Return what recovery knows of the changelog of a partition, for a message."""
+        tp, recovery = TP(self.changelog_topic_name, partition), self.app.tables.recovery
+        what = "it was to be read" if tp in recovery.active_tps else "it was not to be read"
+        upto, end = recovery.active_offsets.get(tp), recovery.active_highwaters.get(tp)
+        others = sorted(f"{each.topic}/{each.partition} {n}" for each, n in recovery.active_highwaters.items())
+        return f"{what}, and is up to offset {upto} of {end}; ends known: {', '.join(others)}"
+
     def compare(self, partition: int, low: int, high: int) -> int | None:
         """Return the offset that the local store has, after a look at the changelog's first offset and last.
 

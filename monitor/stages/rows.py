@@ -104,6 +104,27 @@ def rank(version: Stored) -> tuple[int, int]:
     return (version.hi, version.epoch)
 
 
+class Predecessors:
+    """When what earlier owners wrote may be deleted: once they have ended, and had read no further than what is durable here.
+
+    One that was paused goes on for a while, and may be ahead of its successor. Its rows are then the best there are, with its meta; and
+    what it has deleted for them is gone. gone_after_ms: so long after `loaded_ms` all of them have ended, real time.
+    """
+
+    def __init__(self, loaded_ms: int, gone_after_ms: int) -> None:
+        self._gone_ms = loaded_ms + gone_after_ms
+        self._end: int | None = None
+
+    def note(self, now_ms: int, end: int | None) -> None:
+        """Note where the log ended not long before a time."""
+        if self._end is None and now_ms >= self._gone_ms:
+            self._end = end
+
+    def are_overtaken(self, durable_hi: int) -> bool:
+        """Whether what is durable here covers all that they can have read."""
+        return self._end is not None and durable_hi + 1 >= self._end
+
+
 class Versions:
     """Every version of every row that the store holds, and what a new owner does with them.
 
@@ -140,8 +161,8 @@ class Versions:
     ) -> Checkpoint:
         """Return the checkpoint that writes `rows` (key, state, hi, payload) and meta (hi, payload), and deletes what is not needed.
 
-        retire: no older owner can be alive any more, so that what this one has superseded may be deleted. An older owner may have
-        written after this one had loaded; its meta therefore goes one checkpoint before its rows, lest it stand without them.
+        retire: see Predecessors; what this one has superseded is deleted. An older owner may have written after this one had loaded; its
+        meta therefore goes one checkpoint before its rows, lest it stand without them.
         """
         puts: list[tuple[bytes, bytes | None]] = [
             (stored_key(key, self.epoch), stored_value(state, hi, payload)) for key, state, hi, payload in rows

@@ -146,7 +146,7 @@ class Place:
             yield from self.tick(stage, dice, meta_first=meta_first)
 
     def tick(self, stage: PartitionStage, dice: random.Random, *, meta_first: bool = False) -> Iterator[None]:
-        stage.advance(self.now_ms, at_end=False)
+        stage.advance(self.now_ms, at_end=False, end=len(self.log.records))
         checkpoint = stage.checkpoint()
         if checkpoint is not None:
             rows: list[tuple[bytes, bytes | None]] = list(checkpoint.rows)

@@ -143,7 +143,7 @@ class Owner:
         at_end = stage.is_quiet(now_ms) and self._is_at_end(stage)
         if self._around.dice.random() < 0.1:
             yield
-        stage.advance(now_ms, at_end=at_end)
+        stage.advance(now_ms, at_end=at_end, end=self.place.log.high)
         if is_due or stage.wants_checkpoint:
             yield from self._checkpoint(stage)
         while box := stage.outbox(self._around.clock()):

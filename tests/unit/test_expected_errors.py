@@ -138,6 +138,17 @@ def test_trees_say_of_a_row_what_a_plain_walk_says(reference: Reference, model: 
     assert len(set(expected)) > 50
 
 
+def test_large_steps_are_taken_where_errors_depend_much_on_features_and_no_others() -> None:
+    draw = np.random.default_rng(11)
+    codes, fold = draw.integers(0, 64, (3, 3_000)).astype(np.int16), draw.integers(0, error_model.FOLDS, 3_000)
+    waves, noise = 1 + np.sin(codes[0] / 6) * np.cos(codes[1] / 9), draw.exponential(1 + codes[0] / 64)
+    said, _, rate = error_model._best_outside(codes, waves, fold)
+    small, _ = error_model._said_outside(codes, waves, fold, error_model.RATE)
+    assert rate == error_model.LARGE_RATE
+    assert ((waves - said) ** 2).mean() < 0.7 * ((waves - small) ** 2).mean()
+    assert error_model._best_outside(codes, noise, fold)[2] == error_model.RATE
+
+
 def test_there_is_no_model_where_features_say_nothing_or_rows_are_few(tmp_path: Path) -> None:
     draw = np.random.default_rng(5)
     dull = [row | {"label": round(row["prediction"] + draw.normal(0, 200), 1)} for row in rows(2_000, 6)]

@@ -26,7 +26,7 @@ from monitor.stages.ingest.outcome_rows import OutcomeRows
 from monitor.stages.ingest.partition_panes import PartitionPanes
 from monitor.stages.ingest.waiting import Waiting
 from monitor.stages.kept import KeptReferences
-from monitor.stages.rows import META, Versions, check_kinds
+from monitor.stages.rows import META, Predecessors, Versions, check_kinds
 from monitor.stages.settings import Settings
 from monitor.stages.topology import is_ahead
 from monitor.windows import FOREVER_MS, NEVER_MS
@@ -107,7 +107,7 @@ class IngestPartition:
         if waiting is not None:
             self._panes.share(waiting)
         best.clear()
-        self._loaded_ms = now_ms
+        self._predecessors = Predecessors(now_ms, settings.retire_after_ms)
         self._durable_hi = self._cursor.hi
         self._durable_closed: tuple[dict[int, int], bool] = ({}, False)
         self._snapshot_closed: tuple[dict[int, int], bool] = ({}, False)
@@ -163,9 +163,10 @@ class IngestPartition:
         since = self._meta.quiet_since
         return since is None or now_ms - since >= self._source.idle_after_ms
 
-    def advance(self, now_ms: int, *, at_end: bool) -> None:
+    def advance(self, now_ms: int, *, at_end: bool, end: int | None = None) -> None:
         """Move the clock of a silent partition, from where it stood; announce idleness when nothing is open."""
         self._now_ms = now_ms
+        self._predecessors.note(now_ms, end)
         if not at_end or not self.is_quiet(now_ms):
             return
         meta = self._meta
@@ -219,7 +220,7 @@ class IngestPartition:
             self._panes.new_rows() + self._kept.new_rows(),
             (self._cursor.hi, self._meta.to_bytes()),
             self._admission.new_dead_letters(),
-            retire=self._may_retire,
+            retire=self._predecessors.are_overtaken(self._durable_hi),
         )
         self._meta_dirty = False
         self._snapshot_closed = closed, idle = self._closed_by_grace(), self._meta.idle
@@ -227,11 +228,6 @@ class IngestPartition:
             told = self._outcomes.messages(self._epoch, self._cursor.hi, closed, idle=idle)
             checkpoint = replace(checkpoint, outcomes=told)
         return checkpoint
-
-    @property
-    def _may_retire(self) -> bool:
-        """Whether owners before this one are surely gone: a paused one ends itself well before."""
-        return self._now_ms - self._loaded_ms >= self._settings.retire_after_ms
 
     def committed(self, checkpoint: Checkpoint) -> None:
         """The checkpoint is durable."""

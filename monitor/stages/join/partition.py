@@ -23,7 +23,7 @@ from monitor.stages.join.joining import COUNT_NAMES, Joining, Owned, keys_of
 from monitor.stages.join.outcome_clock import OutcomeClock
 from monitor.stages.join.pending import Entries, Entry
 from monitor.stages.kept import KeptReferences
-from monitor.stages.rows import META, Versions, check_kinds, same_topic_id
+from monitor.stages.rows import META, Predecessors, Versions, check_kinds, same_topic_id
 from monitor.stages.settings import Settings
 from monitor.stages.topology import change_sources, is_ahead, refuse_other_sources
 from monitor.windows import FOREVER_MS, NEVER_MS
@@ -128,7 +128,8 @@ class JoinPartition:
         self._partition = partition
         self._topology = dict(topology)
         self._epoch = epoch
-        self._now_ms = self._loaded_ms = now_ms
+        self._now_ms = now_ms
+        self._predecessors = Predecessors(now_ms, settings.retire_after_ms)
         self._graces = sorted({model.grace_ms for model in (settings.defaults, *settings.models.values())})
         self._versions = Versions(rows, epoch)
         best = self._versions.best
@@ -229,9 +230,10 @@ class JoinPartition:
         """Never: how long nothing comes has no meaning here."""
         return False
 
-    def advance(self, now_ms: int, *, at_end: bool) -> None:
+    def advance(self, now_ms: int, *, at_end: bool, end: int | None = None) -> None:
         """Let time pass."""
         self._now_ms = now_ms
+        self._predecessors.note(now_ms, end)
 
     def finish_input(self) -> None:
         """No more input will come: every delta is due, wherever the clock stands."""
@@ -258,7 +260,7 @@ class JoinPartition:
         checkpoint = self._versions.snapshot(
             self._deltas.new_rows() + self._kept.new_rows(),
             (self._cursor.hi, self._meta.to_bytes()),
-            retire=self._now_ms - self._loaded_ms >= self._settings.retire_after_ms,
+            retire=self._predecessors.are_overtaken(self._durable_hi),
         )
         self._meta_dirty = False
         self._snapshot_closed = dict(self._meta.clock.reached)

@@ -34,7 +34,7 @@ from monitor.stages.merge.sending import outbox_of
 from monitor.stages.merge.windows_of import WindowsOf
 from monitor.stages.partials import partial_key
 from monitor.stages.pieces import Row
-from monitor.stages.rows import CLOSED, CODEC_VERSION, EMITTED, META, Stored, Versions, check_kinds, key_parts
+from monitor.stages.rows import CLOSED, CODEC_VERSION, EMITTED, META, Predecessors, Stored, Versions, check_kinds, key_parts
 from monitor.stages.settings import Settings, check_pane_size
 from monitor.stages.topology import change_sources, is_ahead, refuse_other_sources
 from monitor.stages.watermarks import Watermarks
@@ -64,7 +64,8 @@ class MergePartition:
         now_ms: int = 0,
     ) -> None:
         self._settings = settings
-        self._now_ms = self._loaded_ms = now_ms
+        self._now_ms = now_ms
+        self._predecessors = Predecessors(now_ms, settings.retire_after_ms)
         self._versions = Versions(rows, epoch)
         self._kept = KeptReferences(references, self._versions.best)
         topic = settings.topic("partials")
@@ -338,9 +339,10 @@ class MergePartition:
         """Never: this stage does nothing because of silence."""
         return False
 
-    def advance(self, now_ms: int, *, at_end: bool) -> None:
+    def advance(self, now_ms: int, *, at_end: bool, end: int | None = None) -> None:
         """Note the time, by which emitted rows are retired."""
         self._now_ms = now_ms
+        self._predecessors.note(now_ms, end)
 
     @property
     def wants_checkpoint(self) -> bool:
@@ -356,12 +358,9 @@ class MergePartition:
             return None
         rows = self._changes.pop_rows() + self._kept.new_rows()
         self._meta_dirty = False
-        return self._versions.snapshot(rows, (self._cursor.hi, self._meta.to_bytes()), retire=self._may_retire)
-
-    @property
-    def _may_retire(self) -> bool:
-        """Whether owners before this one are surely gone: a paused one ends itself well before."""
-        return self._now_ms - self._loaded_ms >= self._settings.retire_after_ms
+        return self._versions.snapshot(
+            rows, (self._cursor.hi, self._meta.to_bytes()), retire=self._predecessors.are_overtaken(self._durable_hi)
+        )
 
     def _collect(self) -> list[bytes]:
         """Raise the collection marks over what no later window needs; the rows are deleted one checkpoint later."""

@@ -68,7 +68,7 @@ class CountingStage:
     def is_quiet(self, now_ms: int) -> bool:
         return self.is_silent
 
-    def advance(self, now_ms: int, *, at_end: bool) -> None:
+    def advance(self, now_ms: int, *, at_end: bool, end: int | None = None) -> None:
         self.ends.append(at_end)
         self.total_due = self.total_due or at_end
 

@@ -72,8 +72,8 @@ class TestFarTimestamps:
             without = expect(world.scenario, [_without_far(log) for log in world.logs])
             refused += expected.outcomes["future_timestamp"]
             assert expected.outcomes["late"] == without.outcomes["late"]
-            for key, facts in without.results.items():
-                assert expected.results[key]["n"] == facts["n"]
+            for key, facts in without.results.items():  # which windows are published empty depends on panes that only saw them
+                assert expected.results.get(key, {"n": 0})["n"] == facts["n"]
             assert world.anomalies() == []
         assert refused > 20
 

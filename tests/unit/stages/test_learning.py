@@ -26,6 +26,7 @@ from monitor.stages.pieces import PIECE_BYTES, Row
 from monitor.stages.rows import Stored
 from monitor.stages.settings import LearningSettings, ModelSettings, Settings, SourceSettings
 from monitor.windows import Window, WindowSpec
+from tests.defects import planted
 from tests.simulation import PARTITIONS, SOURCE, ZOMBIE_MS, Topic, count_rows, places_of, run
 
 SPECS = (WindowSpec(10, 10), WindowSpec(30, 10))
@@ -156,9 +157,9 @@ def test_learning_twice_from_a_window_is_found(monkeypatch: pytest.MonkeyPatch) 
     assert failures(3)
 
 
-def test_a_row_that_last_writes_wins_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rows_of_state, "rank", lambda version: (version.epoch, version.hi))
-    assert failures(20)
+def test_a_row_that_last_writes_wins_is_found() -> None:
+    with planted("epoch_first"):
+        assert failures(20)
 
 
 class OneLog:

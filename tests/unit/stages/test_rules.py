@@ -464,6 +464,25 @@ class TestState:
         assert deleting is not None
         assert any(value is None and key.startswith(b"pane") for key, value in deleting.rows)
 
+    def test_what_an_owner_wrote_that_was_further_stays_until_its_successor_is_as_far(self) -> None:
+        """It may have deleted rows that only its own meta tells are not needed."""
+        own, store = replace(settings(), retire_after_ms=10), dict[bytes, bytes]()
+        log = [record(i, "m", i) for i in range(9)]
+        first = ingest(own)
+        first.feed(log[:2], 0)
+        commit(first, store)
+        second = ingest(own, list(store.items()), epoch=2)
+        first.feed(log[2:6], 5)
+        commit(first, store)
+        found = []
+        for upto in range(3, 10):
+            second.feed(log[:upto], 20)
+            second.advance(20, at_end=False, end=6 + upto // 6)  # none of them has read what came later
+            commit(second, store)
+            found.append(rows.stored_key(rows.META, 1) in store)
+            assert ingest(own, list(store.items()), epoch=3).next_offset == max(6, upto)
+        assert found == [True] * 4 + [False] * 3
+
     def test_the_rows_of_what_was_sent_stay_while_an_older_owner_may_be_alive(self) -> None:
         stage, store = ingest(replace(settings(), retire_after_ms=1_000)), {}
         stage.feed([record(0, "m", 5), record(1, "m", 15)], 0)
