@@ -10,7 +10,6 @@ import msgspec
 import numpy as np
 
 from monitor.columns import Envelope, Float, Int, Names, Said, names_of
-from monitor.sketches.id_sample import mixed_crcs
 
 MIN_SAMPLE_RATE = 1e-6
 """A smaller rate is taken for a mistake: one logged event in a million."""
@@ -51,18 +50,12 @@ def said_in(parts: Sequence[Said], order: Int) -> Said:
     """Return what the events of some batches say, in an order: shape (n,), places of all of them one behind the other."""
     places = order.tolist()
     has_ids = all(said.has_ids for said in parts)
+    ids = _picked([said.ids for said in parts], places)
     if all(said.more is None for said in parts):
-        return _with_crcs(Said(_picked([said.ids for said in parts], places), has_ids))
+        return Said(ids, has_ids)
     absent = [[[msgspec.UNSET] * len(said.ids)] * len(MORE) for said in parts]
     fields = zip(*(said.more or none for said, none in zip(parts, absent, strict=True)), strict=True)
-    return _with_crcs(
-        Said(_picked([said.ids for said in parts], places), has_ids, tuple(_picked(field, places) for field in fields))
-    )
-
-
-def _with_crcs(said: Said) -> Said:
-    """Find for all events at once what is looked up for those of each pane."""
-    return said._replace(mixed_crcs=mixed_crcs(said.ids)) if said.has_ids else said
+    return Said(ids, has_ids, tuple(_picked(field, places) for field in fields))
 
 
 def _picked(parts: Iterable[Sequence[Any]], places: Sequence[int]) -> list[Any]:
