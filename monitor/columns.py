@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, IntEnum
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -47,6 +47,38 @@ class NoValue(Enum):
     __hash__ = object.__hash__  # every row is looked up; Enum's own hash is Python
 
 
+class Coded(Sequence[object]):
+    """A column as its different values, and for each row the place of its own among them: a few bytes a row where values repeat.
+
+    values: may hold some that no row has. codes: shape (n,), of any type of integers.
+
+    >>> column = Coded(["a", "b"], np.array([1, 0, 1]))
+    >>> column[1], column[1:], len(column)
+    ('a', ['a', 'b'], 3)
+    """
+
+    __slots__ = ("codes", "values")
+
+    def __init__(self, values: Sequence[object], codes: npt.NDArray[np.integer]) -> None:
+        self.values = values
+        self.codes = codes
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    @overload
+    def __getitem__(self, at: int) -> object: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> list[object]: ...
+
+    def __getitem__(self, at: int | slice) -> object:
+        """Return the value of a row, or those of some rows as a list."""
+        if isinstance(at, slice):
+            return [self.values[code] for code in self.codes[at].tolist()]
+        return self.values[int(self.codes[at])]
+
+
 class Names(NamedTuple):
     """A column of names: the different ones, and for each row the place of its own among them. None: a row without one."""
 
@@ -59,7 +91,8 @@ class Names(NamedTuple):
 class Envelope:
     """What `n` events say beside model, time and features; nothing of it is required.
 
-    ids: of the events that have one, UTF-8. sample_rates: likewise, each in (0, 1], shape (k,) float64.
+    ids: of the events that have one, UTF-8; mixed_crcs: of these (sketches/id_sample.py), where they are known.
+    sample_rates: likewise, each in (0, 1], shape (k,) float64.
     schemas, producers, statuses: of every event; None where no event has one.
     wrong_type: rows by name of a field that was there and could not be used.
     """
@@ -70,6 +103,7 @@ class Envelope:
     schemas: Names | None = None
     producers: Names | None = None
     statuses: Names | None = None
+    mixed_crcs: npt.NDArray[np.uint32] | None = None
 
 
 class About(NamedTuple):
@@ -81,6 +115,19 @@ class About(NamedTuple):
 
 
 NOTHING_SAID = About(None)
+
+
+class Said(NamedTuple):
+    """What events say of themselves, by event and as they say it; but an id that is a text is UTF-8.
+
+    has_ids: whether every event has such an id; mixed_crcs: of these (sketches/id_sample.py), where they are known; shape (n,).
+    more: schemas, producers, statuses and sample rates; None where no event has any of them.
+    """
+
+    ids: Sequence[Any]
+    has_ids: bool
+    more: tuple[Sequence[Any], ...] | None = None
+    mixed_crcs: npt.NDArray[np.uint32] | None = None
 
 
 @dataclass(slots=True)
@@ -118,6 +165,19 @@ class ColumnBatch:
         tags = [column[begin:end] for column in self.tags]
         specials = specials if specials is not None and specials.any() else None
         return ColumnBatch(end - begin, numbers, specials, categories, about.inspected, about.unexpected, tags, about.envelope)
+
+
+class Read(NamedTuple):
+    """Rows of several models, read at once; what each row says beside its values is told by row.
+
+    said: None where the format tells nothing. inspected: rows whose names were compared with the layout's, shape (n,).
+    unexpected: by such a row, features that the layout does not have, where there are any.
+    """
+
+    columns: ColumnBatch
+    said: Said | None
+    inspected: Bool
+    unexpected: Mapping[int, Collection[str]]
 
 
 @dataclass(slots=True)
@@ -159,12 +219,16 @@ class DecodedBatch:
     """memory that the payloads take, about"""
 
 
-class _Places(dict[Any, int]):
+class Places(dict[Any, int]):
     """Value → its place in the order of appearance."""
 
     def __missing__(self, value: Any) -> int:
         self[value] = place = len(self)
         return place
+
+    def codes(self, column: Sequence[Any]) -> npt.NDArray[np.int32]:
+        """Return the place of each value of a column; new ones get one."""
+        return np.fromiter(map(self.__getitem__, column), np.int32, len(column))
 
 
 def names_of(values: Sequence[Any]) -> Names:
@@ -173,7 +237,7 @@ def names_of(values: Sequence[Any]) -> Names:
     >>> names_of(["a", None, "a"]).distinct, names_of(["a", "a"]).codes
     (['a', None], None)
     """
-    places = _Places()
+    places = Places()
     codes = np.fromiter(map(places.__getitem__, values), np.int64, len(values))
     return Names(list(places), None if len(places) == 1 else codes)
 

@@ -2,41 +2,76 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import Any
 
 import msgspec
 import numpy as np
 
-from monitor.columns import Envelope, Float, Names, names_of
+from monitor.columns import Envelope, Float, Int, Names, Said, names_of
 
 MIN_SAMPLE_RATE = 1e-6
 """A smaller rate is taken for a mistake: one logged event in a million."""
+
+MORE = ("schema", "producer", "status", "sample_rate")
+"""Fields of the envelope beside the id: the order of `Said.more`."""
 
 _NO_RATES = np.zeros(0, np.float64)
 _NO_VALUES = (type(None), msgspec.UnsetType)
 
 
 def envelope_of(events: Sequence[Any]) -> Envelope:
-    """Return what events say of themselves. Written out, because every event passes here: one pass where an id is all they say."""
-    wrong: dict[str, int] = {}
+    """Return what events say of themselves."""
+    return envelope(said_by(events))
+
+
+def said_by(events: Sequence[Any]) -> Said:
+    """Return what events say of themselves, by event. Written out, because every event passes here: one pass where an id is all they say."""
     if events and not _says_more(events[0]):
         try:
-            ids = [e.id.encode() for e in events if e.schema is e.producer is e.status is e.sample_rate is msgspec.UNSET]
+            ids: list[Any] = [
+                e.id.encode() for e in events if e.schema is e.producer is e.status is e.sample_rate is msgspec.UNSET
+            ]
             if len(ids) == len(events):
-                return Envelope(ids, _NO_RATES, wrong)
+                return Said(ids, has_ids=True)
         except AttributeError:  # an id left out, or no text
             pass
     try:
-        ids = [event.id.encode() for event in events]
+        ids, has_ids = [event.id.encode() for event in events], True
     except AttributeError:
-        ids = [text.encode() for text in _only(str, "id", [event.id for event in events], wrong)]
+        ids, has_ids = [event.id.encode() if type(event.id) is str else event.id for event in events], False
     if not any(map(_says_more, events)):
-        return Envelope(ids, _NO_RATES, wrong)
-    schemas = _names("schema", [event.schema for event in events], wrong)
-    producers = _names("producer", [event.producer for event in events], wrong)
-    statuses = _names("status", [event.status for event in events], wrong)
-    return Envelope(ids, _rates([event.sample_rate for event in events], wrong), wrong, schemas, producers, statuses)
+        return Said(ids, has_ids)
+    return Said(ids, has_ids, tuple([getattr(event, field) for event in events] for field in MORE))
+
+
+def said_in(parts: Sequence[Said], order: Int) -> Said:
+    """Return what the events of some batches say, in an order: shape (n,), places of all of them one behind the other."""
+    places = order.tolist()
+    has_ids = all(said.has_ids for said in parts)
+    ids = _picked([said.ids for said in parts], places)
+    if all(said.more is None for said in parts):
+        return Said(ids, has_ids)
+    absent = [[[msgspec.UNSET] * len(said.ids)] * len(MORE) for said in parts]
+    fields = zip(*(said.more or none for said, none in zip(parts, absent, strict=True)), strict=True)
+    return Said(ids, has_ids, tuple(_picked(field, places) for field in fields))
+
+
+def _picked(parts: Iterable[Sequence[Any]], places: Sequence[int]) -> list[Any]:
+    values = list(chain.from_iterable(parts))
+    return [values[place] for place in places]
+
+
+def envelope(said: Said) -> Envelope:
+    """Return what events say of themselves, from what each says."""
+    wrong: dict[str, int] = {}
+    ids = said.ids if said.has_ids else _only(bytes, "id", said.ids, wrong)
+    if said.more is None:
+        return Envelope(ids, _NO_RATES, wrong, mixed_crcs=said.mixed_crcs)
+    *texts, rates = said.more
+    schemas, producers, statuses = (_names(field, values, wrong) for field, values in zip(MORE, texts, strict=False))
+    return Envelope(ids, _rates(rates, wrong), wrong, schemas, producers, statuses, said.mixed_crcs)
 
 
 def _says_more(event: Any) -> bool:
@@ -44,7 +79,7 @@ def _says_more(event: Any) -> bool:
     return not (event.schema is event.producer is event.status is event.sample_rate is msgspec.UNSET)
 
 
-def _names(field: str, values: list[Any], wrong: dict[str, int]) -> Names | None:
+def _names(field: str, values: Sequence[Any], wrong: dict[str, int]) -> Names | None:
     """Return the texts among the values; count in `wrong` what is neither text nor absent nor null."""
     names = names_of(values)
     if all(type(name) is str for name in names.distinct):
@@ -56,14 +91,14 @@ def _names(field: str, values: list[Any], wrong: dict[str, int]) -> Names | None
     return Names(distinct, names.codes) if any(name is not None for name in distinct) else None
 
 
-def _only(kind: type, field: str, values: list[Any], wrong: dict[str, int]) -> list[Any]:
+def _only(kind: type, field: str, values: Sequence[Any], wrong: dict[str, int]) -> list[Any]:
     """Return the values of one type; count in `wrong` what is neither that nor absent nor null."""
     kept = [value for value in values if type(value) is kind]
     _count(wrong, field, sum(type(value) not in _NO_VALUES for value in values) - len(kept))
     return kept
 
 
-def _rates(values: list[Any], wrong: dict[str, int]) -> Float:
+def _rates(values: Sequence[Any], wrong: dict[str, int]) -> Float:
     """Return the sample rates that can be."""
     if len(set(values)) == 1 and type(values[0]) is float and MIN_SAMPLE_RATE <= values[0] < 1:  # 1 equals True
         return np.full(len(values), values[0])

@@ -19,7 +19,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from monitor.columns import ColumnBatch, Float, Int, NoValue, Special
+from monitor.columns import Coded, ColumnBatch, Float, Int, NoValue, Special
 from monitor.features import CategoryFeature, Feature, NumberFeature, canonical, encode_json
 from monitor.hash_key import NO_KEY, HashKey
 from monitor.outside import Found
@@ -64,8 +64,14 @@ class _Lookup(dict[object, int]):
 
     def place_known(self, column: Sequence[object], cells: Int) -> bool:
         """Write the cells of a column, shape (n,); return whether the dictionary has all of its values."""
-        cells[:] = np.fromiter(map(self.__getitem__, column), np.int64, len(column))
+        if isinstance(column, Coded):
+            np.take(self._cells_of(column.values), column.codes, out=cells)
+        else:
+            cells[:] = self._cells_of(column)
         return not (cells == self._never_seen).any()
+
+    def _cells_of(self, values: Sequence[object]) -> Int:
+        return np.fromiter(map(self.__getitem__, values), np.int64, len(values))
 
     def place(self, column: Sequence[object], cells: Int, key: HashKey) -> Found | None:
         """Write the cells of a column, shape (n,); return what the dictionary does not have, each different value hashed once."""

@@ -151,7 +151,7 @@ class StreamFacts:
     def _count_envelope(self, envelope: Envelope, timing: Timing) -> None:
         if envelope.ids:
             self._add("with_id", len(envelope.ids))
-            self.ids.add(envelope.ids)
+            self.ids.add(envelope.ids, envelope.mixed_crcs)
         for field, n in envelope.wrong_type.items():
             self._add(f"wrong {field}", n)
         if len(envelope.sample_rates):

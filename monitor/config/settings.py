@@ -107,7 +107,10 @@ class State(Node):
         512 << 20,
         description="what a worker is to stay within; an eighth is for its local stores, a sixth for events that wait",
     )
-    checkpoint: Duration = Field(2_000, description="at most so much is read again after a crash")
+    checkpoint: Duration = Field(
+        2_000,
+        description="so much is read again after a crash; up to five times as much where checkpoints cost over 5 % of a processor",
+    )
 
 
 class Watchdog(Node):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
-from monitor.columns import About, ColumnBatch, DecodedBatch, Int
+from monitor.columns import About, ColumnBatch, DecodedBatch, Int, Read
 from monitor.event_time import TimeUnit
 from monitor.formats.native import NativeFormat
 from monitor.formats.native_label import NativeLabelFormat
@@ -30,6 +30,10 @@ class Format(Protocol):
 
     def about(self, layout: Layout, payloads: Sequence[object], offsets: Int) -> About:
         """Return what accepted predictions of one model version say beside the values of a layout."""
+        ...
+
+    def read(self, layout: Layout, keys: Iterable[tuple[str, str]], payloads: Sequence[object], offsets: Int) -> Read:
+        """Return `values` of accepted predictions of these model versions, whose layouts have one shape, and by row what `about` tells."""
         ...
 
     def ids(self, payloads: Sequence[object]) -> list[str | None]:

@@ -6,15 +6,16 @@ whose layouts are known and read alike, and otherwise left raw until they are fo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter
 from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
 
-from monitor.columns import About, ColumnBatch, DecodedBatch, Int, NoValue, Special
-from monitor.event_envelope import envelope_of
+from monitor.columns import About, ColumnBatch, DecodedBatch, Int, NoValue, Read, Special
+from monitor.event_envelope import envelope_of, said_by
 from monitor.event_time import INVALID_MS, JSON_TYPES, TimeUnit, times_ms
 from monitor.events import DEFAULT_VERSION, Rejection, RejectionReason, Tick, is_name
 from monitor.feature_reader import OUTPUTS, FeatureReader
@@ -261,8 +262,19 @@ class NativeFormat:
         if events and known.reader.can_decode:
             self._ahead[_texts(_key_of(events[-1]))] = known
         inspected = np.flatnonzero(offsets % INSPECT_EVERY == 0).tolist()
-        unexpected = self._unexpected([payloads[i] for i in inspected], known.reader.names) if inspected else {}
+        unexpected = Counter(name for i in inspected for name in self._unexpected(payloads[i], known.reader.names))
         return About(envelope_of(events), len(inspected), unexpected)
+
+    def read(self, layout: Layout, keys: Iterable[tuple[str, str]], payloads: Sequence[Any], offsets: Int) -> Read:
+        """Turn accepted events of these model versions, whose layouts have one shape, into columns; never raises."""
+        columns = self.values(layout, payloads)
+        known = self._known_shape(layout, payloads)
+        if known.reader.can_decode:
+            self._ahead.update(dict.fromkeys(keys, known))
+        inspected = offsets % INSPECT_EVERY == 0
+        found = {i: self._unexpected(payloads[i], known.reader.names) for i in np.flatnonzero(inspected).tolist()}
+        unexpected = {i: names for i, names in found.items() if names}
+        return Read(columns, said_by([event for event, _ in payloads]), inspected, unexpected)
 
     def ids(self, payloads: Sequence[Any]) -> list[str | None]:
         """Return the id of each event; None where it has none, or none that is a text."""
@@ -324,14 +336,9 @@ class NativeFormat:
                 raw = fields.get(layout.numbers[row][1].name, b"")
                 batch.specials[row, at] = _NOT_FINITE.get(bytes(raw), Special.WRONG_TYPE)
 
-    def _unexpected(self, payloads: Sequence[Any], expected: frozenset[str]) -> dict[str, int]:
-        """Return rows by name of a feature that is not expected."""
-        counts: dict[str, int] = {}
-        for payload in payloads:
-            names = fields_of(self._raw_features(payload)).keys() - expected
-            for name in {name[:MAX_NAME_CHARS] for name in names}:
-                counts[name] = counts.get(name, 0) + 1
-        return counts
+    def _unexpected(self, payload: tuple[Event, bytes], expected: frozenset[str]) -> set[str]:
+        """Return the names of an event's features that are not expected."""
+        return {name[:MAX_NAME_CHARS] for name in fields_of(self._raw_features(payload)).keys() - expected}
 
 
 def _values(raw: msgspec.Raw) -> dict[str, Any]:
@@ -372,7 +379,8 @@ def _index(keys: Sequence[_Key]) -> tuple[list[tuple[str, str]], Int]:
     places = {text: place for place, text in enumerate(dict.fromkeys(texts.values()))}
     if len(places) == 1:
         return list(places), np.zeros(len(keys), np.int64)
-    return list(places), np.array([places[texts[key]] for key in keys], np.int64)
+    of_key = {key: places[text] for key, text in texts.items()}
+    return list(places), np.fromiter(map(of_key.__getitem__, keys), np.int64, len(keys))
 
 
 def _optional(fields: Fields, name: str) -> Any:

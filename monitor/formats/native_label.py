@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
 import numpy as np
 
-from monitor.columns import About, ColumnBatch, DecodedBatch, Int, LabelRow
+from monitor.columns import About, ColumnBatch, DecodedBatch, Int, LabelRow, Read, Said
 from monitor.event_time import INVALID_MS, JSON_TYPES, TimeUnit, time_ms
 from monitor.events import Outcome, Rejection, RejectionReason, Tick, is_name
 from monitor.json_objects import FAILURES, needs_care, parse_fields, read_tick, typed
@@ -84,6 +84,10 @@ class NativeLabelFormat:
     def about(self, layout: Layout, payloads: Sequence[object], offsets: Int) -> About:
         """Never called with rows, likewise."""
         return About(None)
+
+    def read(self, layout: Layout, keys: Iterable[tuple[str, str]], payloads: Sequence[object], offsets: Int) -> Read:
+        """Never called with rows, likewise."""
+        return Read(self.values(layout, payloads), Said((), has_ids=True), np.zeros(0, bool), {})
 
     def ids(self, payloads: Sequence[object]) -> list[str | None]:
         """Never called with rows, likewise."""

@@ -17,6 +17,7 @@ from monitor.errors import MonitorError, OffsetGap, StateMismatch
 from monitor.ports import Checkpoint, Message, Outbox, PartitionStage, Record, Stepwise
 from monitor.runtime.broker import Watch
 from monitor.runtime.extensions import CheckpointTable, MonitorApp
+from monitor.runtime.pace import Pace
 from monitor.runtime.refusals import Refused
 from monitor.runtime.store import StoreFull
 
@@ -81,7 +82,7 @@ class Surroundings:
 
     on_durable: told a partition's counts each time they are durable. on_sent: told what the broker acknowledged.
     on_obstacle: told what a partition waits for, each time that it is still there, and None when it goes on.
-    checkpoint_s: at most so long between checkpoints.
+    pace: how long between checkpoints.
     """
 
     app: MonitorApp
@@ -92,7 +93,7 @@ class Surroundings:
     on_durable: Callable[[PartitionDriver, Counts, float | None], None]
     on_sent: Callable[[PartitionDriver, Outbox], None]
     on_obstacle: Callable[[PartitionDriver, Obstacle | None], None]
-    checkpoint_s: float
+    pace: Pace
 
 
 class PartitionDriver:
@@ -287,7 +288,7 @@ class PartitionDriver:
                 if self._write is None and self._sending is None:
                     await self._advance()
                     await self._ask_lag()
-                    is_due = time.monotonic() - self._checkpointed_s >= self._around.checkpoint_s
+                    is_due = time.monotonic() - self._checkpointed_s >= self._around.pace.interval_s
                     if is_due or self.stage.wants_checkpoint:
                         self._snapshot()
                 await self._finish_write()
@@ -377,8 +378,10 @@ class PartitionDriver:
 
     def _snapshot(self) -> None:
         unacked, self._unacked = self._unacked, []
-        started_s = time.monotonic()
-        self._write = _Write(self.stage.checkpoint(), dict(self.stage.counters()), unacked, started_s)
+        started_s, began_s = time.monotonic(), time.thread_time()
+        checkpoint = self.stage.checkpoint()
+        self._around.pace.spent(self, time.thread_time() - began_s)
+        self._write = _Write(checkpoint, dict(self.stage.counters()), unacked, started_s)
 
     async def _finish_write(self) -> None:
         """Make the snapshot durable. Raises Refused, StoreFull: it is then still to be made so."""

@@ -20,6 +20,7 @@ from monitor.runtime.driver import Obstacle, PartitionDriver, Start, Surrounding
 from monitor.runtime.exits import EXIT_CONFIG, EXIT_OWNERSHIP, end_process
 from monitor.runtime.extensions import CheckpointTable, MonitorApp
 from monitor.runtime.guard import Guard
+from monitor.runtime.pace import Pace
 from monitor.runtime.refusals import Refused
 from monitor.runtime.sending import LostOwnership
 from monitor.runtime.telemetry import Telemetry
@@ -70,7 +71,7 @@ class Owners:
             on_durable=self._on_durable,
             on_sent=self._on_sent,
             on_obstacle=self._on_obstacle,
-            checkpoint_s=config.state.checkpoint / 1000,
+            pace=Pace(config.state.checkpoint / 1000),
         )
 
         app.read_log, app.first_at = self._read_log, self._first_at

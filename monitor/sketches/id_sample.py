@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from hashlib import blake2b
 from zlib import crc32
 
@@ -44,9 +44,10 @@ class IdSample:
         self._limit = (1 << _CRC_BITS) - 1
         """Largest mixed CRC that can still be kept."""
 
-    def add(self, ids: Sequence[bytes]) -> None:
-        """Count a batch of ids, one per event."""
-        mixed = _mix(np.fromiter(map(crc32, ids), np.uint32, len(ids)))
+    def add(self, ids: Sequence[bytes], mixed: npt.NDArray[np.uint32] | None = None) -> None:
+        """Count a batch of ids, one per event. mixed: `mixed_crcs` of them, where they are known."""
+        if mixed is None:
+            mixed = mixed_crcs(ids)
         at = np.flatnonzero(mixed <= self._limit)
         if len(at) > self._bound:
             smallest = np.unique(mixed[at])[: self._bound]
@@ -55,8 +56,9 @@ class IdSample:
             return
         passed = ids if len(at) == len(ids) else [ids[i] for i in at.tolist()]
         first = mixed[at]
-        counts = Counter(passed)
+        counts: Mapping[bytes, int] = dict.fromkeys(passed, 1)
         if len(counts) < len(passed):
+            counts = Counter(passed)
             first = np.fromiter(dict(zip(passed, first.tolist(), strict=True)).values(), np.uint32, len(counts))
         keys = (first.astype(np.uint64) << np.uint64(_TIE_BITS) | _ties(counts)).tolist()
         self._take(zip(keys, counts.values(), strict=True))
@@ -94,9 +96,11 @@ class IdSample:
 
     def to_wire(self) -> bytes:
         """Return 16 bytes per kept id: the bytes of the sorted hashes and of their counts, by place, so that a compressor finds the zeros."""
-        keys = sorted(self._counts)
-        table = np.array([keys, [self._counts[key] for key in keys]], np.uint64)
-        return table.astype("<u8").view(np.uint8).reshape(2, len(keys), 8).transpose(0, 2, 1).tobytes()
+        k = len(self._counts)
+        keys, counts = np.fromiter(self._counts, np.uint64, k), np.fromiter(self._counts.values(), np.uint64, k)
+        order = np.argsort(keys)
+        table = np.stack((keys[order], counts[order]))
+        return table.astype("<u8").view(np.uint8).reshape(2, k, 8).transpose(0, 2, 1).tobytes()
 
     @classmethod
     def from_wire(cls, data: bytes, bound: int = N_IDS) -> IdSample:
@@ -109,6 +113,11 @@ class IdSample:
         sample = cls(bound)
         sample._take(zip(keys, counts, strict=True))
         return sample
+
+
+def mixed_crcs(ids: Sequence[bytes]) -> npt.NDArray[np.uint32]:
+    """Return the first 32 bits of each id's hash; shape (n,)."""
+    return _mix(np.fromiter(map(crc32, ids), np.uint32, len(ids)))
 
 
 def _mix(crcs: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:

@@ -6,13 +6,13 @@ An owner is a generator; every `yield` is a place where it may be stopped for ev
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
 import numpy as np
 
-from monitor.columns import About, ColumnBatch, DecodedBatch, Int
+from monitor.columns import About, ColumnBatch, DecodedBatch, Int, Read
 from monitor.findings import ClosedWindow, Judgement
 from monitor.formats import Format
 from monitor.layout import Layout
@@ -63,6 +63,9 @@ class BareFormat:
 
     def about(self, layout: Layout, payloads: Sequence[object], offsets: Int) -> About:
         return About(None)
+
+    def read(self, layout: Layout, keys: Iterable[tuple[str, str]], payloads: Sequence[object], offsets: Int) -> Read:
+        return Read(self.values(layout, payloads), None, np.zeros(len(payloads), bool), {})
 
     def values(self, layout: Layout, payloads: Sequence[object]) -> ColumnBatch:
         return ColumnBatch(len(payloads), np.zeros((0, len(payloads))), None, [], tags=[payloads] if layout.tags else [])

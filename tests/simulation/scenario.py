@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import msgspec
 import numpy as np
 
-from monitor.columns import About, ColumnBatch, DecodedBatch, Int
+from monitor.columns import About, ColumnBatch, DecodedBatch, Int, Read
 from monitor.decision.early import OpenWindow
 from monitor.events import Rejection, RejectionReason
 from monitor.findings import ClosedWindow, Judgement
@@ -91,6 +91,9 @@ class Wire:
 
     def about(self, layout: Layout, payloads: Sequence[object], offsets: Int) -> About:
         return About(None)
+
+    def read(self, layout: Layout, keys: Iterable[tuple[str, str]], payloads: Sequence[object], offsets: Int) -> Read:
+        return Read(self.values(layout, payloads), None, np.zeros(len(payloads), bool), {})
 
     def values(self, layout: Layout, payloads: Sequence[object]) -> ColumnBatch:
         tags = [[payload[0] for payload in payloads]] if layout.tags else []  # type: ignore[index]

@@ -47,6 +47,11 @@ class Admission:
         self._count_others(batch, records)
         return Admitted(accepted, future, logged_ms, clock)
 
+    @property
+    def n_letters(self) -> int:
+        """Letters of records that were refused since the last call of `new_dead_letters`."""
+        return len(self._dead_letters)
+
     def new_dead_letters(self) -> list[Message]:
         """Return the letters of records refused since the last call."""
         letters, self._dead_letters = self._dead_letters, []

@@ -41,6 +41,18 @@ class Arrived(NamedTuple):
             return of_batch
         return [of_batch[i] for i in self.admitted.accepted[self.rows].tolist()]
 
+    def part(self, at: Int) -> Arrived:
+        """Return some of the rows, by their places here, rising."""
+        return self._replace(
+            rows=self.rows[at],
+            key_index=self.key_index[at],
+            starts=self.starts[at],
+            cuts=self.cuts[at],
+            late=self.late[at],
+            marks=self.marks[:, at],
+            before=self.before[at],
+        )
+
 
 class Joined(NamedTuple):
     """Rows of some batches one behind the other; as in `Arrived`. keys: different models and versions, in order of appearance."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate, groupby
 from operator import attrgetter
@@ -11,6 +12,7 @@ import numpy as np
 from monitor.columns import NOTHING_SAID, ColumnBatch
 from monitor.formats import Format
 from monitor.parts import Part, parts_of
+from monitor.stages.ingest.gathered import Gathered, Ordered
 from monitor.stages.ingest.outcome_rows import OutcomeRows
 from monitor.stages.ingest.panes import Pane
 from monitor.stream_facts import timings_of
@@ -36,6 +38,38 @@ def fold_together(panes: Iterable[Pane], wire: Format, outcomes: OutcomeRows | N
             else:
                 _fold(group, wire, outcomes)
     return alone
+
+
+def fold_gathered(gathered: Gathered, panes: Sequence[Pane]) -> list[Pane]:
+    """Fold rows that were read with their fetches, and return their panes; `panes` are those that the rows' places lie among."""
+    places = sorted(gathered.places, key=lambda place: (_layout(panes[place]), place))
+    ranks = np.zeros(len(panes), np.int64)
+    ranks[places] = np.arange(len(places))
+    rows = gathered.in_order(ranks)
+    ends = np.cumsum(np.bincount(rows.ranks, minlength=len(places))).tolist()
+    first = 0
+    while first < len(places):
+        begin = ends[first - 1] if first else 0
+        beyond = max(first + 1, bisect_left(ends, begin + ROWS_AT_ONCE) + 1)
+        _fold_ordered(rows, [(place, panes[place]) for place in places[first:beyond]], begin, ends[first:beyond])
+        first = beyond
+    return [panes[place] for place in places]
+
+
+def _fold_ordered(rows: Ordered, panes: Sequence[tuple[int, Pane]], first: int, ends: Sequence[int]) -> None:
+    """Fold the rows from `first` on into the panes, each with its place; ends: behind the last row of each."""
+    batch = rows.columns_of(first, ends[-1])
+    starts = [0, *(end - first for end in ends[:-1])]
+    _, times, stamps, clock = rows.marks[:, first : ends[-1]]
+    timings = timings_of(times, stamps, clock, starts)
+    inspected = np.add.reduceat(rows.inspected[first : ends[-1]], starts, dtype=np.int64).tolist()
+    parts = _parts([pane for _, pane in panes], batch, [end - first for end in ends])
+    for (place, pane), part, timing, n, start, end in zip(panes, parts, timings, inspected, starts, ends, strict=True):
+        begin = first + start
+        about = rows.about(begin, end, n, place)
+        alone = batch.part(start, end - first, about) if part is None else None
+        pane.begin(int(rows.marks[0, begin]), int(rows.before[begin]))
+        pane.take_in(int(rows.marks[0, end - 1]), about, timing, part, alone, None)
 
 
 def _groups(panes: Iterable[Pane]) -> Iterator[list[Pane]]:
@@ -70,7 +104,7 @@ def _parts(panes: Sequence[Pane], batch: ColumnBatch, ends: Sequence[int]) -> It
         layout, begin, end = mine[0].layout, ends[first - 1] if first else 0, ends[first + len(mine) - 1]
         starts = [ends[i - 1] - begin if i else 0 for i in range(first, first + len(mine))]
         first += len(mine)
-        if layout.segmentations:
+        if layout.segmentations or (len(mine) == 1 and end - begin >= FEW_ROWS):
             yield from [None] * len(mine)
         else:
             rows = batch if end - begin == batch.n else batch.part(begin, end, NOTHING_SAID)

@@ -108,7 +108,10 @@ class Specs:
 
 
 class OutcomeRows:
-    """Gathers rows; `ranges` packs and forgets them. meta: the owner's; its counts of rows that cannot be joined are changed in place."""
+    """Gathers rows; `messages` packs and forgets them.
+
+    meta: the owner's; its counts of rows that cannot be joined are changed in place. n: rows that were gathered, labels too.
+    """
 
     def __init__(self, settings: Settings, wire: Format, hash_key: HashKey, meta: IngestMeta) -> None:
         self._settings = settings
@@ -119,6 +122,7 @@ class OutcomeRows:
         self._made: dict[tuple[str, str, int, str], list[_Made]] = {}
         self._known: list[_Known] = []
         self._upto: int | None = None
+        self.n = 0
 
     def begin(self, offset: int) -> None:
         """Say up to which offset everything was told, if that is not known yet."""
@@ -151,6 +155,7 @@ class OutcomeRows:
         predicted, scores, segments = _outcomes(layout, spec, batch, self._specs.trees_of(reference))
         rows = _Made(key, ids, marks[0, at], marks[1, at], predicted[at], scores[at], segments[at])
         self._made.setdefault(key, []).append(rows)
+        self.n += len(at)
 
     def take_labels(self, rows: Sequence[LabelRow]) -> None:
         """Take labels, by offset."""
@@ -163,6 +168,7 @@ class OutcomeRows:
         for model, mine in by_model.items():
             ids = self._hash_key.digests(f"{model}|", (row.id.encode("utf-8", "surrogatepass") for row in mine))
             offsets, times = np.array([[row.offset, row.time_ms] for row in mine], np.int64).T
+            self.n += len(mine)
             self._known.append(_Known(model, ids, offsets, times, [_bounded(row.value) for row in mine]))
 
     def _count(self, model: str, reason: str, n: int) -> None:
@@ -179,7 +185,7 @@ class OutcomeRows:
         begin = upto if self._upto is None else self._upto
         self._upto = upto
         made = [_joined(self._made[key]) for key in sorted(self._made)]  # whatever pane was folded first
-        known, self._made, self._known = self._known, {}, []
+        known, self._made, self._known, self.n = self._known, {}, [], 0
         n = self._settings.outcomes_partitions
         of_made, of_known = [_split(rows, n) for rows in made], [_split(rows, n) for rows in known]
         meta, topic = self._meta, self._settings.topic("outcomes")

@@ -137,6 +137,11 @@ class Pane:
         self.marks.append(marks)
         self.state = OPEN
 
+    def begin(self, offset: int, clock_before_ms: int) -> None:
+        """Know of rows that are about to be taken in, the first of them at an offset."""
+        self._reach(offset, clock_before_ms)
+        self.state = OPEN
+
     def witness(self, offsets: Int, is_late: Bool, by_ms: Int, clock_before_ms: int) -> None:
         """Let records wait that are in no window (outsiders.py), less those that are counted already."""
         new = offsets > self.hi

@@ -31,6 +31,9 @@ from monitor.stages.settings import Settings
 from monitor.stages.topology import is_ahead
 from monitor.windows import FOREVER_MS, NEVER_MS
 
+MAX_HELD = 50_000
+"""Rows for the join, or dead letters, that a partition holds until its next checkpoint."""
+
 
 class _Sent(NamedTuple):
     """What an outbox holds, for `emitted`."""
@@ -197,8 +200,10 @@ class IngestPartition:
 
     @property
     def wants_checkpoint(self) -> bool:
-        """Whether something could be sent after a checkpoint."""
-        if self._panes.has_due(self.clock_ms):
+        """Whether something could be sent after a checkpoint, or much is held until it."""
+        if self._panes.has_due(self.clock_ms) or self._admission.n_letters >= MAX_HELD:
+            return True
+        if self._outcomes is not None and self._outcomes.n >= MAX_HELD:
             return True
         return (self._closed_by_grace(), self._meta.idle) != self._durable_closed
 

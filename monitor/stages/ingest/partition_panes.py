@@ -22,6 +22,7 @@ from monitor.stages.ingest.meta import COUNTED, DUPLICATE, LATE, REVISED, Ingest
 from monitor.stages.ingest.outcome_rows import OutcomeRows
 from monitor.stages.ingest.outsiders import RunningClock, outsiders_of
 from monitor.stages.ingest.panes import Pane, PanePlace, groups, load_pane, pane_key, place_of_row, settings_changed, settings_of
+from monitor.stages.ingest.reading import Reading
 from monitor.stages.ingest.seen_ids import Deduplication
 from monitor.stages.ingest.waiting import Waiting
 from monitor.stages.kept import KeptReferences
@@ -35,6 +36,8 @@ ROWS_EACH = 48
 """Rows of each model version, on average, that are gathered: a pane costs some 30 µs to fold, however few its rows."""
 MAX_PENDING_ROWS = 50_000
 """Rows of all panes together that may wait."""
+COMPACT = 5
+"""So many times as many rows wait where they do so as columns: they are small, and in order when they are folded."""
 
 
 class PartitionPanes:
@@ -45,7 +48,6 @@ class PartitionPanes:
 
     meta: the owner's; its counts by model, `lost_pending` and `gc_upto` (by when panes were due) are changed in place. kept: told which references are in use.
     outcomes: told of every row that a pane holds, where there is a join.
-    waiting_bytes: memory of the rows that wait, about.
     """
 
     def __init__(
@@ -68,7 +70,9 @@ class PartitionPanes:
         self._panes: dict[bytes, Pane] = {}
         self._dirty: set[bytes] = set()
         self._arrived: list[Arrived] = []
-        self._waiting_rows = self.waiting_bytes = 0
+        self._waiting_rows = self._unread_bytes = 0
+        self._reading = Reading(meta)
+        self._ahead = -1
         self._snapshot: list[tuple[Pane, int, int]] = []
 
     def __iter__(self) -> Iterator[Pane]:
@@ -104,6 +108,7 @@ class PartitionPanes:
             pane = load_pane(place, of_pane, settings, self._references)
             pane.emitted_ms = now_ms
             self._panes[pane.key] = pane
+            self._ahead = max(self._ahead, *pane.his)
             if any(stored.codec != CODEC_VERSION for stored in of_pane.values()):
                 self._touch(pane)
 
@@ -116,17 +121,28 @@ class PartitionPanes:
 
     def take(self, batch: DecodedBatch, admitted: Admitted) -> None:
         """Let what is admitted of a batch wait; fold what waits where it is enough for as many model versions as the batch has."""
+        enough = min(max(FOLD_ROWS, ROWS_EACH * len(batch.keys)), MAX_PENDING_ROWS)
         if len(admitted.accepted) or len(admitted.future):
             arrived = self._sorted_out(batch, admitted)
+            if batch.offsets[0] <= self._ahead:
+                self._reading.pause()  # some panes may hold rows of it
+            n_waiting = self._waiting_rows + self._reading.n
+            if self._outcomes is None and len(arrived.rows) and (n_waiting or len(arrived.rows) < COMPACT * enough):
+                arrived = self._reading.take(arrived, self._wire, self._readable)
             n = len(arrived.rows)
-            self._arrived.append(arrived)
             self._waiting_rows += n
-            self.waiting_bytes += batch.held_bytes * n // max(1, len(batch.payloads))
+            self._unread_bytes += batch.held_bytes * n // max(1, len(batch.payloads))
+            if n or len(admitted.future):
+                self._arrived.append(arrived)
             if len(admitted.future) or arrived.late.any():
                 self.settle()
-        enough = min(max(FOLD_ROWS, ROWS_EACH * len(batch.keys)), MAX_PENDING_ROWS)
-        if self._waiting_rows >= enough or self._waiting.is_too_much:
+        if self._waiting_rows >= enough or self._reading.n >= COMPACT * enough or self._waiting.is_too_much:
             self._fold_all()
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Memory of the rows that wait, about."""
+        return self._unread_bytes + self._reading.held_bytes
 
     def lose(self, n: int) -> None:
         """Retention took `n` offsets: every open pane may lack rows, and so may the next one."""
@@ -170,13 +186,14 @@ class PartitionPanes:
 
     def settle(self) -> None:
         """Let rows that have arrived wait in their panes; counts in meta are then those up to the last row taken."""
+        self._reading.settle()
         if not self._arrived:
             return
         parts, self._arrived = self._arrived, []
         waiting = self._waiting_rows
         self._waiting_rows -= sum(len(part.rows) for part in parts)
         late = self._gather(joined(parts))
-        self.waiting_bytes = self.waiting_bytes * self._waiting_rows // max(1, waiting)
+        self._unread_bytes = self._unread_bytes * self._waiting_rows // max(1, waiting)
         end = 0
         for part in parts:
             begin, end = end, end + len(part.rows)
@@ -249,15 +266,22 @@ class PartitionPanes:
                 self._kept.use(reference)
         return pane
 
+    def _readable(self, model: str, version: str, start_ms: int, cut_ms: int) -> Pane | None:
+        """Return the pane of rows that are in time for it, where they can be read before they are counted."""
+        pane = self._pane(model, version, start_ms, self._settings.model(model), None if cut_ms == NEVER_MS else cut_ms)
+        return None if pane.state == EMITTED or pane.discovery is not None else pane
+
     def _fold(self, *panes: Pane) -> None:
         rows = self._waiting_rows
         self._waiting_rows -= sum(len(pane.waiting) for pane in panes)
         for pane in fold_together(panes, self._wire, self._outcomes):
             pane.fold(self._wire, self._outcomes)
-        self.waiting_bytes = self.waiting_bytes * self._waiting_rows // max(1, rows)
+        self._unread_bytes = self._unread_bytes * self._waiting_rows // max(1, rows)
         self._dirty.update(pane.key for pane in panes)
 
     def _fold_all(self) -> None:
+        self.settle()
+        self._dirty.update(pane.key for pane in self._reading.fold())
         self._fold(*(pane for pane in self if pane.is_waiting))
 
     # --- closing

@@ -11,7 +11,10 @@ NO_LIMIT = 1 << 62
 class Holder(Protocol):
     """One that lets rows wait."""
 
-    waiting_bytes: int
+    @property
+    def waiting_bytes(self) -> int:
+        """How many bytes of rows, about."""
+        ...
 
 
 class Waiting:

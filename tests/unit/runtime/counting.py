@@ -14,6 +14,7 @@ from aiokafka.errors import KafkaTimeoutError
 from monitor.errors import OffsetGap
 from monitor.ports import Checkpoint, Message, Outbox, Record, StoredRecord
 from monitor.runtime.driver import PartitionDriver, Surroundings
+from monitor.runtime.pace import Pace
 from monitor.runtime.readiness import Readiness
 from monitor.runtime.refusals import Refused
 from monitor.runtime.sending import LostOwnership
@@ -208,6 +209,6 @@ def drive(stage: CountingStage, log: Log, place: Place, *, checkpoint_s: float =
         on_durable=lambda *_: None,
         on_sent=lambda *_: None,
         on_obstacle=lambda _, obstacle: place.obstacles.append(obstacle),
-        checkpoint_s=checkpoint_s,
+        pace=Pace(checkpoint_s),
     )
     return PartitionDriver(around, place, "t", 0, stage, generation=1, **settings)  # type: ignore[arg-type]

@@ -12,6 +12,7 @@ from aiokafka.errors import KafkaTimeoutError
 from monitor.errors import StateMismatch
 from monitor.ports import Message, Outbox, Record
 from monitor.runtime import driver as module
+from monitor.runtime import pace
 from monitor.runtime.driver import LostRecords
 from monitor.runtime.refusals import Refused
 from monitor.runtime.sending import LostOwnership
@@ -144,6 +145,28 @@ class TestCheckpoint:
             return [*writes, place.writes]
 
         assert asyncio.run(run()) == [0, 1]
+
+    def test_checkpoints_that_cost_much_become_rarer_but_for_one_that_is_waited_for(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(pace, "LONGEST", 1e9)
+
+        async def run() -> list[int]:
+            stage, place, writes = started(), Place(), []
+            driver = drive(stage, Log([0, 1, 2, 3], high=4), place, checkpoint_s=0.01)
+            await driver.feed(batch(0))
+            await driver.tick()
+            before = place.writes
+            driver._around.pace.spent(driver, 60.0)
+            for offset, is_awaited in enumerate((False, True, False)):  # the second one costs next to nothing
+                await driver.feed(batch(offset + 1))
+                await asyncio.sleep(0.2)
+                stage.total_due = is_awaited
+                await driver.tick()
+                writes.append(place.writes - before)
+            return writes
+
+        assert asyncio.run(run()) == [0, 1, 2]
 
     def test_after_a_turn_that_was_broken_off_the_stage_is_never_used_again(self) -> None:
         async def run() -> CountingStage:

@@ -15,9 +15,12 @@ from monitor.ports import StoredRecord
 from monitor.profiles import Profile
 from monitor.reference import PREDICTION, Reference, ReferencePerformance, References
 from monitor.segments import Key, Segmentation
-from monitor.stages.ingest import folding, partition_panes
+from monitor.stages.ingest import folding, partition_panes, reading
+from monitor.stages.ingest.gathered import Gathered
 from monitor.stages.ingest.meta import IngestMeta
+from monitor.stages.ingest.panes import Pane
 from monitor.stages.ingest.partition import IngestPartition
+from monitor.stages.rows import META, parse
 from monitor.stages.settings import ModelSettings, Settings, SourceSettings
 from monitor.windows import WindowSpec
 from tests.shapes import number_feature_of
@@ -65,12 +68,17 @@ def references() -> References:
 
 
 def partition(
-    known: References, *, joins: bool = False, windows: Sequence[WindowSpec] = (WindowSpec(HOUR, HOUR),)
+    known: References,
+    *,
+    joins: bool = False,
+    windows: Sequence[WindowSpec] = (WindowSpec(HOUR, HOUR),),
+    items: Sequence[tuple[bytes, bytes]] = (),
 ) -> IngestPartition:
     source = SourceSettings("events", clock="event")
     settings = Settings("m", {}, ModelSettings(tuple(windows)), {"events": source}, outcomes_partitions=2 if joins else 0)
-    stage = IngestPartition(settings, "events", 0, partitions=1, epoch=1, wire=NativeFormat(), references=known)
-    stage.skip_to(0)
+    stage = IngestPartition(settings, "events", 0, partitions=1, epoch=1, wire=NativeFormat(), references=known, rows=items)
+    if stage.next_offset < 0:
+        stage.skip_to(0)
     return stage
 
 
@@ -127,6 +135,29 @@ def rows(stage: IngestPartition, records: Sequence[StoredRecord], fetch: int, ev
     return found
 
 
+@pytest.fixture(params=[1, 64])
+def read_rows(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    """So many rows of a shape are read with their fetch."""
+    monkeypatch.setattr(reading, "READ_ROWS", request.param)
+    return int(request.param)
+
+
+@pytest.mark.parametrize("fetch", [70, 14])
+def test_rows_read_with_their_fetch_are_counted_as_those_that_were_not(fetch: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    records = log(1_400)
+    later = rows(partition(references()), records, fetch, 350)
+    folded: list[int] = []
+
+    def fold(gathered: Gathered, panes: Sequence[Pane]) -> list[Pane]:
+        folded.append(gathered.n)
+        return folding.fold_gathered(gathered, panes)
+
+    monkeypatch.setattr(reading, "READ_ROWS", 1)
+    monkeypatch.setattr(reading, "fold_gathered", fold)
+    assert rows(partition(references()), records, fetch, 350) == later
+    assert sum(folded) > len(records) // 3
+
+
 @pytest.mark.parametrize("joins", [False, True])
 def test_panes_folded_together_hold_what_each_alone_would(joins: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     records = log(1_400)
@@ -138,6 +169,32 @@ def test_panes_folded_together_hold_what_each_alone_would(joins: bool, monkeypat
     assert any(message.value for checkpoint in together[::3] for message in checkpoint[3]) == joins  # type: ignore[index]
 
 
+def test_rows_that_panes_held_before_a_crash_are_not_lost_and_not_counted_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    records = log(1_400, seed=5)
+    monkeypatch.setattr(reading, "READ_ROWS", 1)
+    store: dict[bytes, bytes | None] = {}
+    stage = partition(references())
+    for begin, has_meta in ((0, True), (500, False)):  # of the second checkpoint only rows are written
+        stage.feed(records[begin : begin + 500], START + 4 * HOUR)
+        checkpoint = stage.checkpoint()
+        assert checkpoint is not None
+        store |= dict(checkpoint.rows) | (dict([checkpoint.meta]) if has_meta else {})
+        stage.committed(checkpoint)
+
+    def counted(stage: IngestPartition, store: dict[bytes, bytes | None]) -> tuple[object, ...]:
+        for first in range(stage.next_offset, 1_400, 70):
+            stage.feed(records[first : min(first + 70, 1_400)], START + 4 * HOUR)
+        checkpoint = stage.checkpoint()
+        assert checkpoint is not None
+        found = [parse(key, value) for key, value in (store | dict(checkpoint.rows)).items() if value is not None]
+        return {key: row.payload for key, row in found if key != META}, dict(stage.counters())
+
+    again = partition(references(), items=[(key, value) for key, value in store.items() if value is not None])
+    assert again.next_offset == 500
+    assert counted(again, store) == counted(partition(references()), {})
+
+
+@pytest.mark.usefixtures("read_rows")
 def test_groups_of_any_size_hold_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     records = log(700, seed=1)
     whole = rows(partition(references()), records, 70, 350)
@@ -145,6 +202,7 @@ def test_groups_of_any_size_hold_the_same(monkeypatch: pytest.MonkeyPatch) -> No
     assert rows(partition(references()), records, 70, 350) == whole
 
 
+@pytest.mark.usefixtures("read_rows")
 def test_rows_sorted_by_pane_later_are_where_they_would_be_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     records = log(1_400, seed=2)
     later = rows(partition(references()), records, 14, 350)
@@ -152,6 +210,7 @@ def test_rows_sorted_by_pane_later_are_where_they_would_be_at_once(monkeypatch: 
     assert rows(partition(references()), records, 14, 350) == later
 
 
+@pytest.mark.usefixtures("read_rows")
 def test_counts_and_panes_are_those_of_the_last_row_read() -> None:
     stage, records = partition(references()), log(14, seed=3)
     stage.feed(records, START + 4 * HOUR)

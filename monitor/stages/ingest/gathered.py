@@ -1,0 +1,173 @@
+"""Rows of many panes that wait as columns: read with their fetch, while they are in the processor's cache, and put in order when they are folded.
+
+As objects, an event of twenty features takes 2.2 kB and is far from the processor by the time that its pane has enough rows to be worth a
+fold; as columns it takes 270 bytes, so eight times as many may wait.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from monitor.columns import NOTHING_SAID, About, Bool, Coded, Codes, ColumnBatch, Float, Int, Places, Read, Said
+from monitor.event_envelope import envelope, said_in
+from monitor.layout import Layout
+from monitor.sketches.id_sample import mixed_crcs
+
+TEXT_BYTES = 80
+"""Of an id of 36 bytes, as an object in a list."""
+
+_Codes = npt.NDArray[np.int32]
+_Scalar = TypeVar("_Scalar", bound=np.generic)
+
+
+class _Taken(NamedTuple):
+    """Rows of one fetch: what is of a row has shape (n,), or (4, n) for marks. numbers: by feature, so that each can be let go of."""
+
+    places: Int
+    marks: Int
+    before: Int
+    numbers: list[Float]
+    specials: Codes | None
+    categories: list[_Codes]
+    tags: list[_Codes]
+    inspected: Bool
+
+
+class Gathered:
+    """Rows of panes whose layouts have one shape, in the order of the log.
+
+    layout: of one of them. places: of the panes, in the owner's list. held_bytes: memory that the rows take, about.
+    """
+
+    def __init__(self, layout: Layout) -> None:
+        self.layout = layout
+        self.places = set[int]()
+        self.n = self.held_bytes = 0
+        self._taken: list[_Taken] = []
+        self._values = [Places() for _ in layout.categories]
+        self._tags = [Places() for _ in layout.tags]
+        self._said: list[Said] = []
+        self._unexpected: dict[int, Counter[str]] = {}
+
+    def add(self, read: Read, places: Int, marks: Int, before: Int) -> None:
+        """Take rows in. places: of their panes, in the owner's list. marks: as in `Pane.wait`. before: the clock before each row."""
+        batch = read.columns
+        taken = _Taken(
+            places,
+            marks,
+            before,
+            [row.copy() for row in batch.numbers],
+            batch.specials,
+            [values.codes(column) for values, column in zip(self._values, batch.categories, strict=True)],
+            [values.codes(column) for values, column in zip(self._tags, batch.tags, strict=True)],
+            read.inspected,
+        )
+        self._taken.append(taken)
+        self.places.update(np.unique(places).tolist())
+        if read.said is not None:
+            self._said.append(read.said)
+        for row, names in read.unexpected.items():
+            self._unexpected.setdefault(int(places[row]), Counter()).update(names)
+        self.n += batch.n
+        arrays: tuple[npt.NDArray[np.generic], ...] = (
+            places,
+            marks,
+            before,
+            *taken.numbers,
+            *taken.categories,
+            *taken.tags,
+            read.inspected,
+        )
+        n_texts = 1 if read.said is None or read.said.more is None else 1 + len(read.said.more)
+        self.held_bytes += sum(array.nbytes for array in arrays) + batch.n * TEXT_BYTES * n_texts
+
+    def in_order(self, ranks: Int) -> Ordered:
+        """Return the rows by the rank of their panes, shape (number of panes,), those of a pane in the order of the log; nothing is left here."""
+        taken, self._taken = self._taken, []
+        ranked = ranks[np.concatenate([part.places for part in taken])]
+        order = np.argsort(ranked, kind="stable")
+        numbers = np.empty((len(self.layout.numbers), self.n))
+        for row in reversed(range(len(numbers))):  # from the end, so that what was put in order is let go of
+            np.take(np.concatenate([part.numbers.pop() for part in taken]), order, out=numbers[row])
+        columns = ColumnBatch(
+            self.n,
+            numbers,
+            _specials(taken, order),
+            [Coded(list(v), _ordered([p.categories[i] for p in taken], order)) for i, v in enumerate(self._values)],
+            tags=[Coded(list(v), _ordered([p.tags[i] for p in taken], order)) for i, v in enumerate(self._tags)],
+        )
+        return Ordered(
+            ranked[order],
+            np.concatenate([part.marks for part in taken], axis=1)[:, order],
+            _ordered([part.before for part in taken], order),
+            columns,
+            self._said_in(order),
+            _ordered([part.inspected for part in taken], order),
+            self._unexpected,
+        )
+
+    def _said_in(self, order: Int) -> Said | None:
+        """Return what the rows say, with what is found for the ids of all panes at once."""
+        if not self._said:
+            return None
+        said = said_in(self._said, order)
+        return said._replace(mixed_crcs=mixed_crcs(said.ids)) if said.has_ids else said
+
+
+class Ordered(NamedTuple):
+    """Rows by pane; what is of a row has shape (n,). unexpected: by the place of a pane, rows by name of a feature that was not expected."""
+
+    ranks: Int
+    marks: Int
+    before: Int
+    columns: ColumnBatch
+    said: Said | None
+    inspected: Bool
+    unexpected: Mapping[int, Mapping[str, int]]
+
+    def columns_of(self, begin: int, end: int) -> ColumnBatch:
+        """Return the columns of rows [begin, end)."""
+        whole = self.columns
+        specials = None if whole.specials is None else whole.specials[:, begin:end]
+        return ColumnBatch(
+            end - begin,
+            np.ascontiguousarray(whole.numbers[:, begin:end]),
+            None if specials is None or not specials.any() else np.ascontiguousarray(specials),
+            [Coded(column.values, column.codes[begin:end]) for column in whole.categories if isinstance(column, Coded)],
+            tags=[Coded(column.values, column.codes[begin:end]) for column in whole.tags if isinstance(column, Coded)],
+        )
+
+    def about(self, begin: int, end: int, n_inspected: int, place: int) -> About:
+        """Return what rows [begin, end) say, those of the pane of a place; n_inspected: of them."""
+        if self.said is None:
+            return NOTHING_SAID
+        ids, has_ids, more, crcs = self.said
+        said = Said(
+            ids[begin:end],
+            has_ids,
+            None if more is None else tuple(values[begin:end] for values in more),
+            None if crcs is None else crcs[begin:end],
+        )
+        return About(envelope(said), n_inspected, self.unexpected.get(place, {}))
+
+
+def _ordered(parts: Sequence[npt.NDArray[_Scalar]], order: Int) -> npt.NDArray[_Scalar]:
+    return np.concatenate(parts)[order]
+
+
+def _specials(taken: Sequence[_Taken], order: Int) -> Codes | None:
+    if all(part.specials is None for part in taken):
+        return None
+    parts = [
+        part.specials if part.specials is not None else np.zeros((_height(taken), len(part.places)), np.uint8) for part in taken
+    ]
+    return np.concatenate(parts, axis=1)[:, order]
+
+
+def _height(taken: Sequence[_Taken]) -> int:
+    return next(len(part.specials) for part in taken if part.specials is not None)

@@ -1,0 +1,143 @@
+"""Which rows are read with their fetch: those of models that share a shape, where the fetch has enough of them to be read at once.
+
+A shape is read so, or not, from one fold to the next: some of what a pane holds depends on the order of its rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import product
+
+import numpy as np
+
+from monitor.columns import Int
+from monitor.formats import Format
+from monitor.stages.ingest.arrivals import Arrived
+from monitor.stages.ingest.folding import fold_gathered
+from monitor.stages.ingest.gathered import Gathered
+from monitor.stages.ingest.meta import COUNTED, REVISED, IngestMeta
+from monitor.stages.ingest.panes import Pane
+
+READ_ROWS = 64
+"""Rows of a shape in a fetch: reading fewer at once costs as much as reading so many."""
+
+PaneOf = Callable[[str, str, int, int], Pane | None]
+"""Model, version, start and cut (NEVER: none) → the pane, if its rows can be read before they are counted."""
+
+
+class Reading:
+    """The rows of one partition that wait as columns. n: how many. meta: the owner's; `settle` brings its counts by model up to date."""
+
+    def __init__(self, meta: IngestMeta) -> None:
+        self.n = 0
+        self._meta = meta
+        self._gathered: dict[str, Gathered] = {}
+        self._left_out: set[str] = set()
+        self._is_paused = False
+        self._places: dict[tuple[int, int], dict[tuple[str, str], int]] = {}
+        self._panes: list[Pane] = []
+        self._keys: list[tuple[str, str]] = []
+        self._shapes: list[str] = []
+        self._uncounted: list[Int] = []
+
+    @property
+    def held_bytes(self) -> int:
+        """Memory of the rows, about."""
+        return sum(gathered.held_bytes for gathered in self._gathered.values())
+
+    def take(self, arrived: Arrived, wire: Format, pane_of: PaneOf) -> Arrived:
+        """Read what of a fetch can be, which has rows; return the others."""
+        if self._is_paused:
+            return arrived
+        places = self._places_of(arrived, pane_of)
+        n_rows = np.bincount(places[places >= 0], minlength=len(self._panes))
+        is_read = np.zeros(len(places), bool)
+        for shape, of_shape in self._by_shape(n_rows).items():
+            if not self._is_read(shape, of_shape, n_rows):
+                continue
+            mine = places >= 0 if len(of_shape) == np.count_nonzero(n_rows) else np.isin(places, of_shape)
+            part = arrived if mine.all() else arrived.part(np.flatnonzero(mine))
+            is_read |= mine
+            gathered = self._gathered[shape]
+            read = wire.read(gathered.layout, [self._keys[place] for place in of_shape], part.payloads, part.marks[0])
+            gathered.add(read, places[mine], part.marks, part.before)
+        if not is_read.any():
+            return arrived
+        self.n += int(np.count_nonzero(is_read))
+        self._uncounted.append(places[is_read])
+        return arrived.part(np.flatnonzero(~is_read))
+
+    def pause(self) -> None:
+        """Read nothing up to the next `fold`; nothing was since the last one."""
+        assert not self.n
+        self._is_paused = True
+
+    def _places_of(self, arrived: Arrived, pane_of: PaneOf) -> Int:
+        """Return the place of each row's pane among those that rows wait for; −1 where the row is late, or cannot be read now."""
+        places = np.full(len(arrived.rows), -1)
+        (starts, start_of), (cuts, cut_of) = _distinct(arrived.starts), _distinct(arrived.cuts)
+        for (i, start), (j, cut) in product(enumerate(starts), enumerate(cuts)):
+            mine = np.flatnonzero((start_of == i) & (cut_of == j) & ~arrived.late)
+            if len(mine):
+                key_index = arrived.key_index[mine]
+                present = np.flatnonzero(np.bincount(key_index))
+                place_of = np.empty(int(present[-1]) + 1, np.int64)
+                place_of[present] = self._places_at(start, cut, [arrived.batch.keys[key] for key in present.tolist()], pane_of)
+                places[mine] = place_of[key_index]
+        return places
+
+    def _places_at(self, start: int, cut: int, keys: Sequence[tuple[str, str]], pane_of: PaneOf) -> Sequence[int]:
+        known = self._places.setdefault((start, cut), {})
+        for key in keys if len(known) < len(keys) or not all(map(known.__contains__, keys)) else ():
+            if key not in known:
+                pane = pane_of(*key, start, cut)
+                known[key] = -1 if pane is None else len(self._panes)
+                if pane is not None:
+                    self._panes.append(pane)
+                    self._keys.append(key)
+                    self._shapes.append(pane.layout.shape)
+        return list(map(known.__getitem__, keys))
+
+    def _by_shape(self, n_rows: Int) -> dict[str, list[int]]:
+        """Return the places of panes that have rows in a fetch, by the shape of their layouts."""
+        found: dict[str, list[int]] = {}
+        for place in np.flatnonzero(n_rows).tolist():
+            found.setdefault(self._shapes[place], []).append(place)
+        return found
+
+    def _is_read(self, shape: str, places: Sequence[int], n_rows: Int) -> bool:
+        """Whether rows of a shape are read now: others of it wait that were, or none does and these are enough, of more panes than one."""
+        if shape in self._gathered:
+            return True
+        if shape in self._left_out or len(places) < 2 or int(n_rows[places].sum()) < READ_ROWS:
+            self._left_out.add(shape)
+            return False
+        self._gathered[shape] = Gathered(self._panes[places[0]].layout)
+        return True
+
+    def settle(self) -> None:
+        """Count the rows that were taken since the last call."""
+        if not self._uncounted:
+            return
+        n_rows = np.bincount(np.concatenate(self._uncounted), minlength=len(self._panes))
+        self._uncounted = []
+        for place in np.flatnonzero(n_rows).tolist():
+            pane = self._panes[place]
+            self._meta.outcomes(pane.model, pane.version)[COUNTED if pane.cut_ms is None else REVISED] += int(n_rows[place])
+
+    def fold(self) -> list[Pane]:
+        """Fold what waits, and return the panes that it was for."""
+        self.settle()
+        folded = [pane for gathered in self._gathered.values() for pane in fold_gathered(gathered, self._panes)]
+        self.n = 0
+        self._gathered, self._left_out, self._places, self._is_paused = {}, set(), {}, False
+        self._panes, self._keys, self._shapes = [], [], []
+        return folded
+
+
+def _distinct(values: Int) -> tuple[list[int], Int]:
+    """Return the different values, and which one each is; mostly it is one."""
+    if (values == values[0]).all():
+        return [int(values[0])], np.zeros(len(values), np.int64)
+    distinct, place = np.unique(values, return_inverse=True)
+    return distinct.tolist(), place
