@@ -151,6 +151,9 @@ class Place:
     refuses: set[str] = field(default_factory=set)
     unwritten: dict[bytes, bytes] = field(default_factory=dict)
 
+    def told_of_recovery(self, partition: int) -> str:
+        return "it was to be read"
+
     async def write(self, partition: int, checkpoint: Checkpoint, is_owner: Callable[[], bool]) -> None:
         await asyncio.sleep(0)
         self.during_write()

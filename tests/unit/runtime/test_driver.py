@@ -58,7 +58,7 @@ class TestStart:
 
     def test_a_state_that_was_not_recovered_ends_the_process_to_be_recovered_again(self) -> None:
         driver = drive(CountingStage(), Log(high=9, group=7, changelog=(3, 8)), Place())
-        with pytest.raises(LostRecords, match=r"nothing was recovered from t-changelog, which has 5 records"):
+        with pytest.raises(LostRecords, match=r"from t-changelog, which has offsets 3 to 7 of it: it was to be read"):
             asyncio.run(driver.start_offset())
 
     def test_what_the_group_has_committed_never_says_where_to_start(self) -> None:
@@ -122,6 +122,32 @@ class TestSteps:
 
 
 class TestCheckpoint:
+    def test_before_anything_is_made_of_records_meta_is_written_as_it_was_taken_over(self) -> None:
+        async def run() -> list[tuple[int, bytes | None]]:
+            stage, place = started((b"k", b"[4, 1]"), hi=4), Place()
+            stage.meta_dirty = True
+            place.during_write = lambda: found.append((stage.hi, place.rows.get(META)))
+            driver = drive(stage, Log(high=9), place, checkpoint_s=60)
+            found: list[tuple[int, bytes | None]] = []
+            await driver.feed(batch(5, 6))
+            await driver.feed(batch(7))
+            return [*found, (stage.hi, place.rows[META])]
+
+        assert asyncio.run(run()) == [(4, None), (7, b"[4, 0]")]
+
+    def test_a_disk_that_is_full_then_holds_the_first_batch_back(self) -> None:
+        async def run() -> tuple[int, int]:
+            stage, place = started(hi=4), Place(has_room=False)
+            stage.meta_dirty = True
+            driver = drive(stage, Log(high=9), place, checkpoint_s=60)
+            await driver.feed(batch(5, 6))
+            held, place.has_room = stage.hi, True
+            await asyncio.sleep(1.1)
+            await driver.tick()
+            return held, stage.hi
+
+        assert asyncio.run(run()) == (4, 6)
+
     def test_a_batch_is_acknowledged_by_the_checkpoint_that_covers_it_and_not_before(self) -> None:
         async def run() -> tuple[bool, bool]:
             event, driver = batch(0, 1), drive(started(), Log([0, 1], high=2), Place())
