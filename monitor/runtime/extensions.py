@@ -161,7 +161,8 @@ class CheckpointTable(faust.Table):  # type: ignore[misc]
         what = "it was to be read" if tp in recovery.active_tps else "it was not to be read"
         upto, end = recovery.active_offsets.get(tp), recovery.active_highwaters.get(tp)
         others = sorted(f"{each.topic}/{each.partition} {n}" for each, n in recovery.active_highwaters.items())
-        return f"{what}, and is up to offset {upto} of {end}; ends known: {', '.join(others)}"
+        held = self.persisted_offset(tp)
+        return f"{what}, and is up to offset {upto} of {end}, the local store up to {held}; ends known: {', '.join(others)}"
 
     def compare(self, partition: int, low: int, high: int) -> int | None:
         """Return the offset that the local store has, after a look at the changelog's first offset and last.
