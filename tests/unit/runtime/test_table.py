@@ -233,3 +233,14 @@ def test_recovered_rows_and_the_offset_that_they_reach_are_written_at_once(table
 
 def test_nothing_expires(table: CheckpointTable) -> None:
     assert table._should_expire_keys() is False
+
+
+def test_what_recovery_knows_of_a_changelog_is_told(table: CheckpointTable, monkeypatch: pytest.MonkeyPatch) -> None:
+    take(table, (3, b"a", b"1"))
+    of, other = TP(table.changelog_topic_name, 1), TP("other", 1)
+    recovery = SimpleNamespace(active_tps={of}, active_offsets={of: 3}, active_highwaters={of: 68, other: 7})
+    monkeypatch.setattr(table.app, "tables", SimpleNamespace(recovery=recovery))
+    told = f"it was to be read, and is up to offset 3 of 68, the local store up to 3; ends known: {of.topic}/1 68, other/1 7"
+    assert table.told_of_recovery(1) == told
+    recovery.active_tps.clear()
+    assert table.told_of_recovery(1).startswith("it was not to be read")
