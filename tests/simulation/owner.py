@@ -104,14 +104,22 @@ class Owner:
 
     def _load(self) -> PartitionStage:
         """Epoch = generation, above what was found where the group was reset; see Owners in the runtime."""
-        epoch = self.generation
-        while True:
+        try:
+            return self._made(self.generation)
+        except StaleOwner as newer:
+            if not self._around.is_confirmed(self.generation):
+                raise
+            found = newer.found_epoch
+        while True:  # a stage tells only the first that it meets
             try:
-                return self.place.make(epoch, list(self.store.rows.items()), self._around.clock())
-            except StaleOwner as newer:
-                if not self._around.is_confirmed(self.generation):
-                    raise
-                epoch = newer.found_epoch + self.generation
+                self._made(found)
+            except StaleOwner as higher:
+                found = higher.found_epoch
+            else:
+                return self._made(found + self.generation)
+
+    def _made(self, epoch: int) -> PartitionStage:
+        return self.place.make(epoch, list(self.store.rows.items()), self._around.clock())
 
     # --- reading
 
