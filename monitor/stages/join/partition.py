@@ -138,10 +138,10 @@ class JoinPartition:
         topic, r, q = settings.topic("outcomes"), settings.outcomes_partitions, settings.partials_partitions
         graces = Graces.configured(settings)
         self._meta = JoinMeta(outcomes_partition=partition, partitions=r, topic_id=topic_id, partials_partitions=q, graces=graces)
-        stored = best.get(META)
+        stored, ahead = best.get(META), is_ahead(best)
         if stored is not None:
-            self._meta = self._meta.resumed(stored.payload, topic, ahead=is_ahead(best))
-        change_sources(topic, self._meta.sources, topology, self._meta.clock.marks, ahead=is_ahead(best))
+            self._meta = self._meta.resumed(stored.payload, topic, ahead=ahead)
+        change_sources(topic, self._meta.sources, topology, self._meta.clock.marks, ahead=ahead)
         self._meta.sources = dict(topology)
         self._meta_dirty = stored is not None
         self._cursor = Cursor(self._meta.position, -1 if stored is None else stored.hi)
