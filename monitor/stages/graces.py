@@ -18,7 +18,10 @@ _DEFAULTS = ""
 
 
 class Graces(msgspec.Struct):
-    """of: model → grace, ms, by which rows are sorted. passed_ms: model → event time that was complete under former ones."""
+    """of: model → grace, ms, by which rows are sorted; empty where an earlier version wrote the state.
+
+    passed_ms: model → event time that was complete under former ones.
+    """
 
     of: dict[str, int] = {}
     passed_ms: dict[str, int] = {}
@@ -40,8 +43,10 @@ class Graces(msgspec.Struct):
         """Return these graces as those that state of a partition of `topic` goes on with, which was made under other ones.
 
         models: that have rows. reached: grace → event time that is complete under it. ahead: rows hold more than meta covers, so that what
-        comes after meta would be sorted by two graces; then a change raises StateMismatch.
+        comes after meta would be sorted by two graces; then a change raises StateMismatch. Those that are not known stay so.
         """
+        if not then.of:
+            return then
         passed: dict[str, int] = {}
         for name in sorted(self.of.keys() | then.of.keys() | then.passed_ms.keys() | models):
             before, now = then.of_model(name), self.of_model(name)

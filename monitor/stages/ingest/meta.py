@@ -53,8 +53,7 @@ class IngestMeta(msgspec.Struct, kw_only=True):
     """model → reason → rows that no label can find, and labels that find none, where outcomes are told"""
     source: str | msgspec.UnsetType = msgspec.UNSET
     """sha256 of how its records are read"""
-    graces: Graces | msgspec.UnsetType = msgspec.UNSET
-    """absent where an earlier version wrote it"""
+    graces: Graces = msgspec.field(default_factory=Graces)
 
     @property
     def clock_ms(self) -> int:
@@ -86,11 +85,10 @@ class IngestMeta(msgspec.Struct, kw_only=True):
                 "or start with another `app` name to begin anew"
             )
         _refuse_changes(counts)
-        if not isinstance(stored.graces, msgspec.UnsetType) and not isinstance(self.graces, msgspec.UnsetType):
-            clock_ms = stored.clock_ms
-            stored.graces = self.graces.after(
-                stored.graces, self.topic, stored.models.keys(), lambda grace_ms: clock_ms - grace_ms, ahead=ahead
-            )
+        clock_ms = stored.clock_ms
+        stored.graces = self.graces.after(
+            stored.graces, self.topic, stored.models.keys(), lambda grace_ms: clock_ms - grace_ms, ahead=ahead
+        )
         stored.partials_partitions = self.partials_partitions or stored.partials_partitions
         stored.topic_id = same_topic_id(self.topic, stored.topic_id, self.topic_id)
         for rows in (rows for versions in stored.models.values() for rows in versions.values()):

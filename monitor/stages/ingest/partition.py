@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-import msgspec
 import numpy as np
 
 from monitor.formats import Format
@@ -102,7 +101,7 @@ class IngestPartition:
                 self._outcomes.begin(stored.hi)
         self._panes = PartitionPanes(settings, wire, references, self._kept, self._meta, self._outcomes)
         self._panes.load(self._versions, now_ms)
-        if self._meta.graces is msgspec.UNSET:
+        if not self._meta.graces.of:
             self._meta.graces = graces
         if waiting is not None:
             self._panes.share(waiting)

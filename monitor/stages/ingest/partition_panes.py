@@ -9,12 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
-from msgspec import UNSET
 
 from monitor.columns import Bool, DecodedBatch, Int
 from monitor.formats import Format
 from monitor.reference import References
-from monitor.stages.graces import Graces
 from monitor.stages.ingest.admission import Admitted
 from monitor.stages.ingest.arrivals import Arrived, Joined, joined
 from monitor.stages.ingest.folding import fold_together
@@ -103,7 +101,7 @@ class PartitionPanes:
             blocks.setdefault(place, {})[block] = best[key]
         for place, of_pane in blocks.items():
             settings = self._settings.model(place.model)
-            if self._meta.graces is UNSET and any(settings_of(stored.payload) != settings.sha256 for stored in of_pane.values()):
+            if not self._meta.graces.of and any(settings_of(stored.payload) != settings.sha256 for stored in of_pane.values()):
                 raise settings_changed(place.model)
             pane = load_pane(place, of_pane, settings, self._references)
             pane.emitted_ms = now_ms
@@ -164,7 +162,7 @@ class PartitionPanes:
         starts = batch.times_ms[accepted] // pane_ms * pane_ms
         passed = running - grace_ms
         graces = self._meta.graces
-        if isinstance(graces, Graces) and graces.passed_ms:
+        if graces.passed_ms:
             formerly = np.array([graces.passed(model) for model, _ in batch.keys], np.int64)
             passed = np.maximum(passed, formerly[key_index])
         late = starts + pane_ms <= passed

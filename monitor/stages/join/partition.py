@@ -49,8 +49,7 @@ class JoinMeta(msgspec.Struct, kw_only=True):
     gc_upto: dict[str, int] = {}
     sources: dict[str, int] | msgspec.UnsetType = msgspec.UNSET
     """Sources, of labels too, and their partitions; absent where an earlier version wrote it."""
-    graces: Graces | msgspec.UnsetType = msgspec.UNSET
-    """absent where an earlier version wrote it"""
+    graces: Graces = msgspec.field(default_factory=Graces)
 
     def resumed(self, payload: bytes, topic: str, *, ahead: bool) -> JoinMeta:
         """Return what an earlier owner stored. Raises StateMismatch when topics are not what they were.
@@ -68,11 +67,10 @@ class JoinMeta(msgspec.Struct, kw_only=True):
                     f"{what} has {now} partitions, its state was written for {then}; start with another `app` name to begin anew"
                 )
         stored.topic_id = same_topic_id(topic, stored.topic_id, self.topic_id)
-        if not isinstance(stored.graces, msgspec.UnsetType) and not isinstance(self.graces, msgspec.UnsetType):
-            reached = stored.clock.reached
-            stored.graces = self.graces.after(
-                stored.graces, topic, stored.counts.keys(), lambda grace_ms: reached.get(grace_ms, NEVER_MS), ahead=ahead
-            )
+        reached = stored.clock.reached
+        stored.graces = self.graces.after(
+            stored.graces, topic, stored.counts.keys(), lambda grace_ms: reached.get(grace_ms, NEVER_MS), ahead=ahead
+        )
         return stored
 
     def to_bytes(self) -> bytes:
@@ -146,8 +144,9 @@ class JoinPartition:
         self._meta_dirty = stored is not None
         self._cursor = Cursor(self._meta.position, -1 if stored is None else stored.hi)
         self._deltas = Deltas(settings, references, self._kept, self._meta.gc_upto)
-        self._deltas.load(self._versions, now_ms, is_strict=self._meta.graces is msgspec.UNSET)
-        self._meta.graces = graces if isinstance(self._meta.graces, msgspec.UnsetType) else self._meta.graces
+        self._deltas.load(self._versions, now_ms, is_strict=not self._meta.graces.of)
+        if not self._meta.graces.of:
+            self._meta.graces = graces
         reached = self._meta.clock.reached
         self._meta.clock.reached = {grace: reached[grace] for grace in self._graces if grace in reached}
         best.clear()

@@ -248,7 +248,7 @@ class TestRefused:
         (of_meta,) = (key for key in store.rows if key.startswith(META))
         stored = parse(of_meta, store.rows[of_meta])[1]
         meta = IngestMeta.from_bytes(stored.payload)
-        meta.graces = msgspec.UNSET
+        meta.graces = msgspec.UNSET  # type: ignore[assignment]
         store.rows[of_meta] = stored_value(stored.state, stored.hi, meta.to_bytes())
         assert store.owner(store.before).next_offset == 2
         with pytest.raises(StateMismatch, match="the windows or the grace of model m were changed together with the version"):
