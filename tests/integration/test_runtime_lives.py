@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import shutil
@@ -9,8 +10,6 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -52,18 +51,19 @@ class Worker:
         return [line for line in lines if line["event"] == name]
 
     def ask(self, page: str) -> tuple[int, str]:
-        """Return status and text; status 0 while nobody listens."""
+        """Return status and text; status 0 while nobody listens, or when the process ends before it has answered."""
         started = self.events("worker_starts")
         if not started:
             return 0, ""
+        connection = http.client.HTTPConnection(str(started[0]["http"]), timeout=5)
         try:
-            with urllib.request.urlopen(f"http://{started[0]['http']}/{page}", timeout=5) as answer:
-                return answer.status, answer.read().decode()
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code, error.read().decode()
-        except OSError:
+            connection.request("GET", f"/{page}")
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode()
+        except (OSError, http.client.HTTPException):
             return 0, ""
+        finally:
+            connection.close()
 
     def metric(self, start: str) -> float:
         """Return the sum of samples whose line begins so."""
