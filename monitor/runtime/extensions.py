@@ -30,6 +30,8 @@ from monitor.runtime.store import LocalStore, StoreFull
 
 FULL_S = 1.0
 """A full disk is tried again after so long."""
+FETCH_WAIT_MS = 100
+"""For so long a broker holds a fetch of partitions that have nothing new."""
 
 
 class _Only:
@@ -42,10 +44,28 @@ class _Only:
         return tp in self._members
 
 
+class ShortPolls(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
+    """The thread of the consumer, which asks the broker for records more often."""
+
+    def _create_worker_consumer(self, transport: Any) -> Any:
+        """Let no fetch wait for long.
+
+        aiokafka has one under way per broker, for the partitions of which it has nothing left: while windows close it may be one for silent
+        partitions alone, and records of the others, of which the last is taken meanwhile, come behind it. Stock code has it wait for 1.5 s.
+        """
+        consumer = super()._create_worker_consumer(transport)
+        consumer._fetch_max_wait_ms = FETCH_WAIT_MS
+        return consumer
+
+
 class BatchConsumer(driver.Consumer):  # type: ignore[misc]
     """Commits by batch, checkpoints before it lets go, and always seeks to where the state says."""
 
     app: MonitorApp
+
+    def _new_consumer_thread(self) -> ShortPolls:
+        """Return the thread that reads."""
+        return ShortPolls(self, loop=self.loop, beacon=self.beacon)
 
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
         """Keep no book of gaps for batches: stock code expands each into a list, and the stage accounts for them itself."""

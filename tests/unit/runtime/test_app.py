@@ -21,7 +21,7 @@ from aiokafka.record import MemoryRecords
 from monitor.config.settings import Config
 from monitor.ports import Message
 from monitor.runtime.app import build_app
-from monitor.runtime.extensions import MonitorApp
+from monitor.runtime.extensions import FETCH_WAIT_MS, MonitorApp
 from monitor.runtime.refusals import Refused
 from monitor.runtime.sending import LostOwnership
 
@@ -47,6 +47,16 @@ def test_settings_that_exactness_needs(tmp_path: Path) -> None:
     assert not conf.stream_wait_empty
     assert not conf.topic_allow_declare
     assert not conf.web_enabled
+
+
+def test_no_fetch_of_silent_partitions_holds_up_others_for_long(tmp_path: Path) -> None:
+    async def fetch_wait_ms() -> int:
+        app = app_of(tmp_path)
+        consumer = app.consumer._new_consumer_thread()._create_worker_consumer(app.transport)
+        consumer._closed = True  # it was never started
+        return int(consumer._fetch_max_wait_ms)
+
+    assert asyncio.run(fetch_wait_ms()) == FETCH_WAIT_MS < 1_500
 
 
 def test_every_broker_of_the_list_is_used(tmp_path: Path) -> None:

@@ -32,6 +32,8 @@ PINS: list[tuple[Any, str]] = [
     (Consumer.on_partitions_revoked, "d04b7ae72c6fc206"),
     (Consumer.on_partitions_assigned, "29ce96596f05a18c"),
     (ThreadDelegateConsumer._getmany, "f9d47aa9010b5ff2"),
+    (driver.Consumer._new_consumer_thread, "0870ec53dea75083"),
+    (driver.AIOKafkaConsumerThread._create_worker_consumer, "c2701bfc3e6f6cad"),
     (ThreadDelegateConsumer.seek_to_committed, "f1d483b861b0328b"),
     (faust.Table._should_expire_keys, "ac578d5af0a404f6"),
     (Collection.persisted_offset, "d473d3ab3fd6f036"),
@@ -54,6 +56,7 @@ PINS: list[tuple[Any, str]] = [
     # relied on
     (Consumer.perform_seek, "0e8c130ff4b0afd8"),
     (Fetcher.fetched_records, "be4348896b9b66af"),
+    (aiokafka.AIOKafkaConsumer.start, "2f1ba70443327538"),
     (Recovery.on_rebalance, "aa4d997a1795ceae"),
     (Consumer.getmany, "4b168d84882a70d6"),
     (Consumer._drain_messages, "44a2500309e83c63"),
