@@ -88,22 +88,35 @@ class Names(NamedTuple):
 
 
 @dataclass(slots=True)
+class HashedIds:
+    """Ids as a sample of them counts them (sketches/id_sample.py).
+
+    n: how many. hashes: of those that it may keep, by event.
+    """
+
+    n: int
+    hashes: Sequence[int]
+
+    def __len__(self) -> int:
+        return self.n
+
+
+@dataclass(slots=True)
 class Envelope:
     """What `n` events say beside model, time and features; nothing of it is required.
 
-    ids: of the events that have one, UTF-8; mixed_crcs: of these (sketches/id_sample.py), where they are known.
+    ids: of the events that have one, UTF-8, or their hashes.
     sample_rates: likewise, each in (0, 1], shape (k,) float64.
     schemas, producers, statuses: of every event; None where no event has one.
     wrong_type: rows by name of a field that was there and could not be used.
     """
 
-    ids: Sequence[bytes]
+    ids: Sequence[bytes] | HashedIds
     sample_rates: Float
     wrong_type: dict[str, int]
     schemas: Names | None = None
     producers: Names | None = None
     statuses: Names | None = None
-    mixed_crcs: npt.NDArray[np.uint32] | None = None
 
 
 class About(NamedTuple):
@@ -117,17 +130,20 @@ class About(NamedTuple):
 NOTHING_SAID = About(None)
 
 
+More = tuple[Sequence[Any], ...]
+"""Schemas, producers, statuses and sample rates of events, by event."""
+
+
 class Said(NamedTuple):
     """What events say of themselves, by event and as they say it; but an id that is a text is UTF-8.
 
-    has_ids: whether every event has such an id; mixed_crcs: of these (sketches/id_sample.py), where they are known; shape (n,).
-    more: schemas, producers, statuses and sample rates; None where no event has any of them.
+    has_ids: whether every event has such an id.
+    more: None where no event has any of it.
     """
 
     ids: Sequence[Any]
     has_ids: bool
-    more: tuple[Sequence[Any], ...] | None = None
-    mixed_crcs: npt.NDArray[np.uint32] | None = None
+    more: More | None = None
 
 
 @dataclass(slots=True)

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from itertools import chain
+from collections.abc import Sequence
+from itertools import compress
 from typing import Any
 
 import msgspec
 import numpy as np
 
-from monitor.columns import Envelope, Float, Int, Names, Said, names_of
+from monitor.columns import Bool, Envelope, Float, HashedIds, More, Names, Said, names_of
 
 MIN_SAMPLE_RATE = 1e-6
 """A smaller rate is taken for a mistake: one logged event in a million."""
 
 MORE = ("schema", "producer", "status", "sample_rate")
-"""Fields of the envelope beside the id: the order of `Said.more`."""
+"""Fields of the envelope beside the id, in the order of `More`."""
+NO_MORE = (msgspec.UNSET,) * len(MORE)
+"""`More` of an event that has none of it."""
 
 _NO_RATES = np.zeros(0, np.float64)
 _NO_VALUES = (type(None), msgspec.UnsetType)
@@ -23,7 +25,11 @@ _NO_VALUES = (type(None), msgspec.UnsetType)
 
 def envelope_of(events: Sequence[Any]) -> Envelope:
     """Return what events say of themselves."""
-    return envelope(said_by(events))
+    said = said_by(events)
+    if said.has_ids:
+        return envelope(said.ids, 0, said.more)
+    is_id, is_wrong = ids_among(said.ids)
+    return envelope(list(compress(said.ids, is_id)), int(is_wrong.sum()), said.more)
 
 
 def said_by(events: Sequence[Any]) -> Said:
@@ -46,32 +52,22 @@ def said_by(events: Sequence[Any]) -> Said:
     return Said(ids, has_ids, tuple([getattr(event, field) for event in events] for field in MORE))
 
 
-def said_in(parts: Sequence[Said], order: Int) -> Said:
-    """Return what the events of some batches say, in an order: shape (n,), places of all of them one behind the other."""
-    places = order.tolist()
-    has_ids = all(said.has_ids for said in parts)
-    ids = _picked([said.ids for said in parts], places)
-    if all(said.more is None for said in parts):
-        return Said(ids, has_ids)
-    absent = [[[msgspec.UNSET] * len(said.ids)] * len(MORE) for said in parts]
-    fields = zip(*(said.more or none for said, none in zip(parts, absent, strict=True)), strict=True)
-    return Said(ids, has_ids, tuple(_picked(field, places) for field in fields))
+def ids_among(ids: Sequence[Any]) -> tuple[Bool, Bool]:
+    """Return which of `Said.ids` are ids, and which are something else but neither absent nor null; shape (n,) each."""
+    is_id = np.fromiter((type(one) is bytes for one in ids), bool, len(ids))
+    is_there = np.fromiter((type(one) not in _NO_VALUES for one in ids), bool, len(ids))
+    return is_id, is_there & ~is_id
 
 
-def _picked(parts: Iterable[Sequence[Any]], places: Sequence[int]) -> list[Any]:
-    values = list(chain.from_iterable(parts))
-    return [values[place] for place in places]
-
-
-def envelope(said: Said) -> Envelope:
-    """Return what events say of themselves, from what each says."""
+def envelope(ids: Sequence[bytes] | HashedIds, n_wrong: int, more: More | None) -> Envelope:
+    """Return what events say of themselves. n_wrong: those with an id that is no text. more: of each event."""
     wrong: dict[str, int] = {}
-    ids = said.ids if said.has_ids else _only(bytes, "id", said.ids, wrong)
-    if said.more is None:
-        return Envelope(ids, _NO_RATES, wrong, mixed_crcs=said.mixed_crcs)
-    *texts, rates = said.more
+    _count(wrong, "id", n_wrong)
+    if more is None:
+        return Envelope(ids, _NO_RATES, wrong)
+    *texts, rates = more
     schemas, producers, statuses = (_names(field, values, wrong) for field, values in zip(MORE, texts, strict=False))
-    return Envelope(ids, _rates(rates, wrong), wrong, schemas, producers, statuses, said.mixed_crcs)
+    return Envelope(ids, _rates(rates, wrong), wrong, schemas, producers, statuses)
 
 
 def _says_more(event: Any) -> bool:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from monitor.columns import Bool, Envelope, Float, Int, Names
+from monitor.columns import Bool, Envelope, Float, HashedIds, Int, Names
 from monitor.sketches import varint
 from monitor.sketches.bounded import key_hash
 from monitor.sketches.id_sample import IdSample
@@ -149,9 +149,12 @@ class StreamFacts:
             self._count_envelope(envelope, timing)
 
     def _count_envelope(self, envelope: Envelope, timing: Timing) -> None:
-        if envelope.ids:
+        if len(envelope.ids):
             self._add("with_id", len(envelope.ids))
-            self.ids.add(envelope.ids, envelope.mixed_crcs)
+            if isinstance(envelope.ids, HashedIds):
+                self.ids.add_hashes(envelope.ids.hashes)
+            else:
+                self.ids.add(envelope.ids)
         for field, n in envelope.wrong_type.items():
             self._add(f"wrong {field}", n)
         if len(envelope.sample_rates):

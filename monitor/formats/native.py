@@ -50,7 +50,8 @@ _decode_values = msgspec.json.Decoder(dict[str, Any]).decode
 _decode_value = msgspec.json.Decoder().decode
 
 _Key = tuple[str, str | int | None]
-_key_of = attrgetter("model", "version")
+_key_of, _time_of = attrgetter("model", "version"), attrgetter("time")
+_offset_of, _timestamp_of = attrgetter("offset"), attrgetter("timestamp")
 
 
 class Event(msgspec.Struct, kw_only=True, gc=False):
@@ -116,23 +117,24 @@ class NativeFormat:
 
     def decode(self, records: Sequence[Record]) -> DecodedBatch:
         """Sort records into predictions, ticks and rejections; never raises."""
-        accepted, events, others = self._read(records)
-        times = times_ms([event.time for event in events], self._time_unit)
+        accepted, events, values, others = self._read(records)
+        times = times_ms(list(map(_time_of, events)), self._time_unit)
         keys = list(map(_key_of, events))
-        refused = self._refused(keys, times)
+        distinct = dict.fromkeys(keys)
+        refused = self._refused(keys, distinct, times)
         if refused:
             others += [(accepted[i].offset, why) for i, why in refused.items()]
             left = [i for i in range(len(events)) if i not in refused]
             accepted, events = [accepted[i] for i in left], [events[i] for i in left]
-            keys, times = [keys[i] for i in left], times[left]
+            values, keys, times = [values[i] for i in left], [keys[i] for i in left], times[left]
+            distinct = dict.fromkeys(keys)
         others.sort()
-        names, key_index = _index(keys)
-        values = [record.value or b"" for record in accepted]
+        names, key_index = _index(keys, distinct)
         self._last_names = names
         return DecodedBatch(
-            offsets=np.array([record.offset for record in accepted], np.int64),
+            offsets=np.fromiter(map(_offset_of, accepted), np.int64, len(accepted)),
             times_ms=times,
-            record_ms=np.array([record.timestamp for record in accepted], np.int64),
+            record_ms=np.fromiter(map(_timestamp_of, accepted), np.int64, len(accepted)),
             keys=names,
             key_index=key_index,
             payloads=list(zip(events, values, strict=True)),
@@ -142,8 +144,10 @@ class NativeFormat:
             held_bytes=_held_bytes(events, values),
         )
 
-    def _read(self, records: Sequence[Record]) -> tuple[list[Record], list[Any], list[tuple[int, Tick | Rejection]]]:
-        """Return the records that are events, the events, and by offset what the other records are."""
+    def _read(
+        self, records: Sequence[Record]
+    ) -> tuple[Sequence[Record], list[Any], list[bytes], list[tuple[int, Tick | Rejection]]]:
+        """Return the records that are events, the events, their bytes, and by offset what the other records are."""
         values = [record.value or b"" for record in records]
         for i in needs_care(values, self._max_event_bytes):
             values[i] = b""  # fails below
@@ -160,15 +164,16 @@ class NativeFormat:
         if not ahead:
             failed += [i for i, event in enumerate(events) if event is not None and not is_object(event.features)]
         if not failed:
-            return list(records), events, []
+            return records, events, values, []
         others: list[tuple[int, Tick | Rejection]] = []
         for i in failed:
             events[i] = self._read_raw(values[i]) or self._read_by_field(records[i].value)
             if not isinstance(events[i], Event):
                 others.append((records[i].offset, events[i]))
                 events[i] = None
+            values[i] = records[i].value or b""
         left = [i for i, event in enumerate(events) if event is not None]
-        return [records[i] for i in left], [events[i] for i in left], others
+        return [records[i] for i in left], [events[i] for i in left], [values[i] for i in left], others
 
     def _expected(self) -> _Known | None:
         """Return the reader of all model versions of the last batch; None where there is no such one."""
@@ -202,11 +207,11 @@ class NativeFormat:
         optional = {name: _optional(fields, name) for name in _OPTIONAL_TYPES}
         return Event(model=model, time=time, features=fields["features"], version=version, **optional)
 
-    def _refused(self, keys: Sequence[_Key], times: Int) -> dict[int, Rejection]:
-        """Return by place the events whose model or version is no name, or whose time is none."""
+    def _refused(self, keys: Sequence[_Key], distinct: Iterable[_Key], times: Int) -> dict[int, Rejection]:
+        """Return by place the events whose model or version is no name, or whose time is none. distinct: the different keys."""
         no_time = Rejection(RejectionReason.INVALID_TIME, self._time_field)
         refused = {int(i): no_time for i in np.flatnonzero(times == INVALID_MS)}
-        unnamed = {key: pointer for key in dict.fromkeys(keys) if (pointer := self._not_a_name(key))}
+        unnamed = {key: pointer for key in distinct if (pointer := self._not_a_name(key))}
         if unnamed:
             bad = [(i, unnamed[key]) for i, key in enumerate(keys) if key in unnamed]
             refused |= {i: Rejection(RejectionReason.INVALID_NAME, pointer) for i, pointer in bad}
@@ -373,9 +378,9 @@ def _not_a_name(key: _Key) -> str | None:
     return next((field for field, text in zip(("model", "version"), _texts(key), strict=True) if not is_name(text)), None)
 
 
-def _index(keys: Sequence[_Key]) -> tuple[list[tuple[str, str]], Int]:
-    """Return the distinct models and versions in order of appearance, and the place of each event's among them."""
-    texts = {key: _texts(key) for key in dict.fromkeys(keys)}
+def _index(keys: Sequence[_Key], distinct: Iterable[_Key]) -> tuple[list[tuple[str, str]], Int]:
+    """Return the distinct models and versions in order of appearance, and the place of each event's among them. distinct: keys, likewise."""
+    texts = {key: _texts(key) for key in distinct}
     places = {text: place for place, text in enumerate(dict.fromkeys(texts.values()))}
     if len(places) == 1:
         return list(places), np.zeros(len(keys), np.int64)

@@ -71,7 +71,7 @@ class Admission:
                 reason = Rejection(RejectionReason.FUTURE_TIMESTAMP, "time")
                 batch.rejections += [(o, reason) for o in batch.offsets[future].tolist()]
         known = set(self._meta.models)
-        for i in _by_first_row(batch.key_index, keep):
+        for i in () if all(self._is_settled(model) for model, _ in batch.keys) else _by_first_row(batch.key_index, keep):
             refusal = self._refusal(batch.keys[i][0], known)
             if refusal is None:
                 known.add(batch.keys[i][0])
@@ -101,6 +101,10 @@ class Admission:
                 self._meta.dropped += 1
         batch.label_rows = kept
         batch.labels = [(row.offset, row.model) for row in kept]
+
+    def _is_settled(self, model: str) -> bool:
+        """Whether a model is not refused, whichever come before it."""
+        return model in self._settings.models or (self._settings.unknown_model == "observe" and model in self._meta.models)
 
     def _refusal(self, model: str, known: set[str]) -> RejectionReason | str | None:
         if model in self._settings.models:

@@ -1,25 +1,26 @@
 """Rows of many panes that wait as columns: read with their fetch, while they are in the processor's cache, and put in order when they are folded.
 
 As objects, an event of twenty features takes 2.2 kB and is far from the processor by the time that its pane has enough rows to be worth a
-fold; as columns it takes 270 bytes, so eight times as many may wait.
+fold; as columns it takes 210 bytes, so ten times as many may wait.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from monitor.columns import NOTHING_SAID, About, Bool, Coded, Codes, ColumnBatch, Float, Int, Places, Read, Said
-from monitor.event_envelope import envelope, said_in
+from monitor.columns import About, Bool, Coded, Codes, ColumnBatch, Float, Int, More, Places, Read
+from monitor.event_envelope import MORE, NO_MORE, envelope
 from monitor.layout import Layout
-from monitor.sketches.id_sample import mixed_crcs
+from monitor.stages.ingest.gathered_ids import Crcs, GatheredIds
 
 TEXT_BYTES = 80
-"""Of an id of 36 bytes, as an object in a list."""
+"""Of a name of 36 bytes, as an object in a list."""
 
 _Codes = npt.NDArray[np.int32]
 _Scalar = TypeVar("_Scalar", bound=np.generic)
@@ -35,27 +36,31 @@ class _Taken(NamedTuple):
     specials: Codes | None
     categories: list[_Codes]
     tags: list[_Codes]
+    more: More | None
     inspected: Bool
 
 
 class Gathered:
     """Rows of panes whose layouts have one shape, in the order of the log.
 
-    layout: of one of them. places: of the panes, in the owner's list. held_bytes: memory that the rows take, about.
+    layout: of one of them. places: of the panes, in the owner's list.
     """
 
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
         self.places = set[int]()
-        self.n = self.held_bytes = 0
+        self.n = self._rows_bytes = 0
         self._taken: list[_Taken] = []
         self._values = [Places() for _ in layout.categories]
         self._tags = [Places() for _ in layout.tags]
-        self._said: list[Said] = []
+        self._ids = GatheredIds()
         self._unexpected: dict[int, Counter[str]] = {}
 
-    def add(self, read: Read, places: Int, marks: Int, before: Int) -> None:
-        """Take rows in. places: of their panes, in the owner's list. marks: as in `Pane.wait`. before: the clock before each row."""
+    def add(self, read: Read, places: Int, marks: Int, before: Int, limits: Crcs) -> None:
+        """Take rows in. places: of their panes, in the owner's list. marks: as in `Pane.wait`. before: the clock before each row.
+
+        limits: of the panes' samples of ids (sketches/id_sample.py).
+        """
         batch = read.columns
         taken = _Taken(
             places,
@@ -65,12 +70,13 @@ class Gathered:
             batch.specials,
             [values.codes(column) for values, column in zip(self._values, batch.categories, strict=True)],
             [values.codes(column) for values, column in zip(self._tags, batch.tags, strict=True)],
+            None if read.said is None else read.said.more,
             read.inspected,
         )
         self._taken.append(taken)
         self.places.update(np.unique(places).tolist())
         if read.said is not None:
-            self._said.append(read.said)
+            self._ids.add(read.said, places, limits)
         for row, names in read.unexpected.items():
             self._unexpected.setdefault(int(places[row]), Counter()).update(names)
         self.n += batch.n
@@ -83,8 +89,13 @@ class Gathered:
             *taken.tags,
             read.inspected,
         )
-        n_texts = 1 if read.said is None or read.said.more is None else 1 + len(read.said.more)
-        self.held_bytes += sum(array.nbytes for array in arrays) + batch.n * TEXT_BYTES * n_texts
+        n_texts = 0 if taken.more is None else len(MORE)
+        self._rows_bytes += sum(array.nbytes for array in arrays) + batch.n * TEXT_BYTES * n_texts
+
+    @property
+    def held_bytes(self) -> int:
+        """Memory that the rows take, about."""
+        return self._rows_bytes + self._ids.held_bytes
 
     def in_order(self, ranks: Int) -> Ordered:
         """Return the rows by the rank of their panes, shape (number of panes,), those of a pane in the order of the log; nothing is left here."""
@@ -106,27 +117,22 @@ class Gathered:
             np.concatenate([part.marks for part in taken], axis=1)[:, order],
             _ordered([part.before for part in taken], order),
             columns,
-            self._said_in(order),
+            _more(taken, order),
+            self._ids,
             _ordered([part.inspected for part in taken], order),
             self._unexpected,
         )
 
-    def _said_in(self, order: Int) -> Said | None:
-        """Return what the rows say, with what is found for the ids of all panes at once."""
-        if not self._said:
-            return None
-        said = said_in(self._said, order)
-        return said._replace(mixed_crcs=mixed_crcs(said.ids)) if said.has_ids else said
-
 
 class Ordered(NamedTuple):
-    """Rows by pane; what is of a row has shape (n,). unexpected: by the place of a pane, rows by name of a feature that was not expected."""
+    """Rows by pane; what is of a row has shape (n,). ids, unexpected (rows by name of a feature that was not expected): by a pane's place."""
 
     ranks: Int
     marks: Int
     before: Int
     columns: ColumnBatch
-    said: Said | None
+    more: More | None
+    ids: GatheredIds
     inspected: Bool
     unexpected: Mapping[int, Mapping[str, int]]
 
@@ -144,16 +150,9 @@ class Ordered(NamedTuple):
 
     def about(self, begin: int, end: int, n_inspected: int, place: int) -> About:
         """Return what rows [begin, end) say, those of the pane of a place; n_inspected: of them."""
-        if self.said is None:
-            return NOTHING_SAID
-        ids, has_ids, more, crcs = self.said
-        said = Said(
-            ids[begin:end],
-            has_ids,
-            None if more is None else tuple(values[begin:end] for values in more),
-            None if crcs is None else crcs[begin:end],
-        )
-        return About(envelope(said), n_inspected, self.unexpected.get(place, {}))
+        more = None if self.more is None else tuple(values[begin:end] for values in self.more)
+        said = envelope(*self.ids.of(place), more)
+        return About(said, n_inspected, self.unexpected.get(place, {}))
 
 
 def _ordered(parts: Sequence[npt.NDArray[_Scalar]], order: Int) -> npt.NDArray[_Scalar]:
@@ -171,3 +170,12 @@ def _specials(taken: Sequence[_Taken], order: Int) -> Codes | None:
 
 def _height(taken: Sequence[_Taken]) -> int:
     return next(len(part.specials) for part in taken if part.specials is not None)
+
+
+def _more(taken: Sequence[_Taken], order: Int) -> More | None:
+    """Return what events say of themselves beside their ids, in an order; None where no event says any of it."""
+    if all(part.more is None for part in taken):
+        return None
+    places = order.tolist()
+    by_field = zip(*(part.more or [[absent] * len(part.places) for absent in NO_MORE] for part in taken), strict=True)
+    return tuple([values[place] for place in places] for values in map(list, map(chain.from_iterable, by_field)))

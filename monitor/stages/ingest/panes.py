@@ -159,6 +159,12 @@ class Pane:
         return self.reference.layout if self.reference else NO_FEATURES
 
     @property
+    def id_limit(self) -> int:
+        """Limit of its sample of ids (sketches/id_sample.py)."""
+        assert self.profile is not None
+        return self.profile.stream.ids.limit
+
+    @property
     def can_join(self) -> bool:
         """Whether what waits may be read and counted together with the rows of other panes: none of it was counted, nothing is learnt."""
         return bool(self.waiting) and self.discovery is None and int(self.marks[0][0, 0]) > max(self.his)

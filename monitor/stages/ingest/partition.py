@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from operator import attrgetter
 from typing import NamedTuple
 
 import numpy as np
@@ -29,6 +30,8 @@ from monitor.stages.rows import META, Predecessors, Versions, check_kinds
 from monitor.stages.settings import Settings
 from monitor.stages.topology import is_ahead
 from monitor.windows import FOREVER_MS, NEVER_MS
+
+_offset_of = attrgetter("offset")
 
 MAX_HELD = 50_000
 """Rows for the join, or dead letters, that a partition holds until its next checkpoint."""
@@ -140,7 +143,7 @@ class IngestPartition:
         records = records[first_new:]
         if not records:
             return
-        self._cursor.take(np.fromiter((r.offset for r in records), np.int64, len(records)))
+        self._cursor.take(np.fromiter(map(_offset_of, records), np.int64, len(records)))
         if self._outcomes is not None:
             self._outcomes.begin(records[0].offset - 1)
         self._now_ms = now_ms

@@ -36,6 +36,7 @@ class Reading:
         self._is_paused = False
         self._places: dict[tuple[int, int], dict[tuple[str, str], int]] = {}
         self._panes: list[Pane] = []
+        self._limits: list[int] = []
         self._keys: list[tuple[str, str]] = []
         self._shapes: list[str] = []
         self._uncounted: list[Int] = []
@@ -51,7 +52,7 @@ class Reading:
             return arrived
         places = self._places_of(arrived, pane_of)
         n_rows = np.bincount(places[places >= 0], minlength=len(self._panes))
-        is_read = np.zeros(len(places), bool)
+        is_read, limits = np.zeros(len(places), bool), np.array(self._limits, np.uint32)
         for shape, of_shape in self._by_shape(n_rows).items():
             if not self._is_read(shape, of_shape, n_rows):
                 continue
@@ -60,7 +61,7 @@ class Reading:
             is_read |= mine
             gathered = self._gathered[shape]
             read = wire.read(gathered.layout, [self._keys[place] for place in of_shape], part.payloads, part.marks[0])
-            gathered.add(read, places[mine], part.marks, part.before)
+            gathered.add(read, places[mine], part.marks, part.before, limits)
         if not is_read.any():
             return arrived
         self.n += int(np.count_nonzero(is_read))
@@ -94,6 +95,7 @@ class Reading:
                 known[key] = -1 if pane is None else len(self._panes)
                 if pane is not None:
                     self._panes.append(pane)
+                    self._limits.append(pane.id_limit)
                     self._keys.append(key)
                     self._shapes.append(pane.layout.shape)
         return list(map(known.__getitem__, keys))
@@ -131,7 +133,7 @@ class Reading:
         folded = [pane for gathered in self._gathered.values() for pane in fold_gathered(gathered, self._panes)]
         self.n = 0
         self._gathered, self._left_out, self._places, self._is_paused = {}, set(), {}, False
-        self._panes, self._keys, self._shapes = [], [], []
+        self._panes, self._limits, self._keys, self._shapes = [], [], [], []
         return folded
 
 

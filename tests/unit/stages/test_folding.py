@@ -108,7 +108,7 @@ def log(n: int, seed: int = 0) -> list[StoredRecord]:
         said: dict[str, object] = {"model": model, "version": "1", "time": time, "features": features}
         said["prediction"] = ("yes", "no", "perhaps")[dice.integers(3)]
         if dice.random() < 0.9:
-            said["id"] = f"id-{dice.integers(n)}"
+            said["id"] = f"id-{dice.integers(n)}" if dice.random() < 0.95 else 7
         if dice.random() < 0.3:
             said |= {"schema": f"s{dice.integers(3)}", "sample_rate": 0.5}
         stamp = START + offset * 3 * HOUR // n + 1_000

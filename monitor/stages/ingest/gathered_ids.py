@@ -1,0 +1,64 @@
+"""Ids of rows that wait as columns: hashed with their fetch, since as texts they would be the largest part of a row."""
+
+from __future__ import annotations
+
+from itertools import compress
+
+import numpy as np
+import numpy.typing as npt
+
+from monitor.columns import HashedIds, Int, Said
+from monitor.event_envelope import ids_among
+from monitor.sketches.id_sample import hashes_of, mixed_crcs
+
+Crcs = npt.NDArray[np.uint32]
+
+
+class GatheredIds:
+    """Ids by the place of their rows' pane.
+
+    held_bytes: memory of the hashes, about. Kept of an id is what a sample may keep of it, often nothing.
+    """
+
+    def __init__(self) -> None:
+        self.held_bytes = 0
+        self._n_ids = self._n_wrong = np.zeros(0, np.int64)
+        self._places: list[Int] = []
+        self._hashes: list[npt.NDArray[np.uint64]] = []
+        self._by_place: tuple[list[int], list[int]] | None = None
+
+    def add(self, said: Said, places: Int, limits: Crcs) -> None:
+        """Take the ids of some rows in. places: of their panes. limits: of the samples of all panes (sketches/id_sample.py)."""
+        ids = said.ids
+        if not said.has_ids:
+            is_id, is_wrong = ids_among(ids)
+            self._n_wrong = _counted(self._n_wrong, places[is_wrong], len(limits))
+            ids, places = list(compress(ids, is_id)), places[is_id]
+        self._n_ids = _counted(self._n_ids, places, len(limits))
+        mixed = mixed_crcs(ids)
+        at = np.flatnonzero(mixed <= limits[places])
+        if len(at):
+            kept = ids if len(at) == len(ids) else [ids[i] for i in at.tolist()]
+            self._places.append(places[at])
+            self._hashes.append(hashes_of(kept, mixed[at]))
+            self.held_bytes += self._places[-1].nbytes + self._hashes[-1].nbytes
+
+    def of(self, place: int) -> tuple[HashedIds, int]:
+        """Return the ids of a pane's rows, and how many rows have one that is no text; nothing is taken in any more."""
+        if self._by_place is None:
+            places = np.concatenate((*self._places, np.zeros(0, np.int64)))
+            hashes = np.concatenate((*self._hashes, np.zeros(0, np.uint64)))
+            ends = np.cumsum(np.bincount(places, minlength=len(self._n_ids)))
+            self._by_place = [0, *ends.tolist()], hashes[np.argsort(places, kind="stable")].tolist()
+        bounds, hashes_by_place = self._by_place
+        begin, end = (bounds[place], bounds[place + 1]) if place + 1 < len(bounds) else (0, 0)
+        n_ids = int(self._n_ids[place]) if place < len(self._n_ids) else 0
+        n_wrong = int(self._n_wrong[place]) if place < len(self._n_wrong) else 0
+        return HashedIds(n_ids, hashes_by_place[begin:end]), n_wrong
+
+
+def _counted(before: Int, places: Int, n: int) -> Int:
+    """Return counts by place, of `n` places, with some more."""
+    counts = np.bincount(places, minlength=n)
+    counts[: len(before)] += before
+    return counts
