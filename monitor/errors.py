@@ -4,7 +4,7 @@ MonitorError
 ├── ConfigError          one or more problems in configuration or environment; exit code 78
 ├── OffsetGap            a batch left offsets out; the driver asks the broker why
 ├── StateError
-│   ├── StaleOwner       state holds a newer epoch than this owner's generation
+│   ├── StaleOwner       state holds an epoch that is not below this owner's
 │   ├── StateMismatch    state belongs to another topic, partition count or configuration; exit code 78
 │   ├── StateDamaged     a row's bytes are not what its codec says; exit code 78
 │   └── UnknownCodec     a row was written by a version that this one does not know; exit code 78

@@ -91,7 +91,7 @@ def run() -> dict[str, Any]:
 
 def incidents_of(rows: Store) -> bytes:
     """Return the decision state after the last final window."""
-    versions = Versions(rows.items(), epoch=1).best
+    versions = Versions(rows.items(), epoch=2).best
     last = max(key for key in versions if key.startswith(b"window") and key.endswith(b"|0"))
     final = Row.load(last, {0: versions[last]}, Final)
     assert final is not None

@@ -159,7 +159,7 @@ class Owners:
     ) -> dict[int, PartitionStage]:
         """Make the stages. Epoch = generation, above a base where the group was reset.
 
-        Rows of a higher epoch were written by an owner of a later generation, or of a group that was deleted since. A heartbeat for
+        Rows of an epoch as high were written by an owner of a later generation, or of a group that was deleted since. A heartbeat for
         this generation that is accepted after they were read tells: then the generation is the present one, and theirs is of the
         past, however high. Raises StaleOwner otherwise, LostOwnership when this generation ends meanwhile.
         """
@@ -171,7 +171,7 @@ class Owners:
             except StaleOwner as newer:
                 stale[partition] = newer
         if stale:
-            log.warning("newer_epochs_found", topic=topic, partitions=sorted(stale), generation=generation)
+            log.warning("epochs_as_high_found", topic=topic, partitions=sorted(stale), generation=generation)
             await self._await_heartbeat(generation, next(iter(stale.values())))
         for partition, error in stale.items():
             base = self._highest_epoch(table, topic, partition, error.found_epoch)
@@ -182,7 +182,7 @@ class Owners:
         """Return the highest epoch in a partition's rows, of which `found` is one: a stage tells only the first that it meets."""
         while True:
             try:
-                self._make(table, topic, partition, found)
+                self._make(table, topic, partition, found + 1)
             except StaleOwner as higher:
                 found = higher.found_epoch
             else:

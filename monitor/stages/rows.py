@@ -128,7 +128,8 @@ class Predecessors:
 class Versions:
     """Every version of every row that the store holds, and what a new owner does with them.
 
-    Raises StaleOwner when a version is younger than `epoch`; UnknownCodec for a row of another codec version.
+    Raises StaleOwner for a version of `epoch` or of a higher one: what an owner of the same epoch had sent may still arrive, and would
+    take the place of what this one wrote; UnknownCodec for a row of another codec version.
     """
 
     def __init__(self, items: Iterable[tuple[bytes, bytes]], epoch: int) -> None:
@@ -140,7 +141,7 @@ class Versions:
         self._fenced: set[int] = set()
         for stored, value in items:
             key, version = parse(stored, value)
-            if version.epoch > epoch:
+            if version.epoch >= epoch:
                 raise StaleOwner(epoch, version.epoch)
             self._epochs.setdefault(key, {})[version.epoch] = version.hi
             if key not in self.best or rank(version) > rank(self.best[key]):

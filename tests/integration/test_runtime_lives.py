@@ -138,7 +138,7 @@ def test_a_stop_is_clean_and_a_group_that_was_deleted_since_changes_nothing(
     admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
     admin.delete_consumer_groups([app])[app].result(20)
     with worker(path) as second:
-        assert second.events("newer_epochs_found")
+        assert second.events("epochs_as_high_found")
         send(config, [*events(1_000), *ticks()])
         second.wait_counted(1_000)
         assert wait_for(lambda: counted(config) >= 5_000, 30)

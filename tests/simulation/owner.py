@@ -112,7 +112,7 @@ class Owner:
             found = newer.found_epoch
         while True:  # a stage tells only the first that it meets
             try:
-                self._made(found)
+                self._made(found + 1)
             except StaleOwner as higher:
                 found = higher.found_epoch
             else:

@@ -166,6 +166,11 @@ class World:
         """Processes that the group's coordinator hears of."""
         return [process for process in self.processes if process.ends_ms is None]
 
+    @property
+    def is_quiet(self) -> bool:
+        """Whether the group may be deleted: its members are gone for a session by then, and what they had sent has arrived or never will."""
+        return not self.delayed and all(process.ends_ms is None for process in self.processes)
+
     def rebalance(self) -> None:
         """Begin a generation: members let go, some do not notice and go on for a while, and partitions are given out anew."""
         for process in self.members:
@@ -180,7 +185,7 @@ class World:
                     self._drop(owner)
             process.owners = {}
         self.generation += 1
-        if self.dice.random() < self.faults.reset and all(process.ends_ms is None for process in self.processes):
+        if self.dice.random() < self.faults.reset and self.is_quiet:
             self.generation = 1
             self.happened["reset"] += 1
         while len(self.members) < 1 or (len(self.members) < 3 and self.dice.random() < 0.3):

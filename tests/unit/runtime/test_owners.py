@@ -63,7 +63,7 @@ class Made:
         self, topic: str, partition: int, *, epoch: int, rows: Iterable[tuple[bytes, bytes]], now_ms: int
     ) -> CountingStage:
         for found in self.found.get(partition, []):
-            if found > epoch:
+            if found >= epoch:
                 raise StaleOwner(epoch, found)
         self.epochs[partition] = epoch
         return CountingStage()
@@ -163,6 +163,12 @@ class TestNewerEpochs:
             if generation != 3:  # this one ends before it has written anything
                 made.found[0].append(epochs[-1])
         assert epochs == [58, 60, 63, 64] and epochs == sorted(set(epochs))
+
+    def test_so_has_one_that_is_of_the_very_generation_that_wrote_last(self) -> None:
+        owners = owners_of(App(0, 1), made := Made({0: [3], 1: [2, 3]}))
+        owners._guard._confirmed = (3, owners._guard.now() + 1_000)
+        take_over(owners, Table())
+        assert made.epochs == {0: 6, 1: 6}
 
     def test_the_owner_is_stale_when_it_does_not(self, monkeypatch: pytest.MonkeyPatch) -> None:
         owners = owners_of(App(0), Made({0: [57]}))

@@ -73,10 +73,11 @@ def partition(
     joins: bool = False,
     windows: Sequence[WindowSpec] = (WindowSpec(HOUR, HOUR),),
     items: Sequence[tuple[bytes, bytes]] = (),
+    epoch: int = 1,
 ) -> IngestPartition:
     source = SourceSettings("events", clock="event")
     settings = Settings("m", {}, ModelSettings(tuple(windows)), {"events": source}, outcomes_partitions=2 if joins else 0)
-    stage = IngestPartition(settings, "events", 0, partitions=1, epoch=1, wire=NativeFormat(), references=known, rows=items)
+    stage = IngestPartition(settings, "events", 0, partitions=1, epoch=epoch, wire=NativeFormat(), references=known, rows=items)
     if stage.next_offset < 0:
         stage.skip_to(0)
     return stage
@@ -189,7 +190,7 @@ def test_rows_that_panes_held_before_a_crash_are_not_lost_and_not_counted_twice(
         found = [parse(key, value) for key, value in (store | dict(checkpoint.rows)).items() if value is not None]
         return {key: row.payload for key, row in found if key != META}, dict(stage.counters())
 
-    again = partition(references(), items=[(key, value) for key, value in store.items() if value is not None])
+    again = partition(references(), items=[(key, value) for key, value in store.items() if value is not None], epoch=2)
     assert again.next_offset == 500
     assert counted(again, store) == counted(partition(references()), {})
 

@@ -360,7 +360,7 @@ class TestStageTwo:
             store: dict[bytes, bytes] = {}
             stage = MergePartition(own, 0, topology={SOURCE: 1}, epoch=1, judge=by_version, references=References())
             stage.skip_to(0)
-            self.offset, sent = 0, []
+            self.offset, epoch, sent = 0, 1, []
             for records in (
                 [self.partial(5), self.mark(20)],
                 [self.partial(2, start=10, cut=30, version="2"), self.mark(30)],
@@ -373,8 +373,9 @@ class TestStageTwo:
                 stage.emitted(box, 0)
                 commit(stage, store)
                 if is_stored:
+                    epoch += 1
                     stage = MergePartition(
-                        own, 0, topology={SOURCE: 1}, epoch=1, judge=by_version, references=References(), rows=store.items()
+                        own, 0, topology={SOURCE: 1}, epoch=epoch, judge=by_version, references=References(), rows=store.items()
                     )
             of_window = [(key, n) for key, n in sent if key is not None and key.split(b"|")[1] == b"10"]
             assert of_window == [(b"1|10|0", b"0"), (b"2|10|0", b"2"), (b"1|10|1", b"3")]

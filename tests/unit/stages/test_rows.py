@@ -30,16 +30,16 @@ def written(versions: Versions, *rows: tuple[bytes, int, int, bytes], hi: int, r
 @pytest.mark.parametrize("order", [1, -1])
 def test_more_events_win_and_then_the_younger_owner_whatever_order_they_are_read_in(order: int) -> None:
     items = [row(b"a", 1, 7, b"most"), row(b"a", 3, 5, b"young"), row(b"b", 1, 4, b"old"), row(b"b", 2, 4, b"young", EMITTED)]
-    best = Versions(items[::order], epoch=3).best
+    best = Versions(items[::order], epoch=4).best
     assert (best[b"a"].payload, best[b"a"].hi, best[b"a"].epoch) == (b"most", 7, 1)
     assert (best[b"b"].payload, best[b"b"].state) == (b"young", EMITTED)
 
 
-def test_rows_of_ones_own_epoch_are_taken_and_of_a_younger_one_refused() -> None:
-    assert Versions([row(b"a", 5, 1)], epoch=5).best
+@pytest.mark.parametrize("found", [5, 6])
+def test_rows_of_ones_own_epoch_or_of_a_younger_one_are_refused(found: int) -> None:
     with pytest.raises(StaleOwner) as caught:
-        Versions([row(b"a", 5, 1), row(b"a", 6, 1)], epoch=5)
-    assert (caught.value.own_epoch, caught.value.found_epoch) == (5, 6)
+        Versions([row(b"a", 4, 1), row(b"a", found, 1)], epoch=5)
+    assert (caught.value.own_epoch, caught.value.found_epoch) == (5, found)
 
 
 @pytest.mark.parametrize("codec", [0, 3, 9])
@@ -103,7 +103,10 @@ class TestSuperseded:
         assert stored_key(b"a", 1) in found
 
     def test_its_own_rows_are_never_deleted(self) -> None:
-        versions = Versions([row(b"a", 2, 6), meta(2, 6)], epoch=2)
+        versions = self.versions()
+        written(versions, (b"a", OPEN, 6, b""), hi=6, retire=True)
+        written(versions, hi=6, retire=True)
+        written(versions, hi=6, retire=True)
         for hi in (7, 8, 9):
             assert deleted(written(versions, (b"a", OPEN, hi, b""), hi=hi, retire=True)) == set()
 

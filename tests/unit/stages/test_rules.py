@@ -43,9 +43,9 @@ def ingest(own: Settings | None = None, items: list[tuple[bytes, bytes]] | None 
     return stage
 
 
-def merge(own: Settings, partitions: int = 1, items: list[tuple[bytes, bytes]] | None = None) -> MergePartition:
+def merge(own: Settings, partitions: int = 1, items: list[tuple[bytes, bytes]] | None = None, epoch: int = 1) -> MergePartition:
     stage = MergePartition(
-        own, 0, topology={SOURCE: partitions}, epoch=1, judge=count_rows, references=References(), rows=items or []
+        own, 0, topology={SOURCE: partitions}, epoch=epoch, judge=count_rows, references=References(), rows=items or []
     )
     if stage.next_offset < 0:
         stage.skip_to(0)
@@ -387,13 +387,14 @@ class TestGaps:
 
 
 class TestState:
-    def test_a_younger_epoch_in_the_store_is_refused(self) -> None:
+    @pytest.mark.parametrize("epoch", [3, 7])
+    def test_an_epoch_in_the_store_that_is_not_below_ones_own_is_refused(self, epoch: int) -> None:
         stage, store = ingest(epoch=7), {}
         stage.feed([record(0, "m", 1)], 0)
         commit(stage, store)
         with pytest.raises(StaleOwner) as caught:
-            ingest(items=list(store.items()), epoch=3)
-        assert (caught.value.own_epoch, caught.value.found_epoch) == (3, 7)
+            ingest(items=list(store.items()), epoch=epoch)
+        assert (caught.value.own_epoch, caught.value.found_epoch) == (epoch, 7)
 
     @pytest.mark.parametrize(
         ("change", "message"),
@@ -605,7 +606,7 @@ class TestMerge:
             checkpoint = commit(stage, store)
             assert checkpoint is not None
             stage.emitted(stage.outbox(0), 0)
-            written = rows.Versions(((key, value) for key, value in checkpoint.rows if value is not None), 1).best
+            written = rows.Versions(((key, value) for key, value in checkpoint.rows if value is not None), 2).best
             finals = [row for key, row in written.items() if key.startswith(b"window|") and row.state == rows.CLOSED]
             value = Row.load(b"", dict(enumerate(finals)), Final)
             assert len(finals) == 1 and value is not None
@@ -644,7 +645,7 @@ class TestMerge:
                     stage.emitted(box, 0)
         kinds = {key.split(b"|")[0] for key in old.keys() - store.keys()}
         assert kinds == {b"partial", b"sealed", b"window"}
-        again = merge(own, items=list((old | store).items()))
+        again = merge(own, items=list((old | store).items()), epoch=2)
         assert set(again._models["m"].sealed) <= {30}
         assert [window.end_ms for window, _ in again._models["m"].final[WindowSpec(10, 10)]] == [40]
         checkpoint = commit(again)
