@@ -15,6 +15,7 @@ from monitor.events import Outcome, Rejection
 Float = npt.NDArray[np.float64]
 Int = npt.NDArray[np.int64]
 Codes = npt.NDArray[np.uint8]
+Indices = npt.NDArray[np.int32]
 Objects = npt.NDArray[np.object_]
 Bool = npt.NDArray[np.bool_]
 
@@ -242,7 +243,7 @@ class Places(dict[Any, int]):
         self[value] = place = len(self)
         return place
 
-    def codes(self, column: Sequence[Any]) -> npt.NDArray[np.int32]:
+    def codes(self, column: Sequence[Any]) -> Indices:
         """Return the place of each value of a column; new ones get one."""
         return np.fromiter(map(self.__getitem__, column), np.int32, len(column))
 

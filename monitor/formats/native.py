@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
-from monitor.columns import About, ColumnBatch, DecodedBatch, Int, NoValue, Read, Special
+from monitor.columns import About, ColumnBatch, DecodedBatch, Indices, Int, NoValue, Places, Read, Special
 from monitor.event_envelope import envelope_of, said_by
 from monitor.event_time import INVALID_MS, JSON_TYPES, TimeUnit, times_ms
 from monitor.events import DEFAULT_VERSION, Rejection, RejectionReason, Tick, is_name
@@ -119,17 +119,17 @@ class NativeFormat:
         """Sort records into predictions, ticks and rejections; never raises."""
         accepted, events, values, others = self._read(records)
         times = times_ms(list(map(_time_of, events)), self._time_unit)
-        keys = list(map(_key_of, events))
-        distinct = dict.fromkeys(keys)
-        refused = self._refused(keys, distinct, times)
+        keys = Places()
+        places = keys.codes(list(map(_key_of, events)))
+        refused = self._refused(list(keys), places, times)
         if refused:
             others += [(accepted[i].offset, why) for i, why in refused.items()]
             left = [i for i in range(len(events)) if i not in refused]
             accepted, events = [accepted[i] for i in left], [events[i] for i in left]
-            values, keys, times = [values[i] for i in left], [keys[i] for i in left], times[left]
-            distinct = dict.fromkeys(keys)
+            values, times, keys = [values[i] for i in left], times[left], Places()
+            places = keys.codes(list(map(_key_of, events)))
         others.sort()
-        names, key_index = _index(keys, distinct)
+        names, key_index = _index(keys, places)
         self._last_names = names
         return DecodedBatch(
             offsets=np.fromiter(map(_offset_of, accepted), np.int64, len(accepted)),
@@ -207,14 +207,14 @@ class NativeFormat:
         optional = {name: _optional(fields, name) for name in _OPTIONAL_TYPES}
         return Event(model=model, time=time, features=fields["features"], version=version, **optional)
 
-    def _refused(self, keys: Sequence[_Key], distinct: Iterable[_Key], times: Int) -> dict[int, Rejection]:
-        """Return by place the events whose model or version is no name, or whose time is none. distinct: the different keys."""
+    def _refused(self, keys: Sequence[_Key], places: Indices, times: Int) -> dict[int, Rejection]:
+        """Return the events whose model or version is no name, or whose time is none. places: among the different keys, of each event's."""
         no_time = Rejection(RejectionReason.INVALID_TIME, self._time_field)
-        refused = {int(i): no_time for i in np.flatnonzero(times == INVALID_MS)}
-        unnamed = {key: pointer for key in distinct if (pointer := self._not_a_name(key))}
-        if unnamed:
-            bad = [(i, unnamed[key]) for i, key in enumerate(keys) if key in unnamed]
-            refused |= {i: Rejection(RejectionReason.INVALID_NAME, pointer) for i, pointer in bad}
+        refused = dict.fromkeys(np.flatnonzero(times == INVALID_MS).tolist(), no_time)
+        for place, key in enumerate(keys):
+            if pointer := self._not_a_name(key):
+                unnamed = np.flatnonzero(places == place).tolist()
+                refused |= dict.fromkeys(unnamed, Rejection(RejectionReason.INVALID_NAME, pointer))
         return refused
 
     def _not_a_name(self, key: _Key) -> str | None:
@@ -378,14 +378,11 @@ def _not_a_name(key: _Key) -> str | None:
     return next((field for field, text in zip(("model", "version"), _texts(key), strict=True) if not is_name(text)), None)
 
 
-def _index(keys: Sequence[_Key], distinct: Iterable[_Key]) -> tuple[list[tuple[str, str]], Int]:
-    """Return the distinct models and versions in order of appearance, and the place of each event's among them. distinct: keys, likewise."""
-    texts = {key: _texts(key) for key in distinct}
-    places = {text: place for place, text in enumerate(dict.fromkeys(texts.values()))}
-    if len(places) == 1:
-        return list(places), np.zeros(len(keys), np.int64)
-    of_key = {key: places[text] for key, text in texts.items()}
-    return list(places), np.fromiter(map(of_key.__getitem__, keys), np.int64, len(keys))
+def _index(keys: Iterable[_Key], places: Indices) -> tuple[list[tuple[str, str]], Int]:
+    """Return the different models and versions in order of appearance, and the place of each event's. places: among the keys, likewise."""
+    names = Places()
+    of_key = names.codes(list(map(_texts, keys)))
+    return list(names), of_key[places].astype(np.int64)
 
 
 def _optional(fields: Fields, name: str) -> Any:

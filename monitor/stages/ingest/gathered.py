@@ -14,7 +14,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from monitor.columns import About, Bool, Coded, Codes, ColumnBatch, Float, Int, More, Places, Read
+from monitor.columns import About, Bool, Coded, Codes, ColumnBatch, Float, Indices, Int, More, Places, Read
 from monitor.event_envelope import MORE, NO_MORE, envelope
 from monitor.layout import Layout
 from monitor.stages.ingest.gathered_ids import Crcs, GatheredIds
@@ -22,7 +22,6 @@ from monitor.stages.ingest.gathered_ids import Crcs, GatheredIds
 TEXT_BYTES = 80
 """Of a name of 36 bytes, as an object in a list."""
 
-_Codes = npt.NDArray[np.int32]
 _Scalar = TypeVar("_Scalar", bound=np.generic)
 
 
@@ -34,8 +33,8 @@ class _Taken(NamedTuple):
     before: Int
     numbers: list[Float]
     specials: Codes | None
-    categories: list[_Codes]
-    tags: list[_Codes]
+    categories: list[Indices]
+    tags: list[Indices]
     more: More | None
     inspected: Bool
 
