@@ -17,7 +17,7 @@ import tempfile
 import time
 import urllib.request
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import confluent_kafka as ck
 import numpy as np
@@ -184,7 +184,26 @@ def run(bootstrap: str, path: Path, port: int, options: argparse.Namespace) -> d
     }
 
 
-def main() -> None:
+def measured(cluster: KafkaCluster, folder: Path, options: argparse.Namespace) -> dict[str, object]:
+    """Run one worker beside its sender."""
+    path, port = folder / "monitor.yaml", free_port()
+    path.write_text(CONFIG.format(bootstrap=cluster.bootstrap, folder=folder, port=port, limit=f"{options.limit}MiB"))
+    cluster.create("events", PARTITIONS)
+    topics.create_topics(load_config(path, {}))
+    publish_references(path, options.models, options.features)
+    return run(cluster.bootstrap, path, port, options)
+
+
+def measure(cluster: KafkaCluster, folder: Path) -> dict[str, Any]:
+    """Return what the table of docs/performance.md says: the most, at the end, and the limit, MiB."""
+    options = parser().parse_args(["--minutes", "3"])
+    found = measured(cluster, folder, options)
+    kept = ("minutes", "events_counted", "windows", "limit_mib", "resident_most_mib", "resident_last_mib")
+    return {"rows": {f"{options.models} models × {options.features} features": {name: found[name] for name in kept}}}
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return what can be asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=5.0)
     parser.add_argument("--models", type=int, default=100)
@@ -193,14 +212,14 @@ def main() -> None:
     parser.add_argument("--rate", type=int, default=500, help="events a second")
     parser.add_argument("--backlog", type=int, default=20_000, help="events that the worker finds when it starts")
     parser.add_argument("--limit", type=int, default=512, help="state.memory, MiB")
-    options = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    """Measure once, and print it."""
+    options = parser().parse_args()
     with KafkaCluster() as cluster, tempfile.TemporaryDirectory() as name:
-        path, port = Path(name) / "monitor.yaml", free_port()
-        path.write_text(CONFIG.format(bootstrap=cluster.bootstrap, folder=name, port=port, limit=f"{options.limit}MiB"))
-        cluster.create("events", PARTITIONS)
-        topics.create_topics(load_config(path, {}))
-        publish_references(path, options.models, options.features)
-        print(json.dumps(run(cluster.bootstrap, path, port, options), indent=1))
+        print(json.dumps(measured(cluster, Path(name), options), indent=1))
 
 
 if __name__ == "__main__":

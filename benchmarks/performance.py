@@ -94,6 +94,14 @@ CLOSE = columns(("CPU ms", "cpu_ms", times), ("longest 5 %, ms", "p95_ms", times
 LATENCY = columns(
     ("records", "n", count), ("median ms", "median_ms", count), ("p99 ms", "p99_ms", count), ("longest ms", "max_ms", count)
 )
+STORED = columns(
+    ("rows", "rows", count), ("bytes", "bytes", count), ("bytes per row", "bytes_per_row", count),
+    ("cells", "cells", count), ("bytes per cell", "bytes_per_cell", times),
+)  # fmt: skip
+MEMORY = columns(
+    ("events", "events_counted", count), ("windows", "windows", count), ("limit, MiB", "limit_mib", count),
+    ("resident, the most, MiB", "resident_most_mib", count), ("in the end, MiB", "resident_last_mib", count),
+)  # fmt: skip
 PROFILE = columns(("CPU µs per event", "cpu_us_per_event", times), ("share", "share", lambda share: f"{100 * share:.0f} %"))
 
 TABLES: Mapping[str, tuple[str, Callable[[Section], str]]] = {
@@ -112,6 +120,11 @@ TABLES: Mapping[str, tuple[str, Callable[[Section], str]]] = {
     "features": ("Features", WIDE),
     "workers": ("Workers", CURVE),
     "reference": ("Rows of the reference, and what an update of a profile costs", UPDATE),
+    "state": ("State of one pane, as a checkpoint writes it", STORED),
+    "memory": (
+        "Memory of one worker that opens, closes and forgets windows all the time, from a backlog, for three minutes",
+        MEMORY,
+    ),
     "profile": ("Where the CPU time of an event goes", PROFILE),
 }
 """Section → title, and what makes its table."""

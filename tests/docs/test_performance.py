@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from benchmarks.__main__ import ALONE, ON_KAFKA
+from benchmarks.__main__ import SECTIONS
 from benchmarks.performance import END, FIGURES, PAGE, README, START, TABLES, summary, tables
 
 WITH_UNIT = re.compile(r"\d[\d.,]*\s*(?:µs|ms|×|events/s|events a second|k/s)|[×≥≤<>]\s*\d")
@@ -30,7 +30,7 @@ def test_the_figures_of_the_readme_are_those_of_the_committed_run() -> None:
 
 
 def test_every_section_has_a_table() -> None:
-    assert set(figures()) <= set(TABLES) == {*ON_KAFKA, *ALONE, "latency"}
+    assert set(figures()) <= set(TABLES) == set(SECTIONS)
 
 
 def test_no_figure_stands_outside_the_tables() -> None:
