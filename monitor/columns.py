@@ -92,11 +92,11 @@ class Names(NamedTuple):
 class HashedIds:
     """Ids as a sample of them counts them (sketches/id_sample.py).
 
-    n: how many. hashes: of those that it may keep, by event.
+    n: how many. hashes: of those that it may keep, by event; shape (k,).
     """
 
     n: int
-    hashes: Sequence[int]
+    hashes: npt.NDArray[np.uint64]
 
     def __len__(self) -> int:
         return self.n

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from monitor.columns import HashedIds, Int, Said
 from monitor.event_envelope import ids_among
-from monitor.sketches.id_sample import hashes_of, mixed_crcs
+from monitor.sketches.id_sample import Hashes, hashes_of, mixed_crcs
 
 Crcs = npt.NDArray[np.uint32]
 
@@ -24,8 +24,8 @@ class GatheredIds:
         self.held_bytes = 0
         self._n_ids = self._n_wrong = np.zeros(0, np.int64)
         self._places: list[Int] = []
-        self._hashes: list[npt.NDArray[np.uint64]] = []
-        self._by_place: tuple[list[int], list[int]] | None = None
+        self._hashes: list[Hashes] = []
+        self._by_place: tuple[list[int], Hashes] | None = None
 
     def add(self, said: Said, places: Int, limits: Crcs) -> None:
         """Take the ids of some rows in. places: of their panes. limits: of the samples of all panes (sketches/id_sample.py)."""
@@ -49,7 +49,7 @@ class GatheredIds:
             places = np.concatenate((*self._places, np.zeros(0, np.int64)))
             hashes = np.concatenate((*self._hashes, np.zeros(0, np.uint64)))
             ends = np.cumsum(np.bincount(places, minlength=len(self._n_ids)))
-            self._by_place = [0, *ends.tolist()], hashes[np.argsort(places, kind="stable")].tolist()
+            self._by_place = [0, *ends.tolist()], hashes[np.argsort(places, kind="stable")]
         bounds, hashes_by_place = self._by_place
         begin, end = (bounds[place], bounds[place + 1]) if place + 1 < len(bounds) else (0, 0)
         n_ids = int(self._n_ids[place]) if place < len(self._n_ids) else 0
