@@ -27,9 +27,25 @@ def write_page() -> None:
 def tables(figures: Mapping[str, Section]) -> str:
     """Return all tables, each under what it is about."""
     missing = "Not measured in the committed run; `make bench` does.\n"
-    return "\n".join(
-        f"**{title}**\n\n{make(figures[name]) if name in figures else missing}" for name, (title, make) in TABLES.items()
-    )
+    found = [f"**{title}**\n\n{make(figures[name]) if name in figures else missing}" for name, (title, make) in TABLES.items()]
+    return "\n".join([*found, f"**What the missed goals leave**\n\n{missed(figures)}"])
+
+
+def missed(figures: Mapping[str, Section]) -> str:
+    """Return of each program that is to be beaten, and is not by so much, what an event could cost; and what its reading alone does.
+
+    Shares of today's CPU time per event, each from one run.
+    """
+    lines = [_line(["", "goal ×", "CPU per event: today ×", "it could be × today's"]), _line(["---"] * 4)]
+    for section, goal in GOALS.items():
+        for label, row in list(figures.get(section, {}).get("rows", {}).items())[1:]:
+            if row["cpu_ratio"] < goal:
+                lines.append(_line([label, str(goal), times(row["cpu_ratio"]), times(row["cpu_ratio"] / goal)]))
+    alone = figures.get("parsing", {}).get("rows", {})
+    for label in READING:
+        if label in alone:
+            lines.append(_line([f"{label}, nothing else", "–", "–", times(alone[label]["cpu_ratio"])]))
+    return "\n".join(lines) + "\n"
 
 
 def summary(figures: Mapping[str, Section]) -> str:
@@ -80,6 +96,10 @@ def count(value: float) -> str:
     """Return a whole number."""
     return f"{round(value):,}"
 
+
+GOALS = {"peers": 5, "streams": 1}
+"""Section → how many times as fast this worker is to be as each of its programs."""
+READING = ("this worker's consume only", "this worker's consume + decode")
 
 RATE = ("events/s", "events_per_second", count)
 COST = ("CPU µs per event", "cpu_us_per_event", times)

@@ -109,7 +109,7 @@ class State(Node):
     )
     checkpoint: Duration = Field(
         2_000,
-        description="so much is read again after a crash; up to five times as much where checkpoints cost over 5 % of a processor",
+        description="so much is read again after a crash; up to ten times as much where checkpoints cost over 5 % of a processor",
     )
 
 

@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 
 SHARE = 0.05
 """Of a processor, that all checkpoints of a worker may take before they become rarer …"""
-LONGEST = 5.0
+LONGEST = 10.0
 """… and how many times as rare they become at most."""
 
 
@@ -36,6 +36,6 @@ class Pace:
         >>> pace.spent(other, 0.15), pace.interval_s
         (None, 4.0)
         >>> pace.spent(other, 3.0), pace.interval_s
-        (None, 10.0)
+        (None, 20.0)
         """
         return min(max(self._least_s, sum(self._costs.values()) / SHARE), LONGEST * self._least_s)
