@@ -8,7 +8,7 @@ import re
 import pytest
 
 from benchmarks.__main__ import SECTIONS
-from benchmarks.performance import END, FIGURES, PAGE, README, START, TABLES, summary, tables
+from benchmarks.performance import END, FIGURES, PAGE, README, START, TABLES, missed, summary, tables
 
 WITH_UNIT = re.compile(r"\d[\d.,]*\s*(?:µs|ms|×|events/s|events a second|k/s)|[×≥≤<>]\s*\d")
 GOALS = re.compile(r"\(goal [^)]*\)")
@@ -42,3 +42,16 @@ def test_no_figure_stands_outside_the_tables() -> None:
 @pytest.mark.parametrize("text", ["4.2 µs", "12 ms", "3 ×", "100,000 events/s", "× 1.4"])
 def test_a_figure_in_prose_would_be_seen(text: str) -> None:
     assert WITH_UNIT.search(f"It takes {text} here.")
+
+
+def test_of_goals_those_are_told_that_are_missed_and_how_much_would_meet_them() -> None:
+    peers = {"this worker": 1.0, "slow": 7.5, "fast": 2.0}
+    reading = {"this worker": 1.0, "this worker's consume + decode": 0.6}
+    rows = {
+        name: {"rows": {label: {"cpu_ratio": ratio} for label, ratio in of.items()}}
+        for name, of in (("peers", peers), ("parsing", reading))
+    }
+    assert missed(rows).splitlines()[2:] == [
+        "| fast | 5 | 2.00 | 0.40 |",
+        "| this worker's consume + decode, nothing else | – | – | 0.60 |",
+    ]
