@@ -87,22 +87,15 @@ def _names(field: str, values: Sequence[Any], wrong: dict[str, int]) -> Names | 
     return Names(distinct, names.codes) if any(name is not None for name in distinct) else None
 
 
-def _only(kind: type, field: str, values: Sequence[Any], wrong: dict[str, int]) -> list[Any]:
-    """Return the values of one type; count in `wrong` what is neither that nor absent nor null."""
-    kept = [value for value in values if type(value) is kind]
-    _count(wrong, field, sum(type(value) not in _NO_VALUES for value in values) - len(kept))
-    return kept
-
-
 def _rates(values: Sequence[Any], wrong: dict[str, int]) -> Float:
-    """Return the sample rates that can be."""
+    """Return the sample rates that can be; count in `wrong` what is neither that nor absent nor null."""
     if len(set(values)) == 1 and type(values[0]) is float and MIN_SAMPLE_RATE <= values[0] < 1:  # 1 equals True
         return np.full(len(values), values[0])
     values = [float(value) if type(value) is int and value == 1 else value for value in values]
-    rates = np.array(_only(float, "sample_rate", values, wrong), np.float64)
-    fits = (rates >= MIN_SAMPLE_RATE) & (rates <= 1)
-    _count(wrong, "sample_rate", len(rates) - int(np.count_nonzero(fits)))
-    return rates[fits]
+    rates = np.array([value for value in values if type(value) is float], np.float64)
+    rates = rates[(rates >= MIN_SAMPLE_RATE) & (rates <= 1)]
+    _count(wrong, "sample_rate", sum(type(value) not in _NO_VALUES for value in values) - len(rates))
+    return rates
 
 
 def _count(into: dict[str, int], name: str, n: int) -> None:

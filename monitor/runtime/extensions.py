@@ -2,7 +2,7 @@
 
 1. Scheduler (batches.py): one Faust event carries a whole fetched batch of a partition; an event per record costs 95–110 µs.
 2. Consumer: stock commits advance one batch per interval, revocation forgets what was acknowledged before it commits, and a partition
-   without a commit is never sought, so that records dropped at a generation change are lost.
+   without a commit is never sought, so that records dropped at a generation change are lost. Stock fetches are held for 1.5 s.
 3. Table, and store (store.py): stock tables write the local store before the changelog, and count twice after a crash.
 4. Recovery (recovery.py): stock recovery resumes sources before it seeks and clears queues after that: records are lost and committed.
    It takes the consumer's word for what it has read, at 4,800 changelog records a second.

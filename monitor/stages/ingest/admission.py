@@ -70,8 +70,14 @@ class Admission:
                 keep &= ~future
                 reason = Rejection(RejectionReason.FUTURE_TIMESTAMP, "time")
                 batch.rejections += [(o, reason) for o in batch.offsets[future].tolist()]
+        if not all(self._is_settled(model) for model, _ in batch.keys):
+            self._refuse_unknown(batch, keep)
+        return np.flatnonzero(keep), np.flatnonzero(future)
+
+    def _refuse_unknown(self, batch: DecodedBatch, keep: Bool) -> None:
+        """Apply the policy for unknown models to the rows that are kept so far; `keep` is changed in place."""
         known = set(self._meta.models)
-        for i in () if all(self._is_settled(model) for model, _ in batch.keys) else _by_first_row(batch.key_index, keep):
+        for i in _by_first_row(batch.key_index, keep):
             refusal = self._refusal(batch.keys[i][0], known)
             if refusal is None:
                 known.add(batch.keys[i][0])
@@ -82,7 +88,6 @@ class Admission:
                 batch.rejections += [(o, Rejection(refusal, "model")) for o in batch.offsets[mine].tolist()]
             else:
                 self._meta.dropped += int(mine.sum())
-        return np.flatnonzero(keep), np.flatnonzero(future)
 
     def _refuse_labels(self, batch: DecodedBatch, records: Sequence[Record], now_ms: int) -> None:
         """Do the same for labels; a model is not known for having labels."""

@@ -14,7 +14,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from monitor.columns import About, Bool, Coded, Codes, ColumnBatch, Float, Indices, Int, More, Places, Read
+from monitor.columns import About, Bool, Coded, Codes, ColumnBatch, Float, HashedIds, Indices, Int, More, Places, Read
 from monitor.event_envelope import MORE, NO_MORE, envelope
 from monitor.layout import Layout
 from monitor.stages.ingest.gathered_ids import Crcs, GatheredIds
@@ -117,21 +117,24 @@ class Gathered:
             _ordered([part.before for part in taken], order),
             columns,
             _more(taken, order),
-            self._ids,
+            self._ids.by_place(self.places, len(ranks)),
             _ordered([part.inspected for part in taken], order),
             self._unexpected,
         )
 
 
 class Ordered(NamedTuple):
-    """Rows by pane; what is of a row has shape (n,). ids, unexpected (rows by name of a feature that was not expected): by a pane's place."""
+    """Rows by pane; what is of a row has shape (n,).
+
+    By the place of a pane: ids, and how many rows have one that is no text; unexpected: rows by name of a feature that was not expected.
+    """
 
     ranks: Int
     marks: Int
     before: Int
     columns: ColumnBatch
     more: More | None
-    ids: GatheredIds
+    ids: Mapping[int, tuple[HashedIds, int]]
     inspected: Bool
     unexpected: Mapping[int, Mapping[str, int]]
 
@@ -150,7 +153,7 @@ class Ordered(NamedTuple):
     def about(self, begin: int, end: int, n_inspected: int, place: int) -> About:
         """Return what rows [begin, end) say, those of the pane of a place; n_inspected: of them."""
         more = None if self.more is None else tuple(values[begin:end] for values in self.more)
-        said = envelope(*self.ids.of(place), more)
+        said = envelope(*self.ids[place], more)
         return About(said, n_inspected, self.unexpected.get(place, {}))
 
 

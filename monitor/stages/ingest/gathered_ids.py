@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import compress
 
 import numpy as np
@@ -13,6 +14,8 @@ from monitor.sketches.id_sample import Hashes, hashes_of, mixed_crcs
 
 Crcs = npt.NDArray[np.uint32]
 
+_NO_PLACES: Int = np.zeros(0, np.int64)
+
 
 class GatheredIds:
     """Ids by the place of their rows' pane.
@@ -22,10 +25,9 @@ class GatheredIds:
 
     def __init__(self) -> None:
         self.held_bytes = 0
-        self._n_ids = self._n_wrong = np.zeros(0, np.int64)
+        self._n_ids = self._n_wrong = _NO_PLACES
         self._places: list[Int] = []
         self._hashes: list[Hashes] = []
-        self._by_place: tuple[list[int], Hashes] | None = None
 
     def add(self, said: Said, places: Int, limits: Crcs) -> None:
         """Take the ids of some rows in. places: of their panes. limits: of the samples of all panes (sketches/id_sample.py)."""
@@ -43,18 +45,13 @@ class GatheredIds:
             self._hashes.append(hashes_of(kept, mixed[at]))
             self.held_bytes += self._places[-1].nbytes + self._hashes[-1].nbytes
 
-    def of(self, place: int) -> tuple[HashedIds, int]:
-        """Return the ids of a pane's rows, and how many rows have one that is no text; nothing is taken in any more."""
-        if self._by_place is None:
-            places = np.concatenate((*self._places, np.zeros(0, np.int64)))
-            hashes = np.concatenate((*self._hashes, np.zeros(0, np.uint64)))
-            ends = np.cumsum(np.bincount(places, minlength=len(self._n_ids)))
-            self._by_place = [0, *ends.tolist()], hashes[np.argsort(places, kind="stable")]
-        bounds, hashes_by_place = self._by_place
-        begin, end = (bounds[place], bounds[place + 1]) if place + 1 < len(bounds) else (0, 0)
-        n_ids = int(self._n_ids[place]) if place < len(self._n_ids) else 0
-        n_wrong = int(self._n_wrong[place]) if place < len(self._n_wrong) else 0
-        return HashedIds(n_ids, hashes_by_place[begin:end]), n_wrong
+    def by_place(self, of: Iterable[int], n: int) -> dict[int, tuple[HashedIds, int]]:
+        """Return the ids of each of some places, and how many of its rows have one that is no text. n: places that there are."""
+        places = np.concatenate((_NO_PLACES, *self._places))
+        hashes = np.concatenate((np.zeros(0, np.uint64), *self._hashes))[np.argsort(places, kind="stable")]
+        ends = [0, *np.cumsum(np.bincount(places, minlength=n)).tolist()]
+        n_ids, n_wrong = (_counted(counts, _NO_PLACES, n).tolist() for counts in (self._n_ids, self._n_wrong))
+        return {place: (HashedIds(n_ids[place], hashes[ends[place] : ends[place + 1]]), n_wrong[place]) for place in of}
 
 
 def _counted(before: Int, places: Int, n: int) -> Int:
