@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from monitor.stages.merge.arrivals import Arrived
+from monitor.stages.merge.arrivals import Arrivals, Arrived
 from monitor.stages.merge.early_rows import Early
 from monitor.stages.merge.final_rows import Final
 from monitor.stages.merge.performance_rows import ArrivedOutcome, Reported
@@ -48,6 +48,12 @@ class Changes:
         """A block is part of a pane: it is deleted if it was written, and else never is."""
         if self._arrived.pop(arrived.key, None) is None:
             self._outdated.append(arrived.key)
+
+    def give_up_arrivals(self, arrivals: Arrivals) -> None:
+        """Give up all that has come of a place."""
+        for chunks in arrivals.values():
+            for arrived in chunks.values():
+                self.give_up_arrived(arrived)
 
     def outdate(self, keys: Iterable[bytes]) -> None:
         """Delete rows, by stored key without epoch, once what stands for them is durable."""

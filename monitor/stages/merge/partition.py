@@ -16,7 +16,7 @@ from monitor.reference import References
 from monitor.stages import codec_1, partials
 from monitor.stages.cursor import Cursor
 from monitor.stages.kept import KeptReferences
-from monitor.stages.merge.arrivals import Arrivals, Arrived, newest
+from monitor.stages.merge.arrivals import Arrivals, Arrived, begun, newest
 from monitor.stages.merge.changes import Changes
 from monitor.stages.merge.closing import Closer
 from monitor.stages.merge.collection import Collection, Settled
@@ -29,7 +29,7 @@ from monitor.stages.merge.meta import Meta
 from monitor.stages.merge.performance_cells import OutcomeSums
 from monitor.stages.merge.performance_windows import JudgePerformance, PerformanceWindows
 from monitor.stages.merge.rows import ModelRows
-from monitor.stages.merge.sealed_panes import sealed_key
+from monitor.stages.merge.sealed_panes import sealed_key, share_of
 from monitor.stages.merge.sending import outbox_of
 from monitor.stages.merge.windows_of import WindowsOf
 from monitor.stages.partials import partial_key
@@ -133,12 +133,19 @@ class MergePartition:
             self._outcomes.give_up_outdated()
         self._take_windows()
         for name, model in self._models.items():
-            for arrived in model.sort_arrived() if self._settings.model(name).revising is not None else ():
-                self._changes.give_up_arrived(arrived)
-            model.expect_all(self._settings.model(name).specs)
-            self._history.give_up_learnt(name, model)
             settings = self._settings.model(name)
+            if settings.revising is not None:
+                self._give_up_counted(name, model)
+            model.expect_all(settings.specs)
+            self._history.give_up_learnt(name, model)
             self._early.begin(name, self._watermarks.reached(settings.sources, settings.grace_ms))
+
+    def _give_up_counted(self, name: str, model: ModelRows) -> None:
+        """Tell what came late from what did not; what is counted already was about to be deleted."""
+        for arrived in model.sort_arrived():
+            self._changes.give_up_arrived(arrived)
+        for arrivals in model.pop_unfinished(self._settings.model(name).pane_ms, self._settled_ms(name)):
+            self._changes.give_up_arrivals(arrivals)
 
     def _load_partial(self, key: bytes, stored: Stored) -> None:
         partial = partials.decode(stored.payload)
@@ -276,6 +283,8 @@ class MergePartition:
                 yield from self._finalise(name, model, cut_ms - 1, offset, with_empty=with_empty)
                 self._add_late(name, model, cut_ms, panes, offset)
             self._meta.finished[name] = max(before_ms, upto_ms)
+            for arrivals in model.pop_unfinished(settings.pane_ms, self._settled_ms(name)):
+                self._give_up(arrivals)
         yield from self._finalise(name, model, upto_ms, offset, with_empty=with_empty)
 
     def _finalise(self, name: str, model: ModelRows, upto_ms: int, offset: int, *, with_empty: bool) -> Iterator[None]:
@@ -305,15 +314,27 @@ class MergePartition:
     def _seal(self, name: str, model: ModelRows, start: int, version: str, offset: int) -> None:
         """Merge what the source partitions sent of a pane before `offset` into one row, which nothing changes any more."""
         places = model.arriving.pop((start, version))
-        for arrived in (a for arrivals in places.values() for chunks in arrivals.values() for a in chunks.values()):
-            self._changes.give_up_arrived(arrived)
-        if version in model.sealed.get(start, {}):
-            return  # sealed before a crash; these rows were about to be deleted
+        if version in model.sealed.get(start, {}):  # before a crash: these rows were about to be deleted
+            for arrivals in places.values():
+                self._changes.give_up_arrivals(arrivals)
+            return
+        for place, arrivals in places.items():
+            if self._settings.model(name).revising is not None and not newest(arrivals):
+                model.late.setdefault((start, version), {})[place] = arrivals  # what is missing of it is taken yet
+            else:
+                self._give_up(arrivals)
         pane, found = self._closer.pane(places)
         row = Row(sealed_key(name, version, start, self._settings.model(name).pane_ms), CLOSED, offset, pane)
         model.sealed.setdefault(start, {})[version] = row
         self._changes.put(row)
         self._history.find(name, model, (start, version), found, offset)
+
+    def _give_up(self, arrivals: Arrivals) -> None:
+        """Forget what has come of a place for a pane; what it has only begun to tell is late."""
+        first, whole = begun(arrivals), newest(arrivals)
+        if first is not None:
+            self._meta.count_late(first.partial, share_of(whole[0].partial) if whole else None)
+        self._changes.give_up_arrivals(arrivals)
 
     def _add_late(
         self, name: str, model: ModelRows, cut_ms: int, panes: Mapping[tuple[int, str], Mapping[str, Arrivals]], offset: int
@@ -321,8 +342,8 @@ class MergePartition:
         """Add what came late to its panes, and restate the windows that are final."""
         added: dict[int, set[str]] = {}
         for (start, version), places in sorted(panes.items()):
-            for arrived in (a for arrivals in places.values() for chunks in arrivals.values() for a in chunks.values()):
-                self._changes.give_up_arrived(arrived)
+            for arrivals in places.values():
+                self._give_up(arrivals)
             known = model.sealed.get(start, {}).get(version)
             pane, _ = self._closer.pane(places, known.value if known else None)
             pane.cut_ms = cut_ms

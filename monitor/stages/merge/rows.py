@@ -157,15 +157,14 @@ class ModelRows:
         return None if sealed is None else sealed.value.shares.get(place_of(partial))
 
     def sort_arrived(self) -> list[Arrived]:
-        """Tell what came late from what did not; return what is part of a sealed pane already: it was about to be deleted."""
+        """Tell what came late from what did not; return what is of a place that is part of a sealed pane."""
         arriving, self.arriving = self.arriving, {}
         given_up: list[Arrived] = []
         for arrived in (
             a for places in arriving.values() for hi in places.values() for chunks in hi.values() for a in chunks.values()
         ):
             partial = arrived.partial
-            share = self.share(partial)
-            if share is not None and share.hi >= partial.hi:
+            if self.share(partial) is not None:
                 given_up.append(arrived)
                 continue
             arrivals = self.arrivals(partial, is_late=partial.cut_ms is not None or self.is_sealed(partial))
@@ -192,10 +191,25 @@ class ModelRows:
                 if due <= upto_ms:
                     by_time.setdefault(due, {}).setdefault(pane, {})[place] = arrivals
         for pane, place in [(pane, place) for panes in by_time.values() for pane, places in panes.items() for place in places]:
-            del self.late[pane][place]
-            if not self.late[pane]:
-                del self.late[pane]
+            self._pop_late(pane, place)
         return sorted(by_time.items())
+
+    def _pop_late(self, pane: tuple[int, str], place: str) -> Arrivals:
+        places = self.late[pane]
+        arrivals = places.pop(place)
+        if not places:
+            del self.late[pane]
+        return arrivals
+
+    def pop_unfinished(self, pane_ms: int, settled_ms: int) -> list[Arrivals]:
+        """Remove and return what came late, and never whole, to panes that end by then: they take no more."""
+        gone = [
+            (pane, place)
+            for pane, places in self.late.items()
+            for place, arrivals in places.items()
+            if pane[0] + pane_ms <= settled_ms and not newest(arrivals)
+        ]
+        return [self._pop_late(*at) for at in gone]
 
     @property
     def held_bytes(self) -> int:

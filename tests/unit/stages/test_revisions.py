@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -273,23 +273,51 @@ class TestStageTwo:
         return StoredRecord(self.offset - 1, 0, partials.encode(item))
 
     def partial(
-        self, n: int, *, partition: int = 0, start: int = 0, cut: int | None = None, hi: int = 9, version: str = "1"
-    ) -> StoredRecord:
+        self, n: int, *, partition: int = 0, start: int = 0, cut: int | None = None, hi: int = 9, version: str = "1",
+        block: int = 0, blocks: int = 1,
+    ) -> StoredRecord:  # fmt: skip
         profile = Profile(Layout())
-        profile.rows[0] = n
+        profile.rows[0] = 0 if block else n
         return self.at(
             partials.Partial(
-                SOURCE, partition, 1, hi, "m", version, start, 10, 0, hi, 0, n, 0, "", "", 0, 1, profile.to_bytes(), cut_ms=cut
+                SOURCE,
+                partition,
+                1,
+                hi,
+                "m",
+                version,
+                start,
+                10,
+                0,
+                hi,
+                0,
+                n,
+                0,
+                "",
+                "",
+                block,
+                blocks,
+                profile.to_bytes(),
+                cut_ms=cut,
             )
         )
 
     def mark(self, closed: int, *, partition: int = 0, idle: bool = False) -> StoredRecord:
         return self.at(partials.Watermark(SOURCE, partition, 1, 0, {0: closed}, idle, 0))
 
-    def stage(self, partitions: int = 1, own: Settings | None = None) -> MergePartition:
-        own = own or revising(Revising(50, 10), WindowSpec(10, 10), grace_ms=0)
-        stage = MergePartition(own, 0, topology={SOURCE: partitions}, epoch=1, judge=running_total, references=References())
-        stage.skip_to(0)
+    def stage(
+        self, partitions: int = 1, own: Settings | None = None, store: Mapping[bytes, bytes] | None = None
+    ) -> MergePartition:
+        own, epoch, rows = (
+            own or revising(Revising(50, 10), WindowSpec(10, 10), grace_ms=0),
+            2 if store else 1,
+            (store or {}).items(),
+        )
+        stage = MergePartition(
+            own, 0, topology={SOURCE: partitions}, epoch=epoch, judge=running_total, references=References(), rows=rows
+        )
+        if not store:
+            stage.skip_to(0)
         return stage
 
     def published(self, stage: MergePartition) -> list[tuple[str, int, int]]:
@@ -327,6 +355,27 @@ class TestStageTwo:
         stage.feed([self.partial(3, partition=1), self.mark(30), self.mark(30, partition=1)], 0)
         assert ("m|0|10|1", 8, 8) in self.published(stage)
         assert ("events", "m", "late_after_final") not in stage.counters()
+
+    @pytest.mark.parametrize("is_restarted", [False, True])
+    def test_the_other_half_of_what_was_half_told_at_the_end_revises(self, is_restarted: bool) -> None:
+        stage = self.stage(2)
+        half = {"partition": 1, "blocks": 2}
+        store: dict[bytes, bytes] = {}
+        stage.feed([self.mark(0, partition=1, idle=True), self.partial(5), self.partial(3, **half), self.mark(20)], 0)
+        commit(stage, store)
+        if is_restarted:
+            stage = self.stage(2, store=store)
+        stage.feed([self.partial(3, block=1, **half), self.mark(30), self.mark(30, partition=1)], 0)
+        assert ("m|0|10|1", 8, 8) in self.published(stage)
+        assert ("events", "m", "late_after_final") not in stage.counters()
+
+    def test_what_stays_half_told_until_its_pane_takes_no_more_is_late_once(self) -> None:
+        stage = self.stage(2)
+        half = {"partition": 1, "blocks": 2}
+        log = [self.mark(0, partition=1, idle=True), self.partial(5), self.partial(3, **half), self.mark(20), self.mark(100)]
+        stage.feed([*log, self.partial(3, block=1, **half), self.mark(110)], 0)
+        assert all(not key.endswith("|1") for key, _, _ in self.published(stage))
+        assert stage.counters()["events", "m", "late_after_final"] == 3
 
     def test_what_comes_after_its_time_is_counted_late_whatever_is_still_kept(self) -> None:
         stage = self.stage()

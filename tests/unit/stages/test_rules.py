@@ -514,11 +514,11 @@ class TestState:
 
 
 class TestMerge:
-    def partial(self, hi: int, n: int, *, partition: int = 0, start: int = 0) -> StoredRecord:
+    def partial(self, hi: int, n: int, *, partition: int = 0, start: int = 0, block: int = 0, blocks: int = 1) -> StoredRecord:
         profile = Profile(Layout())
-        profile.rows[0] = n
+        profile.rows[0] = 0 if block else n
         item = partials.Partial(
-            SOURCE, partition, 1, hi, "m", "1", start, 10, 0, hi, NEVER_MS, n, 0, "", "", 0, 1, profile.to_bytes()
+            SOURCE, partition, 1, hi, "m", "1", start, 10, 0, hi, NEVER_MS, n, 0, "", "", block, blocks, profile.to_bytes()
         )
         self.offset += 1
         return StoredRecord(self.offset - 1, 0, partials.encode(item))
@@ -569,6 +569,23 @@ class TestMerge:
         stage = merge(settings())
         stage.feed([self.partial(3, 5), self.mark(10), self.partial(9, 8), self.partial(9, 8), self.partial(12, 9)], 0)
         assert self.published(stage) == [5]
+        assert stage.counters()["events", "m", "late_after_final"] == 4
+
+    def test_of_what_is_half_told_at_the_end_the_rows_are_late_and_counted_once(self) -> None:
+        stage = self.merge_of_two()
+        half = {"partition": 1, "blocks": 2}
+        stage.feed([self.mark(0, partition=1, idle=True), self.partial(3, 5), self.partial(0, 2, **half), self.mark(10)], 0)
+        assert self.published(stage) == [5]
+        assert stage.counters()["events", "m", "late_after_final"] == 2
+        stage.feed([self.partial(0, 2, block=1, **half), self.partial(0, 2, **half), self.partial(4, 3, **half)], 0)
+        assert stage.counters()["events", "m", "late_after_final"] == 3
+
+    def test_what_is_half_told_beyond_what_was_told_is_late(self) -> None:
+        stage = self.merge_of_two()
+        half = {"partition": 1, "blocks": 2}
+        told = [self.mark(0, partition=1, idle=True), self.partial(0, 2, **half), self.partial(0, 2, block=1, **half)]
+        stage.feed([*told, self.partial(7, 6, **half), self.mark(10), self.partial(7, 6, block=1, **half)], 0)
+        assert self.published(stage) == [2]
         assert stage.counters()["events", "m", "late_after_final"] == 4
 
     def test_what_is_sent_again_after_its_pane_was_collected_is_a_repeat_and_not_late(self) -> None:
