@@ -1,4 +1,4 @@
-"""LEB128 for arrays of counts: one byte for a count below 128, vectorised both ways."""
+"""LEB128 for arrays of counts: one byte for a count below 128, two below 16,384; vectorised both ways."""
 
 from __future__ import annotations
 
@@ -20,6 +20,13 @@ def encode(counts: npt.NDArray[np.integer]) -> bytes:
     most = int(values.max())
     if most < 1 << 7:
         return values.astype(np.uint8).tobytes()
+    if most < 1 << 14:
+        values = values.astype("<u2")
+        is_wide = values > 0x7F
+        pairs = ((values & 0x7F) | (values >> 7 << 8) | is_wide.astype("<u2") << 7).view(np.uint8).reshape(len(values), 2)
+        keep = np.ones(pairs.shape, bool)
+        keep[:, 1] = is_wide
+        return pairs[keep].tobytes()
     values = values.astype(np.uint64)
     width = -(-most.bit_length() // 7)
     planes = np.empty((len(values), width), np.uint8)

@@ -73,7 +73,7 @@ class Gathered:
             read.inspected,
         )
         self._taken.append(taken)
-        self.places.update(np.unique(places).tolist())
+        self.places.update(np.flatnonzero(np.bincount(places)).tolist())
         if read.said is not None:
             self._ids.add(read.said, places, limits)
         for row, names in read.unexpected.items():
