@@ -18,7 +18,7 @@ from monitor.ports import Outbox
 from monitor.stages import partials, rows
 from monitor.stages.ingest import admission, partition_panes, seen_ids
 from monitor.stages.ingest import partition as ingest
-from monitor.stages.merge import changes, closing
+from monitor.stages.merge import changes, closing, sealing
 from monitor.stages.merge import partition as merge
 from monitor.stages.merge.final_rows import Final
 from monitor.stages.merge.rows import ModelRows
@@ -153,16 +153,16 @@ def tombstones_with_their_mark() -> list[Undo]:
 
 def every_partial_counts() -> list[Undo]:
     """Add a partial that was sent again to the one that is there already."""
-    original = merge.MergePartition._take
+    original = sealing.Sealing.take
 
-    def take(self: Any, partial: Any, data: bytes, offset: int) -> None:
+    def take(self: Any, model: Any, partial: Any, data: bytes, offset: int) -> None:
         partial = msgspec.structs.replace(partial, hi=partial.hi + (offset << 20))
-        original(self, partial, partials.encode(partial), offset)
+        original(self, model, partial, partials.encode(partial), offset)
 
     def all_of(arrivals: Any) -> list[Any]:
         return [block for chunks in arrivals.values() for block in chunks.values()]
 
-    return [_replace(merge.MergePartition, "_take", take), _replace(closing, "newest", all_of)]
+    return [_replace(sealing.Sealing, "take", take), _replace(closing, "newest", all_of)]
 
 
 def offset_past_foreign_records() -> list[Undo]:

@@ -16,7 +16,7 @@ from monitor.reference import References
 from monitor.stages import codec_1, partials
 from monitor.stages.cursor import Cursor
 from monitor.stages.kept import KeptReferences
-from monitor.stages.merge.arrivals import Arrivals, Arrived, begun, newest
+from monitor.stages.merge.arrivals import Arrived
 from monitor.stages.merge.changes import Changes
 from monitor.stages.merge.closing import Closer
 from monitor.stages.merge.collection import Collection, Settled
@@ -29,12 +29,10 @@ from monitor.stages.merge.meta import Meta
 from monitor.stages.merge.performance_cells import OutcomeSums
 from monitor.stages.merge.performance_windows import JudgePerformance, PerformanceWindows
 from monitor.stages.merge.rows import ModelRows
-from monitor.stages.merge.sealed_panes import sealed_key, share_of
+from monitor.stages.merge.sealing import Sealing
 from monitor.stages.merge.sending import outbox_of
 from monitor.stages.merge.windows_of import WindowsOf
-from monitor.stages.partials import partial_key
-from monitor.stages.pieces import Row
-from monitor.stages.rows import CLOSED, CODEC_VERSION, EMITTED, META, Predecessors, Stored, Versions, check_kinds, key_parts
+from monitor.stages.rows import CODEC_VERSION, EMITTED, META, Predecessors, Stored, Versions, check_kinds, key_parts
 from monitor.stages.settings import Settings, check_pane_size
 from monitor.stages.topology import change_sources, is_ahead, refuse_other_sources
 from monitor.stages.watermarks import Watermarks
@@ -83,6 +81,9 @@ class MergePartition:
         self._changes = Changes()
         self._history = History(settings, references.hash_key, self._changes)
         self._closer = Closer(settings, references, self._kept)
+        self._sealing = Sealing(
+            settings, self._closer, self._changes, self._history, self._collection, self._watermarks, self._meta
+        )
         self._outcomes: PerformanceWindows | None = None
         if judge_performance is not None:
             sums = OutcomeSums(references, self._kept, settings.topic("references"))
@@ -135,17 +136,10 @@ class MergePartition:
         for name, model in self._models.items():
             settings = self._settings.model(name)
             if settings.revising is not None:
-                self._give_up_counted(name, model)
+                self._sealing.begin(name, model)
             model.expect_all(settings.specs)
             self._history.give_up_learnt(name, model)
             self._early.begin(name, self._watermarks.reached(settings.sources, settings.grace_ms))
-
-    def _give_up_counted(self, name: str, model: ModelRows) -> None:
-        """Tell what came late from what did not; what is counted already was about to be deleted."""
-        for arrived in model.sort_arrived():
-            self._changes.give_up_arrived(arrived)
-        for arrivals in model.pop_unfinished(self._settings.model(name).pane_ms, self._settled_ms(name)):
-            self._changes.give_up_arrivals(arrivals)
 
     def _load_partial(self, key: bytes, stored: Stored) -> None:
         partial = partials.decode(stored.payload)
@@ -208,43 +202,13 @@ class MergePartition:
                 continue
             item = partials.decode(record.value)
             if isinstance(item, partials.Partial):
-                self._take(item, record.value, record.offset)
+                self._sealing.take(self._model(item.model), item, record.value, record.offset)
             elif isinstance(item, partials.Watermark):
                 yield from self._pass(item, record.offset)
             elif self._outcomes is not None:
                 check_pane_size(item.model, item.size_ms, self._settings.model(item.model))
                 self._outcomes.take(item, record.value, record.offset)
             yield
-
-    def _take(self, partial: partials.Partial, data: bytes, offset: int) -> None:
-        """Keep a partial, if its pane still takes any."""
-        name, start = partial.model, partial.start_ms
-        model = self._model(name)
-        check_pane_size(name, partial.size_ms, self._settings.model(name))
-        share = model.share(partial)
-        is_gone = self._collection.has_pane(name, partial.end_ms)
-        is_late = partial.cut_ms is not None or is_gone or model.is_sealed(partial)
-        if share is not None or is_gone or (is_late and not self._may_revise(partial)):
-            if share is None and self._watermarks.is_repeat(partial, self._settings.model(name).grace_ms):
-                self._meta.duplicates += 1
-            else:
-                self._meta.count_late(partial, share)
-            return
-        arrivals = model.arrivals(partial, is_late=is_late)
-        known = newest(arrivals)
-        if partial.chunk in arrivals.get(partial.hi, {}) or (known and partial.hi < known[0].partial.hi):
-            self._meta.duplicates += 1
-            return
-        arrived = Arrived(partial_key(partial), offset, partial, data)
-        arrivals.setdefault(partial.hi, {})[partial.chunk] = arrived
-        self._changes.arrive(arrived)
-        if not is_late:
-            model.expect(self._settings.model(name).specs, start)
-
-    def _may_revise(self, partial: partials.Partial) -> bool:
-        """Whether a pane still takes late rows: a function of the log, whatever has been collected."""
-        revising = self._settings.model(partial.model).revising
-        return revising is not None and partial.end_ms > self._settled_ms(partial.model)
 
     # --- the watermark
 
@@ -273,18 +237,11 @@ class MergePartition:
         What was cut off at a time is added to the windows that end then or later before they are final, and restates those before.
         """
         model = self._models[name]
-        settings = self._settings.model(name)
-        for start, version in sorted(model.arriving):
-            if start + settings.pane_ms <= upto_ms:
-                self._seal(name, model, start, version, offset)
-        if settings.revising is not None:
-            before_ms = self._meta.finished.get(name, NEVER_MS)
-            for cut_ms, panes in model.pop_late(before_ms, settings.revising, upto_ms):
-                yield from self._finalise(name, model, cut_ms - 1, offset, with_empty=with_empty)
-                self._add_late(name, model, cut_ms, panes, offset)
-            self._meta.finished[name] = max(before_ms, upto_ms)
-            for arrivals in model.pop_unfinished(settings.pane_ms, self._settled_ms(name)):
-                self._give_up(arrivals)
+        self._sealing.seal(name, model, upto_ms, offset)
+        for cut_ms, panes in self._sealing.pop_late(name, model, upto_ms):
+            yield from self._finalise(name, model, cut_ms - 1, offset, with_empty=with_empty)
+            self._windows.restate(name, model, self._sealing.add_late(name, model, cut_ms, panes, offset), offset)
+        self._sealing.settle(name, model, upto_ms)
         yield from self._finalise(name, model, upto_ms, offset, with_empty=with_empty)
 
     def _finalise(self, name: str, model: ModelRows, upto_ms: int, offset: int, *, with_empty: bool) -> Iterator[None]:
@@ -310,49 +267,6 @@ class MergePartition:
             if self._outcomes is not None:
                 self._outcomes.finish(name, FOREVER_MS, self._cursor.hi)
         self._meta_dirty = True
-
-    def _seal(self, name: str, model: ModelRows, start: int, version: str, offset: int) -> None:
-        """Merge what the source partitions sent of a pane before `offset` into one row, which nothing changes any more."""
-        places = model.arriving.pop((start, version))
-        if version in model.sealed.get(start, {}):  # before a crash: these rows were about to be deleted
-            for arrivals in places.values():
-                self._changes.give_up_arrivals(arrivals)
-            return
-        for place, arrivals in places.items():
-            if self._settings.model(name).revising is not None and not newest(arrivals):
-                model.late.setdefault((start, version), {})[place] = arrivals  # what is missing of it is taken yet
-            else:
-                self._give_up(arrivals)
-        pane, found = self._closer.pane(places)
-        row = Row(sealed_key(name, version, start, self._settings.model(name).pane_ms), CLOSED, offset, pane)
-        model.sealed.setdefault(start, {})[version] = row
-        self._changes.put(row)
-        self._history.find(name, model, (start, version), found, offset)
-
-    def _give_up(self, arrivals: Arrivals) -> None:
-        """Forget what has come of a place for a pane; what it has only begun to tell is late."""
-        first, whole = begun(arrivals), newest(arrivals)
-        if first is not None:
-            self._meta.count_late(first.partial, share_of(whole[0].partial) if whole else None)
-        self._changes.give_up_arrivals(arrivals)
-
-    def _add_late(
-        self, name: str, model: ModelRows, cut_ms: int, panes: Mapping[tuple[int, str], Mapping[str, Arrivals]], offset: int
-    ) -> None:
-        """Add what came late to its panes, and restate the windows that are final."""
-        added: dict[int, set[str]] = {}
-        for (start, version), places in sorted(panes.items()):
-            for arrivals in places.values():
-                self._give_up(arrivals)
-            known = model.sealed.get(start, {}).get(version)
-            pane, _ = self._closer.pane(places, known.value if known else None)
-            pane.cut_ms = cut_ms
-            row = Row(sealed_key(name, version, start, self._settings.model(name).pane_ms, cut_ms), CLOSED, offset, pane)
-            self._changes.give_up([known] if known else [])
-            model.sealed.setdefault(start, {})[version] = row
-            self._changes.put(row)
-            added.setdefault(start, set()).add(version)
-        self._windows.restate(name, model, added, offset)
 
     # --- time, checkpoint, sending
 
@@ -387,18 +301,13 @@ class MergePartition:
         """Raise the collection marks over what no later window needs; the rows are deleted one checkpoint later."""
         collected: list[bytes] = []
         for name, model in self._models.items():
-            settled = Settled(self._durable_hi, self._now_ms - self._settings.retire_after_ms, self._settled_ms(name))
+            settled = Settled(self._durable_hi, self._now_ms - self._settings.retire_after_ms, self._sealing.settled_ms(name))
             collected += self._collection.collect(name, model, settled)
         if self._outcomes is not None:
             collected += self._outcomes.collect(Settled(self._durable_hi, self._now_ms - self._settings.retire_after_ms))
         if collected:
             self._meta_dirty = True
         return collected
-
-    def _settled_ms(self, name: str) -> int:
-        """Return up to when a model's panes have ended that take no more late rows."""
-        revising = self._settings.model(name).revising
-        return FOREVER_MS if revising is None else revising.settled_ms(self._meta.finished.get(name, NEVER_MS))
 
     def committed(self, checkpoint: Checkpoint) -> None:
         """The checkpoint is durable."""
