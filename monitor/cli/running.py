@@ -9,7 +9,7 @@ import typer
 
 from monitor.cli.console import DEFAULT_CONFIG, ConfigPath, say
 from monitor.config.file import load_config
-from monitor.errors import ConfigError
+from monitor.errors import ConfigError, MonitorError
 
 
 def run(
@@ -39,7 +39,7 @@ def worker(
 ) -> None:
     """Run one worker in this process."""
     found = load_config(config)
-    from monitor.runtime.exits import EXIT_CONFIG, ending  # noqa: PLC0415
+    from monitor.runtime.exits import EXIT_CONFIG, end_process, ending  # noqa: PLC0415
     from monitor.runtime.worker import Worker  # noqa: PLC0415
 
     try:
@@ -47,6 +47,10 @@ def worker(
     except ConfigError:
         ending(EXIT_CONFIG)
         raise
+    except MonitorError:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever it is, supervisor, metrics and log are told
+        end_process(f"an error that nobody expected: {error!r}", exc_info=True)
 
 
 def demo(
