@@ -112,7 +112,8 @@ def _run_elsewhere(name: str, full: bool, seed: int, command: tuple[str, ...]) -
     started = time.monotonic()
     arguments = [sys.executable, *(scenario.full if full else scenario.short)]
     print(f"--- {name}: {scenario.about}; {' '.join(arguments[1:])}", flush=True)
-    code = subprocess.run(arguments, check=False, env=os.environ | {"MONITOR_REQUIRE_BROKER": "1"}).returncode
+    environment = os.environ | {"MONITOR_REQUIRE_BROKER": "1"} | ({"FULL": "1"} if full else {})
+    code = subprocess.run(arguments, check=False, env=environment).returncode
     seconds = round(time.monotonic() - started)
     return {
         "scenario": name, "about": scenario.about, "full": full, "seconds": seconds, "anomalies": {"FAILED": 1} if code else {},
