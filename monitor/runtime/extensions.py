@@ -12,7 +12,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NoReturn
 
@@ -35,13 +35,13 @@ FETCH_WAIT_MS = 100
 
 
 class _Only:
-    """A set that means what it holds, nothing too."""
+    """Sets, as they are when they are asked, that mean what they hold, nothing too."""
 
-    def __init__(self, members: Container[TP]) -> None:
+    def __init__(self, *members: Container[TP]) -> None:
         self._members = members
 
     def __contains__(self, tp: object) -> bool:
-        return tp in self._members
+        return any(tp in members for members in self._members)
 
 
 class ShortPolls(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
@@ -62,6 +62,10 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
     """Commits by batch, checkpoints before it lets go, and always seeks to where the state says."""
 
     app: MonitorApp
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._held_back = set[TP]()
+        super().__init__(*args, **kwargs)
 
     def _new_consumer_thread(self) -> ShortPolls:
         """Return the thread that reads."""
@@ -95,6 +99,24 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         """
         return await super()._getmany(_Only(active_partitions), timeout)
 
+    def hold_back(self, tp: TP) -> None:
+        """Fetch no more of a partition until it is resumed; what is on its way comes."""
+        self._held_back.add(tp)
+        self.pause_partitions({tp})
+
+    def resume_partitions(self, tps: Iterable[TP]) -> None:
+        """Fetch again."""
+        super().resume_partitions(tps)
+        self._held_back.difference_update(tps)
+
+    async def _wait_next_records(self, timeout: float) -> Any:
+        """Deliver what was fetched of a partition that is held back since.
+
+        Stock code drops what it has of a paused partition: it pauses to seek, and what was dropped is fetched again.
+        """
+        records, active_partitions = await super()._wait_next_records(timeout)
+        return records, _Only(active_partitions, self._held_back)
+
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Checkpoint and commit while the partitions are still owned; correctness does not depend on it.
 
@@ -102,6 +124,7 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         """
         await self.app.before_revoke()
         self.app.owned_generation = None
+        self._held_back.clear()
         await super().on_partitions_revoked(revoked)
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:

@@ -117,7 +117,7 @@ class Owners:
         condition, other = ("outputs", "disk") if isinstance(obstacle, Refused) else ("disk", "outputs")
         readiness.hold(condition, str(obstacle), who)
         readiness.release(other, who)
-        self._app.consumer.pause_partitions({tp})
+        self._app.consumer.hold_back(tp)
         if isinstance(obstacle, Refused):
             for topic in obstacle.topics:
                 self._telemetry.count("monitor_refusals_total", labels=(topic,))

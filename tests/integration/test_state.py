@@ -411,12 +411,6 @@ class Refusing:
     def too_small_ends(self) -> None:
         alter(self.kafka, self.topic, max_message_bytes="1000000")
 
-    def too_few_replicas(self) -> None:
-        alter(self.kafka, self.topic, min_insync_replicas="2")
-
-    def too_few_replicas_ends(self) -> None:
-        alter(self.kafka, self.topic, min_insync_replicas="1")
-
     def _acl(self) -> tuple:
         return (ResourceType.TOPIC, self.topic, ResourcePatternType.LITERAL, "User:ANONYMOUS", "*")
 
@@ -486,11 +480,11 @@ class TestRefusal:
         return {(alert["data"]["model"], alert["id"]) for alert in found if alert["data"]["status"] == "firing"}
 
     def test_alerts_wait_for_their_topic_and_all_are_delivered(self, kafka: KafkaCluster, app: str, tmp_path: Path) -> None:
-        ways = ("gone", "too_small", "too_few_replicas") if FULL else ("gone",)
+        ways = ("gone", "too_small") if FULL else ("gone",)
         self.run(kafka, app, tmp_path, [("alerts", way) for way in ways])
 
     def test_so_do_results_and_dead_letters(self, kafka: KafkaCluster, app: str, tmp_path: Path) -> None:
-        ways = ("gone", "too_small", "too_few_replicas") if FULL else ("too_small",)
+        ways = ("gone", "too_small") if FULL else ("too_small",)
         self.run(kafka, app, tmp_path, [(kind, way) for kind in ("results", "dead-letter") for way in ways])
 
     def test_a_topic_that_may_not_be_written_to_is_waited_for(self, app: str, tmp_path: Path) -> None:

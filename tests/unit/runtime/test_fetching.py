@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 from aiokafka.consumer.fetcher import Fetcher, FetchResult
 from faust.types import TP
 
+from monitor.runtime.batches import BatchScheduler
 from monitor.runtime.extensions import BatchConsumer
 
 PAUSED, ACTIVE = TP("a-t-changelog", 1), TP("a-t-changelog", 2)
@@ -61,3 +63,59 @@ def test_the_fetcher_takes_an_empty_set_to_mean_every_partition() -> None:
     thread = Thread()
     assert asyncio.run(thread.getmany(set(), 1.0)) == {PAUSED: [0, 1], ACTIVE: [0, 1]}
     assert thread.consumed == {PAUSED, ACTIVE}
+
+
+class Fetching(BatchConsumer):
+    """A consumer whose fetch ends after something has happened to its partitions."""
+
+    def __init__(self, meanwhile: Callable[[BatchConsumer], None]) -> None:
+        self._held_back, self._active_partitions = set(), {ACTIVE, PAUSED}
+        self._paused_partitions, self._buffered_partitions = set(), set()
+        self._meanwhile = meanwhile
+        self.flow_active, self.not_waiting_next_records = True, asyncio.Event()
+        self.app = SimpleNamespace(client_only=False, consumer_generation_id=1)
+        self.scheduler, self._stopped, self._crashed = BatchScheduler(), asyncio.Event(), asyncio.Event()
+
+    async def _getmany(self, active_partitions: Any, timeout: float) -> Any:
+        self._meanwhile(self)
+        return {
+            tp: [SimpleNamespace(**dict.fromkeys(FACTS), topic=tp.topic, partition=tp.partition, offset=7)]
+            for tp in (ACTIVE, PAUSED)
+        }
+
+    def highwater(self, tp: TP) -> int:
+        return 8
+
+    def _to_message(self, tp: TP, record: Any) -> Any:
+        return record
+
+
+FACTS = ("timestamp", "timestamp_type")
+
+
+def delivered(meanwhile: Callable[[BatchConsumer], None]) -> set[TP]:
+    async def all_of() -> set[TP]:
+        consumer = Fetching(meanwhile)
+        consumer.app.monitor = SimpleNamespace(track_tp_end_offset=lambda *_: None)
+        return {tp async for tp, _ in consumer.getmany(1.0)}
+
+    return asyncio.run(all_of())
+
+
+def test_what_was_fetched_before_a_partition_was_held_back_comes() -> None:
+    """Its position has moved past it, and nothing seeks."""
+    assert delivered(lambda consumer: consumer.hold_back(PAUSED)) == {ACTIVE, PAUSED}
+
+
+def test_what_was_fetched_before_a_partition_was_paused_does_not() -> None:
+    """Stock code pauses to seek: what comes now would come again, in between of what came before."""
+    assert delivered(lambda consumer: consumer.pause_partitions({PAUSED})) == {ACTIVE}
+
+
+def test_a_partition_that_goes_on_is_like_every_other_one() -> None:
+    def meanwhile(consumer: BatchConsumer) -> None:
+        consumer.hold_back(PAUSED)
+        consumer.resume_partitions({PAUSED})
+        consumer.pause_partitions({PAUSED})
+
+    assert delivered(meanwhile) == {ACTIVE}

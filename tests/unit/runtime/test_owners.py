@@ -226,7 +226,7 @@ class TestObstacles:
         app, telemetry = App(0, 1), Telemetry()
         paused: list[tuple[str, set[TP]]] = []
         app.consumer = SimpleNamespace(  # type: ignore[assignment]
-            pause_partitions=lambda tps: paused.append(("pause", tps)),
+            hold_back=lambda tp: paused.append(("pause", {tp})),
             resume_partitions=lambda tps: paused.append(("resume", tps)),
         )
         config = Config.model_validate({"kafka": {"bootstrap_servers": "127.0.0.1:1"}})
