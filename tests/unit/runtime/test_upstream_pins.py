@@ -59,6 +59,7 @@ PINS: list[tuple[Any, str]] = [
     (aiokafka.AIOKafkaConsumer.start, "2f1ba70443327538"),
     (Recovery.on_rebalance, "aa4d997a1795ceae"),
     (Consumer.getmany, "4b168d84882a70d6"),
+    (Consumer._wait_next_records, "6218e1969a636b3f"),
     (Consumer._drain_messages, "44a2500309e83c63"),
     (driver.AIOKafkaConsumerThread.seek_wait, "12e8d34e554e9024"),
     (driver.AIOKafkaConsumerThread._seek_wait, "9d221e816d940467"),
