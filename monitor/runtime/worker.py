@@ -198,10 +198,10 @@ class Worker:
 
         def take(key: bytes, value: bytes | None) -> None:
             """Hand a record over: a stage must not look up what is being replaced."""
-            self._loop.call_soon_threadsafe(add, key, value)
+            self._call_soon(add, key, value)
 
         def confirmed(asked_s: float) -> None:
-            self._loop.call_soon_threadsafe(self._confirmed_s.__setitem__, topic, asked_s)
+            self._call_soon(self._confirmed_s.__setitem__, topic, asked_s)
 
         return Follower(self.config, topic, self.counts[topic], nexts, Listener(take, confirmed, partial(Owners.fatal, topic)))
 
@@ -214,6 +214,14 @@ class Worker:
     def _add_policy(self, key: bytes, value: bytes | None) -> None:
         take_policy(key, value, self.pipeline.policies)
         log.info("policy", key=key.decode(errors="replace"), is_removed=value is None)
+
+    def _call_soon(self, call: Callable[..., object], *args: Any) -> None:
+        """Have the event loop call, from another thread; nobody needs it once the loop has ended, which a stop does not wait for."""
+        try:
+            self._loop.call_soon_threadsafe(call, *args)
+        except RuntimeError:
+            if not self._loop.is_closed():
+                raise
 
     async def _fresh(self, topic: str) -> None:
         """Pause while it is not known whether a topic has something newer: what a pane or a window began with, it keeps."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from types import SimpleNamespace
 from typing import Any
 
@@ -27,3 +28,16 @@ def test_a_stop_that_hangs_is_ended_by_force(owns: bool, after_s: float, code: i
     with pytest.raises(SystemExit):
         module._end_by_force(process)
     assert (slept, ended) == ([after_s], [code])
+
+
+def test_what_another_thread_has_for_a_loop_that_has_ended_is_nobodys() -> None:
+    """A record of the references that comes while a worker stops must not end it with 70."""
+    worker = module.Worker.__new__(module.Worker)
+    worker._loop = asyncio.new_event_loop()
+    called: list[int] = []
+    worker._call_soon(called.append, 1)
+    worker._loop.call_soon(worker._loop.stop)
+    worker._loop.run_forever()
+    worker._loop.close()
+    worker._call_soon(called.append, 2)
+    assert called == [1]
