@@ -126,7 +126,7 @@ class Admission:
         keep = np.ones(len(future), bool)
         for i in np.unique(batch.key_index[future]).tolist():
             model, version = batch.keys[i]
-            if version not in self._meta.models.get(model, {}):
+            if not self._meta.knows(model, version):
                 first = accepted[batch.key_index[accepted] == i][:1]
                 mine = batch.key_index[future] == i
                 keep[mine] = future[mine] > first if len(first) else False

@@ -14,7 +14,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from monitor.columns import About, Bool, Coded, Codes, ColumnBatch, Float, HashedIds, Indices, Int, More, Places, Read
+from monitor.columns import About, Bool, Coded, Codes, ColumnBatch, Float, HashedIds, Indices, Int, More, Places, Read, present
 from monitor.event_envelope import MORE, NO_MORE, envelope
 from monitor.layout import Layout
 from monitor.stages.ingest.gathered_ids import Crcs, GatheredIds
@@ -73,7 +73,7 @@ class Gathered:
             read.inspected,
         )
         self._taken.append(taken)
-        self.places.update(np.flatnonzero(np.bincount(places)).tolist())
+        self.places.update(present(places).tolist())
         if read.said is not None:
             self._ids.add(read.said, places, limits)
         for row, names in read.unexpected.items():

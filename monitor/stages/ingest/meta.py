@@ -95,6 +95,10 @@ class IngestMeta(msgspec.Struct, kw_only=True):
             rows.extend([0] * (len(OUTCOMES) - len(rows)))  # a version that told fewer of them apart
         return stored
 
+    def knows(self, model: str, version: str) -> bool:
+        """Whether a model version has counts, if only of zero."""
+        return version in self.models.get(model, ())
+
     def outcomes(self, model: str, version: str) -> list[int]:
         """Return the counts of a model version, to be added to."""
         return self.models.setdefault(model, {}).setdefault(version, [0] * len(OUTCOMES))

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from monitor.columns import Bool, DecodedBatch, Int
+from monitor.columns import Bool, DecodedBatch, Int, present
 from monitor.formats import Format
 from monitor.reference import References
 from monitor.stages.ingest.admission import Admitted
@@ -65,7 +65,6 @@ class PartitionPanes:
         self._meta = meta
         self._outcomes = outcomes
         self._deduplication = Deduplication(settings, wire, references.hash_key, meta)
-        self._known = set[tuple[str, str]]()
         self._panes: dict[bytes, Pane] = {}
         self._dirty: set[bytes] = set()
         self._arrived: list[Arrived] = []
@@ -171,10 +170,9 @@ class PartitionPanes:
         before = np.concatenate(([max(clock.before_ms, clock.idle_ms)], running))[: len(accepted)]
         marks = np.stack((batch.offsets[accepted], batch.times_ms[accepted], batch.record_ms[accepted], logged_ms))
         late &= cuts == NEVER_MS
-        for key in map(batch.keys.__getitem__, np.flatnonzero(np.bincount(key_index)).tolist()):
-            if key not in self._known:
+        for key in map(batch.keys.__getitem__, present(key_index).tolist()):
+            if not self._meta.knows(*key):
                 self._meta.outcomes(*key)
-                self._known.add(key)
         rows = np.arange(len(accepted))
         duplicates = self._deduplication.find(batch, accepted, by_key, logged_ms, ~late)
         if duplicates is not None and duplicates.any():

@@ -10,7 +10,7 @@ from itertools import product
 
 import numpy as np
 
-from monitor.columns import Int
+from monitor.columns import Int, present
 from monitor.formats import Format
 from monitor.stages.ingest.arrivals import Arrived
 from monitor.stages.ingest.folding import fold_gathered
@@ -81,9 +81,9 @@ class Reading:
             mine = np.flatnonzero((start_of == i) & (cut_of == j) & ~arrived.late)
             if len(mine):
                 key_index = arrived.key_index[mine]
-                present = np.flatnonzero(np.bincount(key_index))
-                place_of = np.empty(int(present[-1]) + 1, np.int64)
-                place_of[present] = self._places_at(start, cut, [arrived.batch.keys[key] for key in present.tolist()], pane_of)
+                found = present(key_index)
+                place_of = np.empty(int(found[-1]) + 1, np.int64)
+                place_of[found] = self._places_at(start, cut, [arrived.batch.keys[key] for key in found.tolist()], pane_of)
                 places[mine] = place_of[key_index]
         return places
 

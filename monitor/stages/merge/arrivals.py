@@ -27,13 +27,11 @@ def newest(arrivals: Arrivals) -> list[Arrived]:
     return [arrivals[max(complete)][chunk] for chunk in sorted(arrivals[max(complete)])] if complete else []
 
 
-def begun(arrivals: Arrivals) -> Arrived | None:
-    """Return the first block of the newest partial that is not whole, if it would replace the one that is; None when there is none.
+def begun(arrivals: Arrivals, whole_hi: int) -> Arrived | None:
+    """Return the first block of the newest partial beyond the newest whole one; None when there is none.
 
     The others of its blocks may come after its pane was sealed: the watermarks of other partitions move on without one that was idle.
     """
-    whole = newest(arrivals)
-    reached = whole[0].partial.hi if whole else -1
     return max(
-        (chunks[0] for hi, chunks in arrivals.items() if hi > reached and 0 in chunks), key=lambda a: a.partial.hi, default=None
+        (chunks[0] for hi, chunks in arrivals.items() if hi > whole_hi and 0 in chunks), key=lambda a: a.partial.hi, default=None
     )

@@ -121,9 +121,11 @@ class Sealing:
 
     def _give_up(self, arrivals: Arrivals) -> None:
         """Forget what has come of a place for a pane; what it has only begun to tell is late."""
-        first, whole = begun(arrivals), newest(arrivals)
+        whole = newest(arrivals)
+        share = share_of(whole[0].partial) if whole else None
+        first = begun(arrivals, share.hi if share else -1)
         if first is not None:
-            self._meta.count_late(first.partial, share_of(whole[0].partial) if whole else None)
+            self._meta.count_late(first.partial, share)
         self._changes.give_up_arrivals(arrivals)
 
     # --- late

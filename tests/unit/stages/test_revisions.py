@@ -278,28 +278,9 @@ class TestStageTwo:
     ) -> StoredRecord:  # fmt: skip
         profile = Profile(Layout())
         profile.rows[0] = 0 if block else n
+        blocks_of = (block, blocks, profile.to_bytes())
         return self.at(
-            partials.Partial(
-                SOURCE,
-                partition,
-                1,
-                hi,
-                "m",
-                version,
-                start,
-                10,
-                0,
-                hi,
-                0,
-                n,
-                0,
-                "",
-                "",
-                block,
-                blocks,
-                profile.to_bytes(),
-                cut_ms=cut,
-            )
+            partials.Partial(SOURCE, partition, 1, hi, "m", version, start, 10, 0, hi, 0, n, 0, "", "", *blocks_of, cut_ms=cut)
         )
 
     def mark(self, closed: int, *, partition: int = 0, idle: bool = False) -> StoredRecord:
@@ -308,14 +289,11 @@ class TestStageTwo:
     def stage(
         self, partitions: int = 1, own: Settings | None = None, store: Mapping[bytes, bytes] | None = None
     ) -> MergePartition:
-        own, epoch, rows = (
-            own or revising(Revising(50, 10), WindowSpec(10, 10), grace_ms=0),
-            2 if store else 1,
-            (store or {}).items(),
-        )
+        own = own or revising(Revising(50, 10), WindowSpec(10, 10), grace_ms=0)
         stage = MergePartition(
-            own, 0, topology={SOURCE: partitions}, epoch=epoch, judge=running_total, references=References(), rows=rows
-        )
+            own, 0, topology={SOURCE: partitions}, epoch=2 if store else 1, judge=running_total, references=References(),
+            rows=(store or {}).items(),
+        )  # fmt: skip
         if not store:
             stage.skip_to(0)
         return stage
