@@ -26,7 +26,7 @@ PEERS = ROOT / "benchmarks" / "peers"
 LIMIT_S = 150
 FIRST, LAST = 0.05, 0.97
 """Of a worker's run the part between these shares of the events is measured."""
-SCRAPE_PAUSES = 30
+SCRAPE_PAUSES = 100
 """Between two looks at the metrics pass so many times what a look takes: with a thousand models they are long, and nobody scrapes as often."""
 WATERMARK = "monitor_watermark_timestamp_seconds"
 COUNTS = ("monitor_events_total", "monitor_rejections_total")

@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from monitor.columns import About, ColumnBatch, Float, Int, Objects, Special
+from monitor.columns import About, ColumnBatch, Float, Int, Objects, Special, order_of
 from monitor.errors import StateMismatch, UnknownCodec
 from monitor.features import CategoryFeature, NumberFeature
 from monitor.layout import N_SPECIAL, Layout
@@ -225,7 +225,7 @@ class Profile:
         order: Int | slice = slice(None)
         touched = starts = np.zeros(1, np.int64)
         if segment is not None:
-            order = np.argsort(segment, kind="stable")
+            order = order_of(segment)
             touched, starts = np.unique(segment[order], return_index=True)
         centres, exponents = self.layout.grid
         values = batch.numbers_or(centres[:, np.newaxis])[:, order]  # the centre adds zero

@@ -97,7 +97,7 @@ class NativeFormat:
         self._known: dict[str, _Known] = {}
         self._ahead: dict[tuple[str, str], _Known] = {}
         self._last_names: list[tuple[str, str]] = []
-        self._names: set[_Key] = set()
+        self._names: dict[_Key, tuple[str, str]] = {}
 
     def _decoder(self, features: Any) -> Callable[[bytes], Event]:
         envelope: Any = msgspec.defstruct(
@@ -121,7 +121,7 @@ class NativeFormat:
         times = times_ms(list(map(_time_of, events)), self._time_unit)
         keys = Places()
         places = keys.codes(list(map(_key_of, events)))
-        refused = self._refused(list(keys), places, times)
+        refused = self._refused(keys, places, times)
         if refused:
             others += [(accepted[i].offset, why) for i, why in refused.items()]
             left = [i for i in range(len(events)) if i not in refused]
@@ -129,7 +129,7 @@ class NativeFormat:
             values, times, keys = [values[i] for i in left], times[left], Places()
             places = keys.codes(list(map(_key_of, events)))
         others.sort()
-        names, key_index = _index(keys, places)
+        names, key_index = _index([self._names[key] for key in keys], places)
         self._last_names = names
         return DecodedBatch(
             offsets=np.fromiter(map(_offset_of, accepted), np.int64, len(accepted)),
@@ -177,8 +177,8 @@ class NativeFormat:
 
     def _expected(self) -> _Known | None:
         """Return the reader of all model versions of the last batch; None where there is no such one."""
-        known = [self._ahead.get(name) for name in self._last_names]
-        return known[0] if known and all(one is known[0] for one in known) else None
+        known = set(map(self._ahead.get, self._last_names))
+        return known.pop() if len(known) == 1 else None
 
     def _read_raw(self, value: bytes) -> Event | None:
         """Return an event of which only a feature can be of a wrong type."""
@@ -207,26 +207,23 @@ class NativeFormat:
         optional = {name: _optional(fields, name) for name in _OPTIONAL_TYPES}
         return Event(model=model, time=time, features=fields["features"], version=version, **optional)
 
-    def _refused(self, keys: Sequence[_Key], places: Indices, times: Int) -> dict[int, Rejection]:
-        """Return the events whose model or version is no name, or whose time is none. places: among the different keys, of each event's."""
+    def _refused(self, keys: Places, places: Indices, times: Int) -> dict[int, Rejection]:
+        """Return the events whose model or version is no name, or whose time is none; remember those that are names.
+
+        places: among the different keys, of each event's.
+        """
         no_time = Rejection(RejectionReason.INVALID_TIME, self._time_field)
         refused = dict.fromkeys(np.flatnonzero(times == INVALID_MS).tolist(), no_time)
-        for place, key in enumerate(keys):
-            if pointer := self._not_a_name(key):
-                unnamed = np.flatnonzero(places == place).tolist()
+        if len(self._names) > _MAX_NAMES:
+            self._names.clear()
+        for key in [key for key in keys if key not in self._names]:
+            pointer = _not_a_name(key)
+            if pointer is None:
+                self._names[key] = _texts(key)
+            else:
+                unnamed = np.flatnonzero(places == keys[key]).tolist()
                 refused |= dict.fromkeys(unnamed, Rejection(RejectionReason.INVALID_NAME, pointer))
         return refused
-
-    def _not_a_name(self, key: _Key) -> str | None:
-        """Return the first field of a key that is no name; good ones are remembered."""
-        if key in self._names:
-            return None
-        pointer = _not_a_name(key)
-        if pointer is None:
-            if len(self._names) >= _MAX_NAMES:
-                self._names.clear()
-            self._names.add(key)
-        return pointer
 
     def columns(self, layout: Layout, payloads: Sequence[Any], offsets: Int) -> ColumnBatch:
         """Turn accepted events into columns of `layout`; never raises."""
@@ -378,11 +375,11 @@ def _not_a_name(key: _Key) -> str | None:
     return next((field for field, text in zip(("model", "version"), _texts(key), strict=True) if not is_name(text)), None)
 
 
-def _index(keys: Iterable[_Key], places: Indices) -> tuple[list[tuple[str, str]], Int]:
-    """Return the different models and versions in order of appearance, and the place of each event's. places: among the keys, likewise."""
-    names = Places()
-    of_key = names.codes(list(map(_texts, keys)))
-    return list(names), of_key[places].astype(np.int64)
+def _index(names: Sequence[tuple[str, str]], places: Indices) -> tuple[list[tuple[str, str]], Int]:
+    """Return the different models and versions in order of appearance, and the place of each event's. places: among `names`, likewise."""
+    different = Places()
+    of_key = different.codes(names)
+    return list(different), of_key[places].astype(np.int64)
 
 
 def _optional(fields: Fields, name: str) -> Any:

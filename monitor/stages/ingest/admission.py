@@ -70,7 +70,10 @@ class Admission:
                 keep &= ~future
                 reason = Rejection(RejectionReason.FUTURE_TIMESTAMP, "time")
                 batch.rejections += [(o, reason) for o in batch.offsets[future].tolist()]
-        if not all(self._is_settled(model) for model, _ in batch.keys):
+        configured, observed = self._settings.models, self._meta.models if self._settings.unknown_model == "observe" else ()
+        if not all(
+            model in observed or model in configured for model, _ in batch.keys
+        ):  # these are not refused, whichever come before
             self._refuse_unknown(batch, keep)
         return np.flatnonzero(keep), np.flatnonzero(future)
 
@@ -106,10 +109,6 @@ class Admission:
                 self._meta.dropped += 1
         batch.label_rows = kept
         batch.labels = [(row.offset, row.model) for row in kept]
-
-    def _is_settled(self, model: str) -> bool:
-        """Whether a model is not refused, whichever come before it."""
-        return model in self._settings.models or (self._settings.unknown_model == "observe" and model in self._meta.models)
 
     def _refusal(self, model: str, known: set[str]) -> RejectionReason | str | None:
         if model in self._settings.models:

@@ -14,7 +14,22 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from monitor.columns import About, Bool, Coded, Codes, ColumnBatch, Float, HashedIds, Indices, Int, More, Places, Read, present
+from monitor.columns import (
+    About,
+    Bool,
+    Coded,
+    Codes,
+    ColumnBatch,
+    Float,
+    HashedIds,
+    Indices,
+    Int,
+    More,
+    Places,
+    Read,
+    order_of,
+    present,
+)
 from monitor.event_envelope import MORE, NO_MORE, envelope
 from monitor.layout import Layout
 from monitor.stages.ingest.gathered_ids import Crcs, GatheredIds
@@ -100,7 +115,7 @@ class Gathered:
         """Return the rows by the rank of their panes, shape (number of panes,), those of a pane in the order of the log; nothing is left here."""
         taken, self._taken = self._taken, []
         ranked = ranks[np.concatenate([part.places for part in taken])]
-        order = np.argsort(ranked, kind="stable")
+        order = order_of(ranked)
         numbers = np.empty((len(self.layout.numbers), self.n))
         for row in reversed(range(len(numbers))):  # from the end, so that what was put in order is let go of
             np.take(np.concatenate([part.numbers.pop() for part in taken]), order, out=numbers[row])

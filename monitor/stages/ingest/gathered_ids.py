@@ -8,7 +8,7 @@ from itertools import compress
 import numpy as np
 import numpy.typing as npt
 
-from monitor.columns import HashedIds, Int, Said
+from monitor.columns import HashedIds, Int, Said, order_of
 from monitor.event_envelope import ids_among
 from monitor.sketches.id_sample import Hashes, hashes_of, mixed_crcs
 
@@ -48,7 +48,7 @@ class GatheredIds:
     def by_place(self, of: Iterable[int], n: int) -> dict[int, tuple[HashedIds, int]]:
         """Return the ids of each of some places, and how many of its rows have one that is no text. n: places that there are."""
         places = np.concatenate((_NO_PLACES, *self._places))
-        hashes = np.concatenate((np.zeros(0, np.uint64), *self._hashes))[np.argsort(places, kind="stable")]
+        hashes = np.concatenate((np.zeros(0, np.uint64), *self._hashes))[order_of(places)]
         ends = [0, *np.cumsum(np.bincount(places, minlength=n)).tolist()]
         n_ids, n_wrong = (_counted(counts, _NO_PLACES, n).tolist() for counts in (self._n_ids, self._n_wrong))
         return {place: (HashedIds(n_ids[place], hashes[ends[place] : ends[place + 1]]), n_wrong[place]) for place in of}

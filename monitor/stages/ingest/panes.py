@@ -382,17 +382,18 @@ def settings_changed(model: str) -> StateMismatch:
 
 
 def groups(*columns: Int) -> Iterator[tuple[tuple[int, ...], Int]]:
-    """Yield (values, positions in order) of each group of rows that are alike in all columns; a single group costs a comparison each.
+    """Yield (values, positions in order) of each group of rows that are alike in all columns; a column whose values are all alike costs a comparison.
 
     >>> [(values, rows.tolist()) for values, rows in groups(np.array([1, 1, 0]), np.array([5, 5, 5]))]
     [((0, 5), [2]), ((1, 5), [0, 1])]
     """
-    if all((column == column[0]).all() for column in columns):
+    several = [column for column in columns if (column != column[0]).any()]
+    if not several:
         yield tuple(int(column[0]) for column in columns), np.arange(len(columns[0]))
         return
-    order = np.lexsort(columns[::-1])
+    order = np.lexsort(several[::-1])
     is_border = np.zeros(len(order) - 1, bool)
-    for column in columns:
+    for column in several:
         ordered = column[order]
         is_border |= ordered[1:] != ordered[:-1]
     for rows in np.split(order, np.flatnonzero(is_border) + 1):

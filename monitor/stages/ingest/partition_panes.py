@@ -6,7 +6,7 @@ as every other one, so what a revision contains is as much a function of the log
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from monitor.reference import References
 from monitor.stages.ingest.admission import Admitted
 from monitor.stages.ingest.arrivals import Arrived, Joined, joined
 from monitor.stages.ingest.folding import fold_together
+from monitor.stages.ingest.kinds import Kinds
 from monitor.stages.ingest.meta import COUNTED, DUPLICATE, LATE, REVISED, IngestMeta
 from monitor.stages.ingest.outcome_rows import OutcomeRows
 from monitor.stages.ingest.outsiders import RunningClock, outsiders_of
@@ -58,6 +59,7 @@ class PartitionPanes:
         outcomes: OutcomeRows | None = None,
     ) -> None:
         self._settings = settings
+        self._kinds = Kinds(settings)
         self._waiting = Waiting()
         self._wire = wire
         self._references = references
@@ -156,9 +158,8 @@ class PartitionPanes:
         accepted, _, logged_ms, clock = admitted
         running = np.maximum(logged_ms, clock.idle_ms)
         key_index = batch.key_index[accepted]
-        by_key = [self._settings.model(model) for model, _ in batch.keys]
-        pane_ms = np.array([s.pane_ms for s in by_key], np.int64)[key_index]
-        grace_ms = np.array([s.grace_ms for s in by_key], np.int64)[key_index]
+        kinds, kind = self._kinds, self._kinds.of_models(model for model, _ in batch.keys)[key_index]
+        pane_ms, grace_ms = kinds.pane_ms[kind], kinds.grace_ms[kind]
         starts = batch.times_ms[accepted] // pane_ms * pane_ms
         passed = running - grace_ms
         graces = self._meta.graces
@@ -166,15 +167,15 @@ class PartitionPanes:
             formerly = np.array([graces.passed(model) for model, _ in batch.keys], np.int64)
             passed = np.maximum(passed, formerly[key_index])
         late = starts + pane_ms <= passed
-        cuts = _cuts([s.revising for s in by_key], key_index, starts + pane_ms, np.where(late, passed, NEVER_MS))
+        cuts = _cuts(kinds.revising, kind, starts + pane_ms, np.where(late, passed, NEVER_MS))
         before = np.concatenate(([max(clock.before_ms, clock.idle_ms)], running))[: len(accepted)]
         marks = np.stack((batch.offsets[accepted], batch.times_ms[accepted], batch.record_ms[accepted], logged_ms))
         late &= cuts == NEVER_MS
-        for key in map(batch.keys.__getitem__, present(key_index).tolist()):
-            if not self._meta.knows(*key):
-                self._meta.outcomes(*key)
+        if not all(version in self._meta.models.get(model, ()) for model, version in batch.keys):
+            for key in present(key_index).tolist():
+                self._meta.outcomes(*batch.keys[key])
         rows = np.arange(len(accepted))
-        duplicates = self._deduplication.find(batch, accepted, by_key, logged_ms, ~late)
+        duplicates = self._deduplication.find(batch, accepted, kinds.remember_ids_ms[kind], logged_ms, ~late)
         if duplicates is not None and duplicates.any():
             self._count_duplicates(batch, key_index[duplicates])
             rows = np.flatnonzero(~duplicates)
@@ -246,10 +247,10 @@ class PartitionPanes:
         found = outsiders_of(batch, late, future, clock)
         if not len(found.offsets):
             return
-        by_key = [self._settings.model(model) for model, _ in batch.keys]
-        pane_ms = np.array([s.pane_ms for s in by_key], np.int64)[found.key_index]
+        pane_ms = self._kinds.pane_ms[self._kinds.of_models(model for model, _ in batch.keys)[found.key_index]]
         for (key, start), rows in groups(found.key_index, found.clock_ms // pane_ms * pane_ms):
-            pane = self._pane(*batch.keys[key], start, by_key[key])
+            model, version = batch.keys[key]
+            pane = self._pane(model, version, start, self._settings.model(model))
             if pane.state != EMITTED:
                 pane.witness(found.offsets[rows], found.is_late[rows], found.ms[rows], int(found.before_ms[rows[0]]))
 
@@ -381,14 +382,13 @@ def _is_due(pane: Pane, clock_ms: int) -> bool:
     return pane.state == OPEN and pane.due_ms + pane.settings.grace_ms <= clock_ms
 
 
-def _cuts(by_key: Sequence[Revising | None], key_index: Int, ends: Int, watermark: Int) -> Int:
-    """Return when each row is cut off, NEVER for those that are no part of a revision; shape (n,) like the others but `by_key`.
+def _cuts(revising_of: Mapping[int, Revising], kind: Int, ends: Int, watermark: Int) -> Int:
+    """Return when each row is cut off, NEVER for those that are no part of a revision; shape (n,) like the others but `revising_of`.
 
     watermark: at each late row the clock less grace; NEVER for the others.
     """
     cuts = np.full(len(ends), NEVER_MS)
-    for key, revising in enumerate(by_key):
-        if revising is not None:
-            mine = (key_index == key) & (watermark > NEVER_MS) & (watermark < ends + revising.for_ms)
-            cuts[mine] = (watermark[mine] // revising.every_ms + 1) * revising.every_ms
+    for place, revising in revising_of.items():
+        mine = (kind == place) & (watermark > NEVER_MS) & (watermark < ends + revising.for_ms)
+        cuts[mine] = (watermark[mine] // revising.every_ms + 1) * revising.every_ms
     return cuts

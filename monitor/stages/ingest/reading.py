@@ -10,7 +10,7 @@ from itertools import product
 
 import numpy as np
 
-from monitor.columns import Int, present
+from monitor.columns import Int, Places, present
 from monitor.formats import Format
 from monitor.stages.ingest.arrivals import Arrived
 from monitor.stages.ingest.folding import fold_gathered
@@ -38,7 +38,8 @@ class Reading:
         self._panes: list[Pane] = []
         self._limits: list[int] = []
         self._keys: list[tuple[str, str]] = []
-        self._shapes: list[str] = []
+        self._shapes = Places()
+        self._shape_of: list[int] = []
         self._uncounted: list[Int] = []
 
     @property
@@ -83,29 +84,27 @@ class Reading:
                 key_index = arrived.key_index[mine]
                 found = present(key_index)
                 place_of = np.empty(int(found[-1]) + 1, np.int64)
-                place_of[found] = self._places_at(start, cut, [arrived.batch.keys[key] for key in found.tolist()], pane_of)
+                place_of[found] = self._places_at(start, cut, list(map(arrived.batch.keys.__getitem__, found.tolist())), pane_of)
                 places[mine] = place_of[key_index]
         return places
 
     def _places_at(self, start: int, cut: int, keys: Sequence[tuple[str, str]], pane_of: PaneOf) -> Sequence[int]:
         known = self._places.setdefault((start, cut), {})
-        for key in keys if len(known) < len(keys) or not all(map(known.__contains__, keys)) else ():
-            if key not in known:
-                pane = pane_of(*key, start, cut)
-                known[key] = -1 if pane is None else len(self._panes)
-                if pane is not None:
-                    self._panes.append(pane)
-                    self._limits.append(pane.id_limit)
-                    self._keys.append(key)
-                    self._shapes.append(pane.layout.shape)
+        for key in [key for key in keys if key not in known]:
+            pane = pane_of(*key, start, cut)
+            known[key] = -1 if pane is None else len(self._panes)
+            if pane is not None:
+                self._panes.append(pane)
+                self._limits.append(pane.id_limit)
+                self._keys.append(key)
+                self._shape_of.append(self._shapes[pane.layout.shape])
         return list(map(known.__getitem__, keys))
 
     def _by_shape(self, n_rows: Int) -> dict[str, list[int]]:
         """Return the places of panes that have rows in a fetch, by the shape of their layouts."""
-        found: dict[str, list[int]] = {}
-        for place in np.flatnonzero(n_rows).tolist():
-            found.setdefault(self._shapes[place], []).append(place)
-        return found
+        places, shapes = np.flatnonzero(n_rows), list(self._shapes)
+        shape_of = np.array(self._shape_of, np.int64)[places]
+        return {shapes[shape]: places[shape_of == shape].tolist() for shape in present(shape_of).tolist()}
 
     def _is_read(self, shape: str, places: Sequence[int], n_rows: Int) -> bool:
         """Whether rows of a shape are read now: others of it wait that were, or none does and these are enough, of more panes than one."""
@@ -133,7 +132,7 @@ class Reading:
         folded = [pane for gathered in self._gathered.values() for pane in fold_gathered(gathered, self._panes)]
         self.n = 0
         self._gathered, self._left_out, self._places, self._is_paused = {}, set(), {}, False
-        self._panes, self._limits, self._keys, self._shapes = [], [], [], []
+        self._panes, self._limits, self._keys, self._shapes, self._shape_of = [], [], [], Places(), []
         return folded
 
 

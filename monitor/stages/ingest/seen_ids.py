@@ -8,7 +8,7 @@ off at the number of hashes that meta knows.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from itertools import pairwise
 
 import numpy as np
@@ -19,7 +19,7 @@ from monitor.formats import Format
 from monitor.hash_key import Hashes, HashKey
 from monitor.stages.ingest.meta import IngestMeta
 from monitor.stages.rows import OPEN, Stored, Versions, key_parts, row_key
-from monitor.stages.settings import ModelSettings, Settings
+from monitor.stages.settings import Settings
 from monitor.windows import NEVER_MS
 
 BUCKETS = 4
@@ -242,20 +242,16 @@ class Deduplication:
         self._seen = {bound: seen for bound, seen in self._seen.items() if bound in self._asked or seen.buckets}
         self._meta.ids = {bound: mark for bound, mark in self._meta.ids.items() if bound in self._seen}
 
-    def find(
-        self, batch: DecodedBatch, rows: Int, by_key: Sequence[ModelSettings], clock_ms: Int, is_counted: Bool
-    ) -> Bool | None:
+    def find(self, batch: DecodedBatch, rows: Int, bounds: Int, clock_ms: Int, is_counted: Bool) -> Bool | None:
         """Return which of the rows at some positions of a batch are duplicates; None where no model asks. Shape (n,) each.
 
-        clock_ms: the partition's clock at each row, as the log alone moves it. is_counted: whether the row would be counted.
+        bounds: how long the ids of each row's model are remembered, ms; 0: not at all. clock_ms: the partition's clock at each row, as
+        the log alone moves it. is_counted: whether the row would be counted.
         """
-        if not self._asked:
-            return None
-        key_index = batch.key_index[rows]
-        bounds = np.array([settings.remember_ids_ms for settings in by_key], np.int64)[key_index]
         asked = np.flatnonzero(bounds)
         if not len(asked):
             return None
+        key_index = batch.key_index[rows]
         duplicates = np.zeros(len(rows), bool)
         ids = self._wire.ids([batch.payloads[i] for i in rows[asked].tolist()])
         at = np.array([i for i, text in zip(asked.tolist(), ids, strict=True) if text], np.int64)
