@@ -33,8 +33,8 @@ from monitor.windows import FOREVER_MS, NEVER_MS
 
 _offset_of = attrgetter("offset")
 
-ROWS_AT_ONCE = 2_000
-"""Of a fetch: enough for numpy, few enough that what they are decoded to is in the processor's cache until it is folded."""
+ROWS_AT_ONCE, ROWS_PER_MODEL = 1_000, 2
+"""Of a fetch, and at least: enough for numpy, few enough that what they are decoded to is in the processor's cache until it is counted."""
 
 MAX_HELD = 50_000
 """Rows for the join, or dead letters, that a partition holds until its next checkpoint."""
@@ -143,8 +143,9 @@ class IngestPartition:
         first_new = 0
         while first_new < len(records) and records[first_new].offset < self.next_offset:
             first_new += 1
-        for begin in range(first_new, len(records), ROWS_AT_ONCE):
-            self._take(records[begin : begin + ROWS_AT_ONCE], now_ms)
+        at_once = max(ROWS_AT_ONCE, ROWS_PER_MODEL * len(self._meta.models))
+        for begin in range(first_new, len(records), at_once):
+            self._take(records[begin : begin + at_once], now_ms)
 
     def _take(self, records: Sequence[Record], now_ms: int) -> None:
         self._cursor.take(np.fromiter(map(_offset_of, records), np.int64, len(records)))
