@@ -70,10 +70,10 @@ class Admission:
                 keep &= ~future
                 reason = Rejection(RejectionReason.FUTURE_TIMESTAMP, "time")
                 batch.rejections += [(o, reason) for o in batch.offsets[future].tolist()]
-        configured, observed = self._settings.models, self._meta.models if self._settings.unknown_model == "observe" else ()
-        if not all(
-            model in observed or model in configured for model, _ in batch.keys
-        ):  # these are not refused, whichever come before
+        configured = self._settings.models
+        observed = self._meta.models if self._settings.unknown_model == "observe" else {}
+        are_settled = all(model in observed or model in configured for model, _ in batch.keys)
+        if not are_settled:  # one may be refused for those that came before it
             self._refuse_unknown(batch, keep)
         return np.flatnonzero(keep), np.flatnonzero(future)
 

@@ -24,6 +24,6 @@ class Kinds:
         self.remember_ids_ms: Int = np.array([kind.remember_ids_ms for kind in kinds], np.int64)
         self.revising = {place: kind.revising for place, kind in enumerate(kinds) if kind.revising is not None}
 
-    def of_models(self, models: Iterable[str]) -> Int:
-        """Return the place of each of some models."""
-        return np.array([self._places.get(model, 0) for model in models], np.int64)
+    def of_keys(self, keys: Iterable[tuple[str, str]]) -> Int:
+        """Return the place of each of some model versions."""
+        return np.array([self._places.get(model, 0) for model, _ in keys], np.int64)

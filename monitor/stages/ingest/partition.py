@@ -143,12 +143,15 @@ class IngestPartition:
         first_new = 0
         while first_new < len(records) and records[first_new].offset < self.next_offset:
             first_new += 1
+        records = records[first_new:]
+        if not records:
+            return
+        self._cursor.take(np.fromiter(map(_offset_of, records), np.int64, len(records)))
         at_once = max(ROWS_AT_ONCE, ROWS_PER_MODEL * len(self._meta.models))
-        for begin in range(first_new, len(records), at_once):
+        for begin in range(0, len(records), at_once):
             self._take(records[begin : begin + at_once], now_ms)
 
     def _take(self, records: Sequence[Record], now_ms: int) -> None:
-        self._cursor.take(np.fromiter(map(_offset_of, records), np.int64, len(records)))
         if self._outcomes is not None:
             self._outcomes.begin(records[0].offset - 1)
         self._now_ms = now_ms

@@ -158,7 +158,7 @@ class PartitionPanes:
         accepted, _, logged_ms, clock = admitted
         running = np.maximum(logged_ms, clock.idle_ms)
         key_index = batch.key_index[accepted]
-        kinds, kind = self._kinds, self._kinds.of_models(model for model, _ in batch.keys)[key_index]
+        kinds, kind = self._kinds, self._kinds.of_keys(batch.keys)[key_index]
         pane_ms, grace_ms = kinds.pane_ms[kind], kinds.grace_ms[kind]
         starts = batch.times_ms[accepted] // pane_ms * pane_ms
         passed = running - grace_ms
@@ -247,7 +247,7 @@ class PartitionPanes:
         found = outsiders_of(batch, late, future, clock)
         if not len(found.offsets):
             return
-        pane_ms = self._kinds.pane_ms[self._kinds.of_models(model for model, _ in batch.keys)[found.key_index]]
+        pane_ms = self._kinds.pane_ms[self._kinds.of_keys(batch.keys)[found.key_index]]
         for (key, start), rows in groups(found.key_index, found.clock_ms // pane_ms * pane_ms):
             model, version = batch.keys[key]
             pane = self._pane(model, version, start, self._settings.model(model))

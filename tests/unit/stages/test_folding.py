@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+from monitor.errors import OffsetGap
 from monitor.features import CategoryFeature
 from monitor.formats.native import NativeFormat
 from monitor.layout import Layout, layout_of
@@ -16,6 +17,7 @@ from monitor.profiles import Profile
 from monitor.reference import PREDICTION, Reference, ReferencePerformance, References
 from monitor.segments import Key, Segmentation
 from monitor.stages.ingest import folding, partition_panes, reading
+from monitor.stages.ingest import partition as partition_module
 from monitor.stages.ingest.gathered import Gathered
 from monitor.stages.ingest.meta import IngestMeta
 from monitor.stages.ingest.panes import Pane
@@ -201,6 +203,26 @@ def test_groups_of_any_size_hold_the_same(monkeypatch: pytest.MonkeyPatch) -> No
     whole = rows(partition(references()), records, 70, 350)
     monkeypatch.setattr(folding, "ROWS_AT_ONCE", 60)
     assert rows(partition(references()), records, 70, 350) == whole
+
+
+@pytest.mark.usefixtures("read_rows")
+@pytest.mark.parametrize("joins", [False, True])
+def test_a_fetch_is_folded_in_pieces_that_leave_no_trace(joins: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    records = log(1_400, seed=6)
+    at_once = rows(partition(references(), joins=joins), records, 350, 350)
+    monkeypatch.setattr(partition_module, "ROWS_AT_ONCE", 60)
+    assert rows(partition(references(), joins=joins), records, 350, 350) == at_once
+
+
+def test_a_gap_in_a_later_piece_of_a_fetch_is_refused_before_any_effect(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(partition_module, "ROWS_AT_ONCE", 10)
+    stage, records = partition(references()), log(140, seed=7)
+    with pytest.raises(OffsetGap) as caught:
+        stage.feed(records[:50] + records[51:], START + 4 * HOUR)
+    assert (caught.value.expected, caught.value.got, stage.next_offset) == (50, 51, 0)
+    stage.skip_to(51)
+    stage.feed(records[:50] + records[51:], START + 4 * HOUR)
+    assert (stage.next_offset, stage.counters()["gaps",]) == (140, 1)
 
 
 @pytest.mark.usefixtures("read_rows")
