@@ -133,7 +133,7 @@ TABLES: Mapping[str, tuple[str, Callable[[Section], str]]] = {
         "From the record that moves the watermark past a window's end to what is published, 100 features × 50 segments",
         LATENCY,
     ),
-    "slow": ("1 % of events that the fast path cannot take", COMPARED),
+    "slow": ("Models in turn, and 1 % of events that the fast path cannot take", COMPARED),
     "windows": ("Windows", CURVE),
     "models": ("Models in turn", CURVE),
     "segments": ("Segments", CURVE),

@@ -22,7 +22,10 @@ def loads():
 
     def job(values):
         for value in values:
-            orjson.loads(value)
+            try:
+                orjson.loads(value)
+            except orjson.JSONDecodeError:
+                continue
 
     return job
 

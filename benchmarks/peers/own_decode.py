@@ -1,7 +1,7 @@
 """Our own reading without what comes after it: `own_decode.py BOOTSTRAP TOPIC N JOB FEATURES`; runs with the project's interpreter.
 
 The worker's Faust app, with its settings and its batches, and an agent of its own: consume does nothing with a batch, decode has the
-worker's format read it, columns makes columns of the reference's layout besides.
+worker's format read it in the worker's pieces, columns makes columns of the reference's layout besides.
 """
 
 import logging
@@ -19,6 +19,7 @@ from monitor.config.settings import Config
 from monitor.formats.native import NativeFormat
 from monitor.runtime.app import build_app
 from monitor.runtime.garbage import spare_events
+from monitor.stages.ingest.partition import pieces
 
 
 def main(bootstrap, topic, n, job, features):
@@ -34,9 +35,9 @@ def main(bootstrap, topic, n, job, features):
     async def read(stream):
         async for event in stream.noack().events():
             records = event.value
-            if job != "consume":
-                batch = wire.decode(records)
-                if job == "columns" or meter.seen == 0:  # a reader knows what to decode from the first batch on
+            for piece in pieces(records, 1) if job != "consume" else ():
+                batch = wire.decode(piece)
+                if job == "columns" or batch.offsets[0] == 0:  # a reader knows what to decode from the first batch on
                     wire.columns(layout, batch.payloads, np.asarray(batch.offsets))
             event.ack()
             if meter.saw(len(records)):

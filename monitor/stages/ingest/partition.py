@@ -7,7 +7,7 @@ the clock of a silent partition, is written down (offset, value) before it has a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from operator import attrgetter
 from typing import NamedTuple
@@ -147,9 +147,8 @@ class IngestPartition:
         if not records:
             return
         self._cursor.take(np.fromiter(map(_offset_of, records), np.int64, len(records)))
-        at_once = max(ROWS_AT_ONCE, ROWS_PER_MODEL * len(self._meta.models))
-        for begin in range(0, len(records), at_once):
-            self._take(records[begin : begin + at_once], now_ms)
+        for piece in pieces(records, len(self._meta.models)):
+            self._take(piece, now_ms)
 
     def _take(self, records: Sequence[Record], now_ms: int) -> None:
         if self._outcomes is not None:
@@ -310,3 +309,10 @@ class IngestPartition:
     def memory(self) -> Mapping[str, int]:
         """Bytes by what takes them: rows that wait, and panes."""
         return {"rows": self._panes.waiting_bytes, "panes": self._panes.held_bytes}
+
+
+def pieces(records: Sequence[Record], n_models: int) -> Iterator[Sequence[Record]]:
+    """Yield what of a fetch is decoded and counted at once."""
+    at_once = max(ROWS_AT_ONCE, ROWS_PER_MODEL * n_models)
+    for begin in range(0, len(records), at_once):
+        yield records[begin : begin + at_once]
