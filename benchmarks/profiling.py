@@ -28,7 +28,9 @@ PARTS = {
 }
 """Part → stacks with such a frame are of it; the first that fits."""
 OTHER = "event loop and other"
-IDLE = re.compile(r"(_worker|select|wait|Follower\.run|Follower\._confirm|Watchdog\.run|TopicWatch\.run|_end_by_force|accept|readinto) \([^;]*$")
+IDLE = re.compile(
+    r"(_worker|select|wait|Follower\.run|Follower\._confirm|Watchdog\.run|TopicWatch\.run|_end_by_force|accept|readinto) \([^;]*$"
+)
 """Stacks that end in such a function wait; py-spy cannot always tell."""
 
 
