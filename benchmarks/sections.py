@@ -171,7 +171,7 @@ ON_KAFKA: Mapping[str, tuple[Callable[[Bench, int, int], dict[str, Any]], int]] 
     "streams": (streams, 1_000_000),
     "windows": (windows, 2_000_000),
     "models": (models, 2_000_000),
-    "segments": (segments, 600_000),
+    "segments": (segments, 1_200_000),
     "features": (features, 600_000),
     "workers": (workers, 1_000_000),
 }
