@@ -27,7 +27,7 @@ LIMIT_S = 150
 FIRST, LAST = 0.05, 0.97
 """Of a worker's run the part between these shares of the events is measured."""
 SCRAPE_PAUSES, LONGEST_PAUSE_S = 100, 1.0
-"""Between two looks at the metrics pass so many times what a look takes: with a thousand models they are long, and nobody scrapes as often."""
+"""Between two looks at the metrics pass so many times what a look takes: with a thousand models it is long. A second at the most."""
 WATERMARK = "monitor_watermark_timestamp_seconds"
 COUNTS = ("monitor_events_total", "monitor_rejections_total")
 CONFIG = """\

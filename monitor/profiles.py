@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from monitor.columns import About, ColumnBatch, Float, Int, Objects, Special, order_of
+from monitor.columns import About, ColumnBatch, Float, Int, Objects, Special, by_place
 from monitor.errors import StateMismatch, UnknownCodec
 from monitor.features import CategoryFeature, NumberFeature
 from monitor.layout import N_SPECIAL, Layout
@@ -225,8 +225,7 @@ class Profile:
         order: Int | slice = slice(None)
         touched = starts = np.zeros(1, np.int64)
         if segment is not None:
-            order = order_of(segment)
-            touched, starts = np.unique(segment[order], return_index=True)
+            order, touched, starts = by_place(segment)
         centres, exponents = self.layout.grid
         values = batch.numbers_or(centres[:, np.newaxis])[:, order]  # the centre adds zero
         sums = exact_sums_by_group(values, centres, exponents, starts)

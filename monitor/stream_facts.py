@@ -13,7 +13,7 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from monitor.columns import Bool, Envelope, Float, HashedIds, Int, Names, order_of
+from monitor.columns import Bool, Envelope, Float, HashedIds, Int, Names, by_place
 from monitor.sketches import varint
 from monitor.sketches.bounded import key_hash
 from monitor.sketches.id_sample import IdSample
@@ -341,8 +341,7 @@ def _grouped(names: Names, times_ms: Int, delays: Int) -> dict[str, Sent]:
     if names.codes is None:
         found = [_sent(times_ms, delays)]
     else:
-        order = order_of(names.codes)
-        starts = np.concatenate(([0], np.cumsum(np.bincount(names.codes, minlength=len(names.distinct)))[:-1]))
+        order, _, starts = by_place(names.codes)
         found = _sent_by_group(times_ms[order], delays[order], starts)
     kept: dict[str, Sent] = {}
     for name, sent in zip(names.distinct, found, strict=True):

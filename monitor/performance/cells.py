@@ -9,7 +9,7 @@ import cramjam
 import numpy as np
 import numpy.typing as npt
 
-from monitor.columns import Float, Int, Objects, order_of
+from monitor.columns import Float, Int, Objects, by_place
 from monitor.errors import UnknownCodec
 from monitor.performance.numbers import N_SUMS, far_rows, group_sums
 from monitor.performance.rows import Placed, Rows, place_labelled, place_made
@@ -178,9 +178,8 @@ class OutcomeCells:
         row, segment = row[both], segment[both]
         if not len(row):
             return
-        order = order_of(segment)
+        order, names, starts = by_place(segment)
         row, segment = row[order], segment[order]
-        names, starts = np.unique(segment, return_index=True)
         mine = labels[row], predicted[row]
         sums = group_sums(self.spec, *mine, starts)
         far = far_rows(self.spec, mine[0], mine[0] - mine[1])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from monitor.columns import Float, Int, order_of
+from monitor.columns import Float, Int, by_place
 from monitor.features import NumberFeature
 from monitor.reference import PerformanceEstimator
 from monitor.sketches.moments import exact_sums_by_group, mean_std
@@ -28,8 +28,7 @@ class ExpectedErrors:
         if not len(predicted):
             return
         cells = np.searchsorted(self._edges, predicted, side="left")
-        order = order_of(cells)
-        names, starts = np.unique(cells[order], return_index=True)
+        order, names, starts = by_place(cells)
         absolute = np.abs(error[order])[np.newaxis]
         self._sums[names] += exact_sums_by_group(absolute, np.zeros(1), np.array([self._exponent]), starts)[:, 0]
         self._rows += np.bincount(cells, minlength=len(self._rows))

@@ -7,6 +7,7 @@ as every other one, so what a revision contains is as much a function of the log
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import starmap
 
 import numpy as np
 
@@ -126,8 +127,7 @@ class PartitionPanes:
             arrived = self._sorted_out(batch, admitted)
             if batch.offsets[0] <= self._ahead:
                 self._reading.pause()  # some panes may hold rows of it
-            n_waiting = self._waiting_rows + self._reading.n
-            if self._outcomes is None and len(arrived.rows) and (n_waiting or len(arrived.rows) < COMPACT * enough):
+            if self._outcomes is None and len(arrived.rows):
                 arrived = self._reading.take(arrived, self._wire, self._readable)
             n = len(arrived.rows)
             self._waiting_rows += n
@@ -171,7 +171,7 @@ class PartitionPanes:
         before = np.concatenate(([max(clock.before_ms, clock.idle_ms)], running))[: len(accepted)]
         marks = np.stack((batch.offsets[accepted], batch.times_ms[accepted], batch.record_ms[accepted], logged_ms))
         late &= cuts == NEVER_MS
-        if not all(version in self._meta.models.get(model, ()) for model, version in batch.keys):
+        if not all(starmap(self._meta.knows, batch.keys)):
             for key in present(key_index).tolist():
                 self._meta.outcomes(*batch.keys[key])
         rows = np.arange(len(accepted))
