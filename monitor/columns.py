@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, IntEnum
@@ -9,6 +10,7 @@ from typing import Any, NamedTuple, overload
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import UNSET
 
 from monitor.events import Outcome, Rejection
 
@@ -146,6 +148,16 @@ class Said(NamedTuple):
     has_ids: bool
     more: More | None = None
 
+    def with_rows(self, at: Int, other: Said) -> Said:
+        """Return the same with what some events say in place of what stood there."""
+        more = self.more
+        if other.more is not None or more is not None:
+            mine = more if more is not None else tuple([UNSET] * len(self.ids) for _ in other.more or ())
+            theirs = other.more if other.more is not None else tuple([UNSET] * len(other.ids) for _ in mine)
+            more = tuple(_replaced(values, at, new) for values, new in zip(mine, theirs, strict=True))
+        ids = _replaced(self.ids, at, other.ids)
+        return Said(ids, all(type(one) is bytes for one in ids), more)
+
 
 @dataclass(slots=True)
 class ColumnBatch:
@@ -174,6 +186,18 @@ class ColumnBatch:
             return self.numbers
         return np.where(self.specials == Special.VALUE, self.numbers, fill)
 
+    def with_rows(self, at: Int, other: ColumnBatch) -> ColumnBatch:
+        """Return the same values with some rows' in place of what stood there."""
+        specials = self.specials
+        if specials is not None or other.specials is not None:
+            specials = np.zeros(self.numbers.shape, np.uint8) if specials is None else specials.copy()
+            specials[:, at] = 0 if other.specials is None else other.specials
+        numbers = self.numbers.copy()
+        numbers[:, at] = other.numbers
+        categories = [_replaced(column, at, new) for column, new in zip(self.categories, other.categories, strict=True)]
+        tags = [_replaced(column, at, new) for column, new in zip(self.tags, other.tags, strict=True)]
+        return ColumnBatch(self.n, numbers, specials, categories, tags=tags)
+
     def part(self, begin: int, end: int, about: About) -> ColumnBatch:
         """Return rows [begin, end), and what they say beside their values."""
         numbers = np.ascontiguousarray(self.numbers[:, begin:end])
@@ -182,6 +206,18 @@ class ColumnBatch:
         tags = [column[begin:end] for column in self.tags]
         specials = specials if specials is not None and specials.any() else None
         return ColumnBatch(end - begin, numbers, specials, categories, about.inspected, about.unexpected, tags, about.envelope)
+
+
+def _replaced(column: Sequence[Any], at: Int, new: Sequence[Any]) -> Sequence[Any]:
+    """Return a column with some values in place of what stood there."""
+    if isinstance(column, Coded):
+        codes = column.codes.astype(np.int64)
+        codes[at] = len(column.values) + np.arange(len(at))
+        return Coded([*column.values, *new], codes)
+    values = list(column)
+    for i, value in zip(at.tolist(), new, strict=True):
+        values[i] = value
+    return values
 
 
 class Read(NamedTuple):
@@ -208,6 +244,22 @@ class LabelRow:
     time_ms: int
 
 
+class PayloadRows(Sequence[Any]):
+    """What a format reads columns from, by row."""
+
+    @abstractmethod
+    def take(self, at: Int) -> PayloadRows:
+        """Return those of some rows."""
+
+
+class Payloads(list[Any], PayloadRows):
+    """Payloads one by one."""
+
+    def take(self, at: Int) -> Payloads:
+        """Return those of some rows."""
+        return Payloads([self[i] for i in at.tolist()])
+
+
 @dataclass(slots=True)
 class DecodedBatch:
     """Records of one fetch, sorted out; every array and list in offset order."""
@@ -222,7 +274,7 @@ class DecodedBatch:
     """distinct (model, version)"""
     key_index: Int
     """(n,) index into keys"""
-    payloads: list[object]
+    payloads: PayloadRows
     """opaque per event, for `columns`"""
     ticks: list[tuple[int, int]]
     """(offset, ms)"""
@@ -245,10 +297,15 @@ class Places(dict[Any, int]):
 
     def codes(self, column: Sequence[Any]) -> Indices:
         """Return the place of each value of a column; new ones get one."""
+        if isinstance(column, Coded):
+            found = present(column.codes)
+            of_code: Indices = np.zeros(int(found.max(initial=-1)) + 1, np.int32)
+            of_code[found] = self.codes([column.values[code] for code in found.tolist()])
+            return np.take(of_code, column.codes)
         return np.fromiter(map(self.__getitem__, column), np.int32, len(column))
 
 
-def present(places: Int) -> Int:
+def present(places: npt.NDArray[np.integer]) -> Int:
     """Return the different places among some, rising: of small whole numbers, without sorting.
 
     >>> present(np.array([3, 1, 3])).tolist()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import compress
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import numpy as np
@@ -18,6 +18,14 @@ MORE = ("schema", "producer", "status", "sample_rate")
 """Fields of the envelope beside the id, in the order of `More`."""
 NO_MORE = (msgspec.UNSET,) * len(MORE)
 """`More` of an event that has none of it."""
+
+_SCALAR = str | int | float | bool
+FIELD_TYPES: Final[Mapping[str, Any]] = (
+    {"prediction": _SCALAR, "score": float, "latency_ms": float}
+    | dict.fromkeys(("id", *MORE), _SCALAR)
+    | {"tags": dict[str, Any]}
+)
+"""What an optional field of an event is read as: one that says where it is from as any scalar, so that a number for a text costs nothing."""
 
 _NO_RATES = np.zeros(0, np.float64)
 _NO_VALUES = (type(None), msgspec.UnsetType)
@@ -101,3 +109,9 @@ def _rates(values: Sequence[Any], wrong: dict[str, int]) -> Float:
 def _count(into: dict[str, int], name: str, n: int) -> None:
     if n:
         into[name] = into.get(name, 0) + n
+
+
+def tag_of(tags: Any, name: str) -> str | None:
+    """Return a tag of an event, given its field `tags`; None where there is none or it is no text."""
+    found = tags.get(name) if type(tags) is dict else None
+    return found if type(found) is str else None

@@ -13,13 +13,13 @@ import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from itertools import chain
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 import numpy as np
 
 from monitor.columns import ColumnBatch, Float, Int, NoValue
-from monitor.features import Feature, NumberFeature, source_of
+from monitor.features import Feature, NumberFeature, ValueType, source_of
 from monitor.json_objects import FAILURES, fields_of
 from monitor.layout import Layout
 from monitor.reference import CONFIDENCE, LATENCY, PREDICTION, SCORE, class_of
@@ -68,7 +68,12 @@ _decode_scored = msgspec.json.Decoder(_Scored).decode
 
 def is_output(name: str) -> bool:
     """Whether a name in a layout stands for something of the event that is not among its features."""
-    return name in OUTPUTS or name == CONFIDENCE or class_of(name) is not None
+    return name in OUTPUTS or is_scored(name)
+
+
+def is_scored(name: str) -> bool:
+    """Whether a name in a layout stands for a score by class, or for what is made of these."""
+    return name == CONFIDENCE or class_of(name) is not None
 
 
 class FeatureReader:
@@ -94,7 +99,7 @@ class FeatureReader:
         self.struct: Any = msgspec.defstruct(
             "Features",
             [
-                (f"f{i}", Any if name in lenient else _type_of(feature), _absent(feature))
+                (f"f{i}", Any if name in lenient else json_type(feature), _absent(feature))
                 for i, (name, feature) in enumerate(zip(self.order, self._features, strict=True))
             ],
             rename={f"f{i}": name for i, name in enumerate(self.order)} if self.can_decode else None,
@@ -118,10 +123,10 @@ class FeatureReader:
         if raw is None:
             return _absent(feature)
         try:
-            return _decode_number(raw) if _is_plain_number(feature) else _decode_value[wire_type(feature)](raw)
+            return _decode_number(raw) if is_plain_number(feature) else _decode_value[wire_type(feature)](raw)
         except FAILURES:
             self._wrong[place] += 1
-            return WRONG_TYPE if _is_plain_number(feature) else NoValue.WRONG_TYPE
+            return WRONG_TYPE if is_plain_number(feature) else NoValue.WRONG_TYPE
 
     def adapted(self) -> FeatureReader:
         """Return the reader to go on with: one that takes any type of the features that were often of a wrong one."""
@@ -142,27 +147,42 @@ class FeatureReader:
 
         times_ms: the events' times; asked for where the layout has a timestamp. records: their bytes; for scores by class.
         """
-        batch = _Batch(self, rows, events, records)
-        numbers = np.empty((len(self.layout.numbers), len(rows)), np.float64)
-        for row, (_, number) in enumerate(self.layout.numbers):
-            if number.view is None:
-                values, is_typed = batch.column(source_of(number))
-                numbers[row] = _floats(values if is_typed else list(map(_as_number, values)))
-            else:
-                numbers[row] = number_view(number, batch.values(source_of(number)), times_ms)
-        categories: list[Sequence[object]] = []
-        for _, category in self.layout.categories:
-            name = source_of(category)
-            if category.view is None:
-                values, is_typed = batch.column(name)
-                categories.append(values if is_typed else [checked(value, category.value_type) for value in values])
-            else:
-                categories.append(category_view(category, batch.values(name)))
-        return ColumnBatch(len(rows), numbers, specials_of(numbers), categories)
+        return columns_of(self.layout, len(rows), _Batch(self, rows, events, records), times_ms)
+
+
+class Sources(Protocol):
+    """What some events hold, a source at a time. A name: as `source_of` has it."""
+
+    def floats(self, name: str) -> Float:
+        """Return a number as `views` marks what is none, shape (n,)."""
+        ...
+
+    def category(self, name: str, value_type: ValueType) -> Sequence[object]:
+        """Return a category's values: of the type, None or `NoValue`."""
+        ...
+
+    def values(self, name: str) -> Sequence[Any]:
+        """Return what views are made of: values of the source's type, None or `NoValue`; of a list its length."""
+        ...
+
+
+def columns_of(layout: Layout, n: int, sources: Sources, times_ms: Callable[[], Int]) -> ColumnBatch:
+    """Return the columns of n events. times_ms: of the events; asked for where the layout has a timestamp."""
+    numbers = np.empty((len(layout.numbers), n), np.float64)
+    for row, (_, number) in enumerate(layout.numbers):
+        name = source_of(number)
+        numbers[row] = sources.floats(name) if number.view is None else number_view(number, sources.values(name), times_ms)
+    categories = [
+        sources.category(source_of(category), category.value_type)
+        if category.view is None
+        else category_view(category, sources.values(source_of(category)))
+        for _, category in layout.categories
+    ]
+    return ColumnBatch(n, numbers, specials_of(numbers), categories)
 
 
 class _Batch:
-    """The rows of one batch, a source at a time; what several columns need is made once."""
+    """Rows that were read one by one, as `Sources`; what several columns need is made once."""
 
     def __init__(
         self, reader: FeatureReader, rows: Sequence[Any], events: Sequence[Any], records: Callable[[], Sequence[bytes]]
@@ -173,37 +193,52 @@ class _Batch:
         self._records = records
         self._values: dict[str, Sequence[Any]] = {}
 
-    def column(self, name: str) -> tuple[Sequence[Any], bool]:
+    def floats(self, name: str) -> Float:
+        values, is_typed = self._column(name)
+        return _floats(values) if is_typed else as_numbers(values)
+
+    def category(self, name: str, value_type: ValueType) -> Sequence[object]:
+        values, is_typed = self._column(name)
+        return values if is_typed else [checked(value, value_type) for value in values]
+
+    def _column(self, name: str) -> tuple[Sequence[Any], bool]:
         """Return a source's values, and whether their types are known."""
         if name in OUTPUTS:
             return [getattr(event, OUTPUTS[name]) for event in self._events], False
-        if is_output(name):
+        if is_scored(name):
             return self._scores(name), False
         place = self._reader.place[name]
         return self._flat[place :: len(self._reader.order)], name not in self._reader.lenient
 
     def values(self, name: str) -> Sequence[Any]:
-        """Return a source's values for its views; of a list the length."""
         if name not in self._values:
-            values, is_typed = self.column(name)
-            wanted = wire_type(self._reader.sources[name])
-            if wanted == "list":
-                values = list(map(_as_length, values))
-            elif not is_typed:
-                values = [checked(value, wanted) for value in values]
-            self._values[name] = values
+            values, is_typed = self._column(name)
+            self._values[name] = viewable(self._reader.sources[name], values, is_typed=is_typed)
         return self._values[name]
 
     def _scores(self, name: str) -> list[Any]:
-        label = class_of(name)
-        if label is None:
-            return [confidence(s, event.score) for s, event in zip(self._by_class, self._events, strict=True)]
-        return [scores.get(label, msgspec.UNSET) if isinstance(scores, Mapping) else scores for scores in self._by_class]
+        return scores_in(name, self._by_class, lambda: [event.score for event in self._events])
 
     @cached_property
     def _by_class(self) -> list[Any]:
         """Per event its scores: class → number, None or `NoValue.WRONG_TYPE`; or None, UNSET or `NoValue.WRONG_TYPE` in their place."""
         return list(map(scores_of, self._records()))
+
+
+def viewable(feature: Feature, values: Sequence[Any], *, is_typed: bool) -> Sequence[Any]:
+    """Return what views of a source are made of. is_typed: whether the values are of its type for certain."""
+    wanted = wire_type(feature)
+    if wanted == "list":
+        return list(map(_as_length, values))
+    return values if is_typed else [checked(value, wanted) for value in values]
+
+
+def scores_in(name: str, by_class: Sequence[Any], scores: Callable[[], Sequence[Any]]) -> list[Any]:
+    """Return the score of a class, or the confidence, of every event. by_class: as `scores_of` has them; scores: the single ones."""
+    label = class_of(name)
+    if label is None:
+        return [confidence(found, score) for found, score in zip(by_class, scores(), strict=True)]
+    return [found.get(label, msgspec.UNSET) if isinstance(found, Mapping) else found for found in by_class]
 
 
 def scores_of(record: bytes) -> Any:
@@ -212,8 +247,11 @@ def scores_of(record: bytes) -> Any:
         raw = _decode_scored(record.removeprefix(b"\xef\xbb\xbf")).scores
     except FAILURES:
         return NoValue.WRONG_TYPE
-    if not bytes(raw):
-        return msgspec.UNSET
+    return scores_from(raw) if bytes(raw) else msgspec.UNSET
+
+
+def scores_from(raw: msgspec.Raw) -> Any:
+    """Return the scores by class of an event, given their JSON text."""
     try:
         return _decode_scores(raw)
     except FAILURES:
@@ -231,16 +269,18 @@ def _number_or_wrong(raw: msgspec.Raw) -> Any:
         return NoValue.WRONG_TYPE
 
 
-def _is_plain_number(feature: Feature) -> bool:
+def is_plain_number(feature: Feature) -> bool:
+    """Whether a feature is a number, and no view of anything else."""
     return isinstance(feature, NumberFeature) and feature.source_kind is None
 
 
-def _type_of(feature: Feature) -> Any:
-    return float | None if _is_plain_number(feature) else _types[wire_type(feature)]
+def json_type(feature: Feature) -> Any:
+    """Return the type that the value of a feature's source must have in an event, for a decoder."""
+    return float | None if is_plain_number(feature) else _types[wire_type(feature)]
 
 
 def _absent(feature: Feature) -> Any:
-    return ABSENT if _is_plain_number(feature) else NoValue.ABSENT
+    return ABSENT if is_plain_number(feature) else NoValue.ABSENT
 
 
 def _floats(values: Sequence[float | None]) -> Float:
@@ -249,6 +289,11 @@ def _floats(values: Sequence[float | None]) -> Float:
         return np.frombuffer(struct.pack(f"{len(values)}d", *values), np.float64)
     except struct.error:  # a None among them; numpy takes it, at thrice the time
         return np.array(values, np.float64)
+
+
+def as_numbers(values: Sequence[Any]) -> Float:
+    """Return values of any type as a column of numbers, shape (n,)."""
+    return _floats(list(map(_as_number, values)))
 
 
 def _as_number(value: Any) -> float:

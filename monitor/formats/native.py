@@ -8,20 +8,36 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from operator import attrgetter
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
 import msgspec
 import numpy as np
 
-from monitor.columns import About, ColumnBatch, DecodedBatch, Indices, Int, NoValue, Places, Read, Special
-from monitor.event_envelope import envelope_of, said_by
+from monitor.columns import (
+    About,
+    Bool,
+    ColumnBatch,
+    DecodedBatch,
+    Indices,
+    Int,
+    NoValue,
+    PayloadRows,
+    Payloads,
+    Places,
+    Read,
+    Said,
+    Special,
+)
+from monitor.event_envelope import FIELD_TYPES, envelope_of, said_by, tag_of
 from monitor.event_time import INVALID_MS, JSON_TYPES, TimeUnit, times_ms
 from monitor.events import DEFAULT_VERSION, Rejection, RejectionReason, Tick, is_name
 from monitor.feature_reader import OUTPUTS, FeatureReader
 from monitor.json_objects import FAILURES, Fields, fields_of, is_object, needs_care, parse_fields, read_tick, typed
 from monitor.layout import Layout
 from monitor.ports import Record
+from monitor.table_reader import Table, TableReader, is_available
 
 INSPECT_EVERY = 64
 """A row whose offset is divisible by this has its names compared with the layout's: a share that the log decides."""
@@ -34,14 +50,6 @@ MAX_NAME_CHARS = 128
 
 _MAX_READERS = 1_024
 _MAX_NAMES = 10_000
-
-_SCALAR = str | int | float | bool
-_OPTIONAL_TYPES: dict[str, Any] = (
-    {"prediction": _SCALAR, "score": float, "latency_ms": float}
-    | dict.fromkeys(("id", "schema", "producer", "status", "sample_rate"), _SCALAR)
-    | {"tags": dict[str, Any]}
-)
-"""What an optional field is read as: a field of the envelope as any scalar, so that a number for a text does not cost the slow path."""
 
 _NOT_FINITE = {b'"NaN"': Special.NAN, b'"Infinity"': Special.POS_INF, b'"-Infinity"': Special.NEG_INF}
 """How protobuf's JSON, Jackson and pydantic write what JSON has no number for."""
@@ -76,10 +84,62 @@ class Event(msgspec.Struct, kw_only=True, gc=False):
 
 
 class _Known(NamedTuple):
-    """The reader of layouts of one shape, and the decoder of events that reads its features in the same pass."""
+    """The reader of layouts of one shape, the decoder of events that reads its features in the same pass, and what does without events."""
 
     reader: FeatureReader
     decode: Callable[[bytes], Event]
+    table: TableReader | None
+
+
+class TableRows(PayloadRows):
+    """Payloads of a batch that was read as a table.
+
+    rows: of the table; −1 − k: payload k of those that are in none. event: makes one of a record that is in the table, for those who ask.
+    """
+
+    def __init__(self, table: Table, rows: Int, others: Sequence[Any], event: Callable[[bytes], Event]) -> None:
+        self.table = table
+        self._rows = rows
+        self._others = others
+        self._event = event
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, at: int) -> Any: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[Any]: ...
+    def __getitem__(self, at: int | slice) -> Any:
+        if isinstance(at, slice):
+            return [self[i] for i in range(len(self))[at]]
+        row = int(self._rows[at])
+        if row < 0:
+            return self._others[-1 - row]
+        record = self.table.records[row]
+        return self._event(record), record
+
+    def take(self, at: Int) -> TableRows:
+        """Return those of some rows."""
+        return TableRows(self.table, self._rows[at], self._others, self._event)
+
+    def ids(self) -> list[str | None]:
+        """Return the id of each, None where it has none that is a text."""
+        ids = self.table.ids()
+        found = [ids[row] if row >= 0 else None for row in self._rows.tolist()]
+        texts = [None if one is None else one.decode() for one in found]
+        for i in np.flatnonzero(self._rows < 0).tolist():
+            texts[i] = _text_id(self[i][0])
+        return texts
+
+    def may_have_more(self) -> Bool:
+        """Return which of them may have features that the table's layout has not, shape (n,)."""
+        return np.where(self._rows < 0, True, self.table.has_more[np.maximum(self._rows, 0)])
+
+    def table_rows(self) -> tuple[Table, Int]:
+        """Return a table of the rows, and the places of those that are to be filled in."""
+        alone = np.flatnonzero(self._rows < 0)
+        return self.table.take(np.maximum(self._rows, 0)), alone
 
 
 class NativeFormat:
@@ -96,6 +156,7 @@ class NativeFormat:
         self._decode_raw = self._decoder(msgspec.Raw)
         self._known: dict[str, _Known] = {}
         self._ahead: dict[tuple[str, str], _Known] = {}
+        self._in_tables: set[tuple[str, str]] = set()
         self._last_names: list[tuple[str, str]] = []
         self._names: dict[_Key, tuple[str, str]] = {}
 
@@ -105,7 +166,7 @@ class NativeFormat:
             [
                 ("time", JSON_TYPES[self._time_unit]),
                 ("features", features),
-                *((name, wanted | None, msgspec.UNSET) for name, wanted in _OPTIONAL_TYPES.items()),
+                *((name, wanted | None, msgspec.UNSET) for name, wanted in FIELD_TYPES.items()),
             ],
             bases=(Event,),
             rename={"time": self._time_field},
@@ -117,6 +178,66 @@ class NativeFormat:
 
     def decode(self, records: Sequence[Record]) -> DecodedBatch:
         """Sort records into predictions, ticks and rejections; never raises."""
+        reader = self._table_reader()
+        batch = self._decode_each(records) if reader is None else self._decode_table(reader, records)
+        self._last_names = batch.keys
+        return batch
+
+    def _decode_table(self, reader: TableReader, records: Sequence[Record]) -> DecodedBatch:
+        """Read what can be read at once so, and the others one by one."""
+        table, is_read = reader.read(self._careful(records))
+        keys, key_index = table.keys()
+        names = self._names_of(keys)
+        if None in names:
+            unnamed = np.array([name is None for name in names])[key_index]
+            is_read[np.flatnonzero(is_read)[unnamed]] = False
+            table, key_index = table.take(np.flatnonzero(~unnamed)), key_index[~unnamed]
+        rest = self._decode_each([records[i] for i in np.flatnonzero(~is_read).tolist()])
+        if not len(table):
+            return rest
+        mine = records if len(table) == len(records) else [records[i] for i in np.flatnonzero(is_read).tolist()]
+        offsets = np.fromiter(map(_offset_of, mine), np.int64, len(mine))
+        rows, stamps = np.arange(len(mine)), np.fromiter(map(_timestamp_of, mine), np.int64, len(mine))
+        times, n_names = table.times_ms, len(names)
+        if len(rest.offsets):
+            order = np.argsort(np.concatenate((offsets, rest.offsets)))
+            offsets, times, stamps, rows, key_index = (
+                np.concatenate(parts)[order]
+                for parts in (
+                    (offsets, rest.offsets),
+                    (times, rest.times_ms),
+                    (stamps, rest.record_ms),
+                    (rows, -1 - np.arange(len(rest.offsets))),
+                    (key_index, n_names + rest.key_index),
+                )
+            )
+        distinct, key_index = _in_order([*names, *rest.keys], key_index)
+        return replace(
+            rest,
+            offsets=offsets,
+            times_ms=times,
+            record_ms=stamps,
+            keys=distinct,
+            key_index=key_index,
+            payloads=TableRows(table, rows, rest.payloads, self._event),
+            held_bytes=rest.held_bytes + len(table) * EVENT_BYTES + sum(map(len, table.records)),
+        )
+
+    def _table_reader(self) -> TableReader | None:
+        """Return what reads the next batch: where the model versions of the last one have one shape, and were read as tables."""
+        if not self._in_tables.issuperset(self._last_names):
+            return None
+        known = self._expected()
+        return None if known is None or known.table is None or known.table.is_spared() else known.table
+
+    def _event(self, value: bytes) -> Event:
+        """Return an event that was read as a row of a table."""
+        event = self._read_raw(value) or self._read_by_field(value)
+        assert isinstance(event, Event)
+        return event
+
+    def _decode_each(self, records: Sequence[Record]) -> DecodedBatch:
+        """Read records one by one."""
         accepted, events, values, others = self._read(records)
         times = times_ms(list(map(_time_of, events)), self._time_unit)
         keys = Places()
@@ -129,28 +250,32 @@ class NativeFormat:
             values, times, keys = [values[i] for i in left], times[left], Places()
             places = keys.codes(list(map(_key_of, events)))
         others.sort()
-        names, key_index = _index([self._names[key] for key in keys], places)
-        self._last_names = names
+        names, key_index = _in_order([self._names[key] for key in keys], places)
         return DecodedBatch(
             offsets=np.fromiter(map(_offset_of, accepted), np.int64, len(accepted)),
             times_ms=times,
             record_ms=np.fromiter(map(_timestamp_of, accepted), np.int64, len(accepted)),
             keys=names,
             key_index=key_index,
-            payloads=list(zip(events, values, strict=True)),
+            payloads=Payloads(zip(events, values, strict=True)),
             ticks=[(offset, other.tick) for offset, other in others if isinstance(other, Tick)],
             labels=[],
             rejections=[(offset, other) for offset, other in others if isinstance(other, Rejection)],
             held_bytes=_held_bytes(events, values),
         )
 
+    def _careful(self, records: Sequence[Record]) -> list[bytes]:
+        """Return the records' bytes, none for those that no decoder must see: reading them fails."""
+        values = [record.value or b"" for record in records]
+        for i in needs_care(values, self._max_event_bytes):
+            values[i] = b""
+        return values
+
     def _read(
         self, records: Sequence[Record]
     ) -> tuple[Sequence[Record], list[Any], list[bytes], list[tuple[int, Tick | Rejection]]]:
         """Return the records that are events, the events, their bytes, and by offset what the other records are."""
-        values = [record.value or b"" for record in records]
-        for i in needs_care(values, self._max_event_bytes):
-            values[i] = b""  # fails below
+        values = self._careful(records)
         ahead = self._expected()
         decoded = map(ahead.decode if ahead else self._decode_raw, values)
         events: list[Any] = []
@@ -204,7 +329,7 @@ class NativeFormat:
             if isinstance(part, Rejection):
                 return part
         model, time, _, version = parts
-        optional = {name: _optional(fields, name) for name in _OPTIONAL_TYPES}
+        optional = {name: _optional(fields, name) for name in FIELD_TYPES}
         return Event(model=model, time=time, features=fields["features"], version=version, **optional)
 
     def _refused(self, keys: Places, places: Indices, times: Int) -> dict[int, Rejection]:
@@ -214,16 +339,23 @@ class NativeFormat:
         """
         no_time = Rejection(RejectionReason.INVALID_TIME, self._time_field)
         refused = dict.fromkeys(np.flatnonzero(times == INVALID_MS).tolist(), no_time)
+        for place, (key, name) in enumerate(zip(keys, self._names_of(keys), strict=True)):
+            if name is None:
+                unnamed = np.flatnonzero(places == place).tolist()
+                refused |= dict.fromkeys(unnamed, Rejection(RejectionReason.INVALID_NAME, _not_a_name(key)))
+        return refused
+
+    def _names_of(self, keys: Iterable[_Key]) -> list[tuple[str, str] | None]:
+        """Return models and versions as texts, None where one is no name; remember those that are names."""
         if len(self._names) > _MAX_NAMES:
             self._names.clear()
-        for key in [key for key in keys if key not in self._names]:
-            pointer = _not_a_name(key)
-            if pointer is None:
-                self._names[key] = _texts(key)
-            else:
-                unnamed = np.flatnonzero(places == keys[key]).tolist()
-                refused |= dict.fromkeys(unnamed, Rejection(RejectionReason.INVALID_NAME, pointer))
-        return refused
+        found = []
+        for key in keys:
+            name = self._names.get(key)
+            if name is None and not _not_a_name(key):
+                name = self._names[key] = _texts(key)
+            found.append(name)
+        return found
 
     def columns(self, layout: Layout, payloads: Sequence[Any], offsets: Int) -> ColumnBatch:
         """Turn accepted events into columns of `layout`; never raises."""
@@ -249,12 +381,12 @@ class NativeFormat:
             times_ms=lambda: times_ms([event.time for event in events], self._time_unit),
             records=lambda: [value for _, value in payloads],
         )
-        batch.tags = [_tag(name, events) for name in layout.tags]
+        batch.tags = [[tag_of(event.tags, name) for event in events] for name in layout.tags]
         if batch.specials is not None:
             self._mark_not_finite(batch, layout, payloads)
         adapted = reader.adapted()
         if adapted is not reader:
-            self._remember(layout, adapted)
+            self._remember(layout, adapted, known.table)
         return batch
 
     def about(self, layout: Layout, payloads: Sequence[Any], offsets: Int) -> About:
@@ -262,25 +394,44 @@ class NativeFormat:
         known = self._known_shape(layout, payloads)
         events = [event for event, _ in payloads]
         if events and known.reader.can_decode:
-            self._ahead[_texts(_key_of(events[-1]))] = known
+            key = _texts(_key_of(events[-1]))
+            self._ahead[key] = known
+            self._in_tables.discard(key)  # made for nothing, where rows are turned into columns one model at a time
         inspected = np.flatnonzero(offsets % INSPECT_EVERY == 0).tolist()
         unexpected = Counter(name for i in inspected for name in self._unexpected(payloads[i], known.reader.names))
         return About(envelope_of(events), len(inspected), unexpected)
 
     def read(self, layout: Layout, keys: Iterable[tuple[str, str]], payloads: Sequence[Any], offsets: Int) -> Read:
         """Turn accepted events of these model versions, whose layouts have one shape, into columns; never raises."""
-        columns = self.values(layout, payloads)
         known = self._known_shape(layout, payloads)
         if known.reader.can_decode:
             self._ahead.update(dict.fromkeys(keys, known))
+            self._in_tables.update(keys)
         inspected = offsets % INSPECT_EVERY == 0
-        found = {i: self._unexpected(payloads[i], known.reader.names) for i in np.flatnonzero(inspected).tolist()}
-        unexpected = {i: names for i, names in found.items() if names}
-        return Read(columns, said_by([event for event, _ in payloads]), inspected, unexpected)
+        to_inspect = inspected
+        if isinstance(payloads, TableRows) and payloads.table.reader is known.table:
+            columns, said = self._read_table(layout, payloads)
+            to_inspect = inspected & payloads.may_have_more()
+        else:
+            columns, said = self.values(layout, payloads), said_by([event for event, _ in payloads])
+        found = {i: self._unexpected(payloads[i], known.reader.names) for i in np.flatnonzero(to_inspect).tolist()}
+        return Read(columns, said, inspected, {i: names for i, names in found.items() if names})
+
+    def _read_table(self, layout: Layout, payloads: TableRows) -> tuple[ColumnBatch, Said]:
+        """Return the columns of rows of a table, and what they say; those that are in none are read one by one."""
+        table, alone = payloads.table_rows()
+        columns, said = table.columns(), table.said()
+        if len(alone):
+            rest = [payloads[i] for i in alone.tolist()]
+            columns = columns.with_rows(alone, self.values(layout, rest))
+            said = said.with_rows(alone, said_by([event for event, _ in rest]))
+        return columns, said
 
     def ids(self, payloads: Sequence[Any]) -> list[str | None]:
         """Return the id of each event; None where it has none, or none that is a text."""
-        return [event.id if type(event.id) is str else None for event, _ in payloads]
+        if isinstance(payloads, TableRows):
+            return payloads.ids()
+        return [_text_id(event) for event, _ in payloads]
 
     def rows(self, payloads: Sequence[Any]) -> list[dict[str, object]]:
         """Return events' features and outputs by name as JSON has them; `NoValue.WRONG_TYPE` where a value cannot be read."""
@@ -310,13 +461,21 @@ class NativeFormat:
             if len(self._known) >= _MAX_READERS:
                 self._known.clear()
                 self._ahead.clear()
-            order = fields_of(self._raw_features(payloads[0])) if payloads else ()
-            known = self._remember(layout, FeatureReader(layout, order))
+            fields, order = self._fields_of(payloads[0]) if payloads else ((), ())
+            reader = FeatureReader(layout, order)
+            has_table = is_available and reader.can_decode
+            table = TableReader(reader, fields, self._time_field, self._time_unit) if has_table else None
+            known = self._remember(layout, reader, table)
         return known
 
-    def _remember(self, layout: Layout, reader: FeatureReader) -> _Known:
-        known = self._known[layout.shape] = _Known(reader, self._decoder(reader.struct))
+    def _remember(self, layout: Layout, reader: FeatureReader, table: TableReader | None) -> _Known:
+        known = self._known[layout.shape] = _Known(reader, self._decoder(reader.struct), table)
         return known
+
+    def _fields_of(self, payload: tuple[Event, bytes]) -> tuple[Iterable[str], Iterable[str]]:
+        """Return the names of an event's fields, and of its features, as it has them."""
+        fields = parse_fields(payload[1], self._max_event_bytes)
+        return () if isinstance(fields, Rejection) else fields, fields_of(self._raw_features(payload))
 
     def _raw_features(self, payload: tuple[Event, bytes]) -> msgspec.Raw:
         event, value = payload
@@ -364,33 +523,34 @@ def _held_bytes(events: Sequence[Event], values: Sequence[bytes]) -> int:
     return len(events) * EVENT_BYTES + sum(map(len, values)) * (READ_FACTOR if is_read else 1)
 
 
+def _text_id(event: Event) -> str | None:
+    return event.id if type(event.id) is str else None
+
+
 def _texts(key: _Key) -> tuple[str, str]:
     """Return a key's model and version; a version may be an integer, or left out."""
     model, version = key
     return model, DEFAULT_VERSION if version is None else str(version)
 
 
-def _not_a_name(key: _Key) -> str | None:
-    """Return the first field of a key that is no name."""
-    return next((field for field, text in zip(("model", "version"), _texts(key), strict=True) if not is_name(text)), None)
+def _not_a_name(key: _Key) -> str:
+    """Return the first field of a key that is no name, "" where both are."""
+    return next((field for field, text in zip(("model", "version"), _texts(key), strict=True) if not is_name(text)), "")
 
 
-def _index(names: Sequence[tuple[str, str]], places: Indices) -> tuple[list[tuple[str, str]], Int]:
-    """Return the different models and versions in order of appearance, and the place of each event's. places: among `names`, likewise."""
+def _in_order(names: Sequence[tuple[str, str] | None], places: Int | Indices) -> tuple[list[tuple[str, str]], Int]:
+    """Return the different names among some rows' in order of appearance, and the place of each row's. places: among `names`."""
+    found, first = np.unique(places, return_index=True)
     different = Places()
-    of_key = different.codes(names)
-    return list(different), of_key[places].astype(np.int64)
+    of_place = np.zeros(len(names), np.int64)
+    for place in found[np.argsort(first)].tolist():
+        of_place[place] = different[names[place]]
+    return list(different), of_place[places]
 
 
 def _optional(fields: Fields, name: str) -> Any:
     """Return an optional field: UNSET, None, its value, or `NoValue.WRONG_TYPE`."""
     if name not in fields:
         return msgspec.UNSET
-    found = typed(fields, name, _OPTIONAL_TYPES[name], null=None)
+    found = typed(fields, name, FIELD_TYPES[name], null=None)
     return NoValue.WRONG_TYPE if isinstance(found, Rejection) else found
-
-
-def _tag(name: str, events: Sequence[Any]) -> list[str | None]:
-    """Return a tag of every event, None where there is none or it is no text."""
-    values = [event.tags.get(name) if type(event.tags) is dict else None for event in events]
-    return [value if type(value) is str else None for value in values]

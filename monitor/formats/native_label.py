@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from monitor.columns import About, ColumnBatch, DecodedBatch, Int, LabelRow, Read, Said
+from monitor.columns import About, ColumnBatch, DecodedBatch, Int, LabelRow, Payloads, Read, Said
 from monitor.event_time import INVALID_MS, JSON_TYPES, TimeUnit, time_ms
 from monitor.events import Outcome, Rejection, RejectionReason, Tick, is_name
 from monitor.json_objects import FAILURES, needs_care, parse_fields, read_tick, typed
@@ -35,7 +35,7 @@ class NativeLabelFormat:
     def decode(self, records: Sequence[Record]) -> DecodedBatch:
         """Sort records into labels, ticks and rejections; never raises."""
         none = np.zeros(0, np.int64)
-        batch = DecodedBatch(none, none, none, [], none, [], [], [], [])
+        batch = DecodedBatch(none, none, none, [], none, Payloads(), [], [], [])
         careful = set(needs_care([record.value or b"" for record in records], self._max_event_bytes))
         for i, record in enumerate(records):
             found = self._read(record.value, i in careful)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from monitor.columns import Bool, DecodedBatch, Int
+from monitor.columns import Bool, DecodedBatch, Int, PayloadRows, Payloads
 from monitor.stages.ingest.admission import Admitted
 
 
@@ -34,12 +34,10 @@ class Arrived(NamedTuple):
     due_ms: int
 
     @property
-    def payloads(self) -> list[object]:
+    def payloads(self) -> PayloadRows:
         """What a format reads columns from, by row."""
         of_batch = self.batch.payloads
-        if len(self.rows) == len(of_batch):
-            return of_batch
-        return [of_batch[i] for i in self.admitted.accepted[self.rows].tolist()]
+        return of_batch if len(self.rows) == len(of_batch) else of_batch.take(self.admitted.accepted[self.rows])
 
     def part(self, at: Int) -> Arrived:
         """Return some of the rows, by their places here, rising."""
@@ -64,7 +62,7 @@ class Joined(NamedTuple):
     late: Bool
     marks: Int
     before: Int
-    payloads: list[object]
+    payloads: PayloadRows
 
 
 def joined(parts: Sequence[Arrived]) -> Joined:
@@ -82,5 +80,5 @@ def joined(parts: Sequence[Arrived]) -> Joined:
         np.concatenate([part.late for part in parts]),
         np.concatenate([part.marks for part in parts], axis=1),
         np.concatenate([part.before for part in parts]),
-        [payload for part in parts for payload in part.payloads],
+        Payloads(payload for part in parts for payload in part.payloads),
     )

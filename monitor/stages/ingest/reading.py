@@ -107,10 +107,10 @@ class Reading:
         return {shapes[shape]: places[shape_of == shape].tolist() for shape in present(shape_of).tolist()}
 
     def _is_read(self, shape: str, places: Sequence[int], n_rows: Int) -> bool:
-        """Whether rows of a shape are read now: others of it wait that were, or none does and these are enough, of more panes than one."""
+        """Whether rows of a shape are read now: others of it wait that were, or none does and these are enough."""
         if shape in self._gathered:
             return True
-        if shape in self._left_out or len(places) < 2 or int(n_rows[places].sum()) < READ_ROWS:
+        if shape in self._left_out or int(n_rows[places].sum()) < READ_ROWS:
             self._left_out.add(shape)
             return False
         self._gathered[shape] = Gathered(self._panes[places[0]].layout)

@@ -253,7 +253,7 @@ class Deduplication:
             return None
         key_index = batch.key_index[rows]
         duplicates = np.zeros(len(rows), bool)
-        ids = self._wire.ids([batch.payloads[i] for i in rows[asked].tolist()])
+        ids = self._wire.ids(batch.payloads.take(rows[asked]))
         at = np.array([i for i, text in zip(asked.tolist(), ids, strict=True) if text], np.int64)
         if len(at) < len(asked):
             self._count_without(batch, key_index[np.setdiff1d(asked, at)])

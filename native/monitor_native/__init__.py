@@ -1,0 +1,1 @@
+"""The compiled part of the monitor: optional, and without a trace in what is counted."""
