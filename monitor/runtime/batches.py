@@ -19,16 +19,16 @@ class Batch:
         "timestamp_type", "topic", "value",
     )  # fmt: skip
 
-    def __init__(self, records: Sequence[Any]) -> None:
+    def __init__(self, tp: TP, records: Sequence[Record]) -> None:
         last = records[-1]
-        self.topic = last.topic
-        self.partition = last.partition
+        self.topic = tp.topic
+        self.partition = tp.partition
         self.offset = last.offset
         self.timestamp = last.timestamp
         self.timestamp_type = last.timestamp_type
         self.headers: tuple[()] = ()
         self.key = None
-        self.value: Sequence[Record] = records
+        self.value = records
         self.checksum = None
         self.serialized_key_size = 0
         self.serialized_value_size = 0
@@ -41,4 +41,4 @@ class BatchScheduler(DefaultSchedulingStrategy):  # type: ignore[misc]
         """Yield (partition, batch); the next fetch begins only when all of them are on their way."""
         for tp, found in records.items():
             if found:
-                yield tp, Batch(found)
+                yield tp, Batch(tp, found)

@@ -23,6 +23,7 @@ from faust.types import TP
 from monitor.errors import StateMismatch
 from monitor.ports import Checkpoint, Message, Record
 from monitor.runtime.changelog import follows
+from monitor.runtime.fetched import replace_fetched
 from monitor.runtime.readiness import Readiness
 from monitor.runtime.refusals import Refusals, Refused
 from monitor.runtime.sending import LostOwnership, send_all
@@ -53,6 +54,7 @@ class ShortPolls(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         aiokafka has one under way per broker, for the partitions of which it has nothing left: while windows close it may be one for silent
         partitions alone, and records of the others, of which the last is taken meanwhile, come behind it. Stock code has it wait for 1.5 s.
         """
+        replace_fetched()
         consumer = super()._create_worker_consumer(transport)
         consumer._fetch_max_wait_ms = FETCH_WAIT_MS
         return consumer
