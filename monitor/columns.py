@@ -69,6 +69,10 @@ class Coded(Sequence[object]):
     def __len__(self) -> int:
         return len(self.codes)
 
+    def rows(self, begin: int, end: int) -> Coded:
+        """Return rows [begin, end) as they are here."""
+        return Coded(self.values, self.codes[begin:end])
+
     @overload
     def __getitem__(self, at: int) -> object: ...
 
@@ -202,10 +206,14 @@ class ColumnBatch:
         """Return rows [begin, end), and what they say beside their values."""
         numbers = np.ascontiguousarray(self.numbers[:, begin:end])
         specials = None if self.specials is None else np.ascontiguousarray(self.specials[:, begin:end])
-        categories = [column[begin:end] for column in self.categories]
-        tags = [column[begin:end] for column in self.tags]
+        categories = [_rows(column, begin, end) for column in self.categories]
+        tags = [_rows(column, begin, end) for column in self.tags]
         specials = specials if specials is not None and specials.any() else None
         return ColumnBatch(end - begin, numbers, specials, categories, about.inspected, about.unexpected, tags, about.envelope)
+
+
+def _rows(column: Sequence[object], begin: int, end: int) -> Sequence[object]:
+    return column.rows(begin, end) if isinstance(column, Coded) else column[begin:end]
 
 
 def _replaced(column: Sequence[Any], at: Int, new: Sequence[Any]) -> Sequence[Any]:

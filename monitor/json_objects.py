@@ -54,7 +54,7 @@ def _unreadable(value: bytes | None, max_event_bytes: int) -> RejectionReason | 
         return RejectionReason.EMPTY
     if len(value) > max_event_bytes:
         return RejectionReason.TOO_LARGE
-    return None if _is_utf8(value) else RejectionReason.BAD_ENCODING
+    return None if is_utf8(value) else RejectionReason.BAD_ENCODING
 
 
 def fields_of(whole: msgspec.Raw) -> dict[str, msgspec.Raw]:
@@ -71,13 +71,13 @@ def needs_care(values: Sequence[bytes], max_event_bytes: int) -> list[int]:
     """Return the places of values that a decoder must not see before `parse_fields` did; quick when there are none."""
     care = []
     if not all(map(bytes.isascii, values)):
-        care += [i for i, value in enumerate(values) if not _is_utf8(value)]
+        care += [i for i, value in enumerate(values) if not is_utf8(value)]
     if max(map(len, values), default=0) > min(2 * MAX_DEPTH, max_event_bytes):
         care += [i for i, value in enumerate(values) if len(value) > max_event_bytes or _may_be_deep(value)]
     return care
 
 
-def _is_utf8(value: bytes) -> bool:
+def is_utf8(value: bytes) -> bool:
     """Whether the bytes are text; JSON parsers do not look into strings that they skip."""
     if value.isascii():
         return True

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 
 import msgspec
 import numpy as np
@@ -28,7 +28,7 @@ from monitor.feature_reader import (
     viewable,
 )
 from monitor.features import CategoryFeature, ValueType, source_of
-from monitor.json_objects import FAILURES
+from monitor.json_objects import FAILURES, is_utf8
 from monitor.reference import SCORE
 from monitor.views import checked
 
@@ -110,24 +110,28 @@ class TableReader:
         self._to_spare -= self._to_spare > 0
         return self._to_spare > 0
 
-    def read(self, records: list[bytes]) -> tuple[Table, Bool]:
-        """Return a table of the events that could be read, and which of the records these are, shape (n,)."""
+    def read(self, records: list[bytes | None], max_bytes: int) -> tuple[Table, Bool]:
+        """Return a table of the events that could be read, and which of the records these are, shape (n,); longer ones than `max_bytes` never."""
         n, wanted = len(records), self.wanted
         numbers = np.empty((wanted.n(native.NUMBER), n))
         codes = np.zeros((wanted.n(native.TOKEN), n), np.int32)
         integers = np.zeros((wanted.n(native.INTEGER), n), np.int64)
         outcomes = np.empty(n, np.uint8)
         self._forget()
-        objects = self._parser.parse(records, numbers, codes, integers, outcomes)
-        is_read = outcomes != native.ODD
+        objects = self._parser.parse(records, max_bytes, numbers, codes, integers, outcomes)
+        is_read = outcomes & native.ODD == 0
+        for i in np.flatnonzero(outcomes & native.NOT_ASCII).tolist():
+            is_read[i] &= is_utf8(records[i] or b"")
         self._learn()
         for of_column, bad in zip(codes, self._bad, strict=True):
             if bad:
                 is_read &= ~np.isin(of_column, bad)
         n_texts = wanted.n(native.TEXT)
         raws = [_decoded(column, *how, is_read) for column, how in zip(objects[n_texts:], wanted.raws, strict=True)]
-        has_more = outcomes == native.READ_WITH_MORE
-        table = Table(self, records, numbers, codes, integers, objects[:n_texts], raws, list(self._values), has_more)
+        has_more = outcomes & native.MORE != 0
+        table = Table(
+            self, cast("list[bytes]", records), numbers, codes, integers, objects[:n_texts], raws, list(self._values), has_more
+        )
         is_read &= table.times_ms != INVALID_MS
         n_odd = n - int(np.count_nonzero(is_read))
         if n_odd > MANY_ODD * n:

@@ -59,7 +59,7 @@ _decode_value = msgspec.json.Decoder().decode
 
 _Key = tuple[str, str | int | None]
 _key_of, _time_of = attrgetter("model", "version"), attrgetter("time")
-_offset_of, _timestamp_of = attrgetter("offset"), attrgetter("timestamp")
+_offset_of, _timestamp_of, _value_of = attrgetter("offset"), attrgetter("timestamp"), attrgetter("value")
 
 
 class Event(msgspec.Struct, kw_only=True, gc=False):
@@ -185,7 +185,7 @@ class NativeFormat:
 
     def _decode_table(self, reader: TableReader, records: Sequence[Record]) -> DecodedBatch:
         """Read what can be read at once so, and the others one by one."""
-        table, is_read = reader.read(self._careful(records))
+        table, is_read = reader.read(list(map(_value_of, records)), self._max_event_bytes)
         keys, key_index = table.keys()
         names = self._names_of(keys)
         if None in names:
@@ -264,18 +264,13 @@ class NativeFormat:
             held_bytes=_held_bytes(events, values),
         )
 
-    def _careful(self, records: Sequence[Record]) -> list[bytes]:
-        """Return the records' bytes, none for those that no decoder must see: reading them fails."""
-        values = [record.value or b"" for record in records]
-        for i in needs_care(values, self._max_event_bytes):
-            values[i] = b""
-        return values
-
     def _read(
         self, records: Sequence[Record]
     ) -> tuple[Sequence[Record], list[Any], list[bytes], list[tuple[int, Tick | Rejection]]]:
         """Return the records that are events, the events, their bytes, and by offset what the other records are."""
-        values = self._careful(records)
+        values = [record.value or b"" for record in records]
+        for i in needs_care(values, self._max_event_bytes):
+            values[i] = b""  # fails below
         ahead = self._expected()
         decoded = map(ahead.decode if ahead else self._decode_raw, values)
         events: list[Any] = []

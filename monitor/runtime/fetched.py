@@ -57,7 +57,7 @@ class BareRecords(fetcher.PartitionRecords):  # type: ignore[misc]
 
     def __init__(self, *args: Any) -> None:
         *others, _check_crcs, isolation_level = args
-        super().__init__(*others, False, isolation_level)  # noqa: FBT003  (they were checked)
+        super().__init__(*others, False, isolation_level)
 
     def _consumer_record(self, tp: Any, record: Any) -> Any:
         return record

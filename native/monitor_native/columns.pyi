@@ -12,9 +12,9 @@ TEXT: Final[int]
 RAW: Final[int]
 FEATURES: Final[int]
 
-READ: Final[int]
-READ_WITH_MORE: Final[int]
 ODD: Final[int]
+MORE: Final[int]
+NOT_ASCII: Final[int]
 
 Field = tuple[str, int, int]
 
@@ -24,7 +24,8 @@ class Parser:
     def __init__(self, event: Sequence[Field], features: Sequence[Field]) -> None: ...
     def parse(
         self,
-        values: list[bytes],
+        values: list[bytes | None],
+        max_bytes: int,
         numbers: npt.NDArray[np.float64],
         codes: npt.NDArray[np.int32],
         integers: npt.NDArray[np.int64],

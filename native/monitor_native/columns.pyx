@@ -42,17 +42,17 @@ cdef enum:
     IS_FEATURES
 
 cdef enum:
-    IS_READ
-    IS_READ_WITH_MORE
-    IS_ODD
+    IS_ODD = 1
+    HAS_MORE = 2
+    IS_NOT_ASCII = 4
 
 SKIPPED, NUMBER, TOKEN, INTEGER, TEXT, RAW, FEATURES = range(7)
 """What is made of a field: nothing; a double, NaN for null, +inf where it is absent, −inf for a text or a boolean; the code of its JSON text among those seen, a scalar, 0
 where it is absent; a whole number, required; the bytes of a text without escapes, None for null or where it is absent; the bytes of its
 JSON text, None where it is absent; the object whose fields are the features, required."""
 
-READ, READ_WITH_MORE, ODD = range(3)
-"""What became of an event. With more: it has features that are not wanted."""
+ODD, MORE, NOT_ASCII = IS_ODD, HAS_MORE, IS_NOT_ASCII
+"""Bits of what became of an event. More: it has features that are not wanted. Not ASCII: texts of it that were not looked into may be no UTF-8."""
 
 cdef enum:
     MAX_DEPTH = 8            # of a value that is skipped or left raw
@@ -194,19 +194,26 @@ cdef inline const char *space(const char *p) noexcept nogil:
     return p
 
 
-cdef inline const char *string(const char *p, bint *has_escapes) noexcept nogil:
+cdef struct Text:
+    unsigned char bits   # of all its bytes together: the highest is of none that is ASCII
+    bint has_escapes
+
+
+cdef inline const char *string(const char *p, Text *text) noexcept nogil:
     """Step over a string, behind its opening quote; NULL where it does not end. What is escaped is not looked at."""
-    cdef unsigned char c
+    cdef unsigned char c, bits = 0
     while True:
         c = <unsigned char>p[0]
         if c == b'"':
+            text.bits |= bits
             return p + 1
         if c == b'\\':
-            has_escapes[0] = True
+            text.has_escapes = True
             p += 1
             c = <unsigned char>p[0]
         if c < b' ':
             return NULL
+        bits |= c
         p += 1
 
 
@@ -214,11 +221,11 @@ cdef inline const char *word(const char *p, const char *end, const char *text, P
     return p + size if end - p >= size and memcmp(p, text, size) == 0 else NULL
 
 
-cdef inline const char *scalar(const char *p, const char *end, bint *has_escapes) noexcept:
+cdef inline const char *scalar(const char *p, const char *end, Text *text) noexcept:
     """Step over a value that is neither object nor array; NULL where it is, or no value."""
     cdef double ignored
     if p[0] == b'"':
-        return string(p + 1, has_escapes)
+        return string(p + 1, text)
     if p[0] == b't':
         return word(p, end, b"true", 4)
     if p[0] == b'f':
@@ -228,11 +235,11 @@ cdef inline const char *scalar(const char *p, const char *end, bint *has_escapes
     return number(p, &ignored)
 
 
-cdef const char *value(const char *p, const char *end, bint *has_escapes, int depth) noexcept:
+cdef const char *value(const char *p, const char *end, Text *text, int depth) noexcept:
     """Step over any value; NULL where it is none, or nested too deep."""
     cdef char closing
     if p[0] != b'{' and p[0] != b'[':
-        return scalar(p, end, has_escapes)
+        return scalar(p, end, text)
     if depth == 0:
         return NULL
     closing = b'}' if p[0] == b'{' else b']'
@@ -243,14 +250,14 @@ cdef const char *value(const char *p, const char *end, bint *has_escapes, int de
         if closing == b'}':
             if p[0] != b'"':
                 return NULL
-            p = string(p + 1, has_escapes)
+            p = string(p + 1, text)
             if p == NULL:
                 return NULL
             p = space(p)
             if p[0] != b':':
                 return NULL
             p = space(p + 1)
-        p = value(p, end, has_escapes, depth - 1)
+        p = value(p, end, text, depth - 1)
         if p == NULL:
             return NULL
         p = space(p)
@@ -380,7 +387,7 @@ cdef class Parser:
     cdef int32_t *codes
     cdef int64_t *integers
     cdef list objects
-    cdef bint has_more
+    cdef unsigned char flags
 
     def __cinit__(self, event, features):
         self.keys = []
@@ -425,6 +432,7 @@ cdef class Parser:
     def parse(
         self,
         list values,
+        Py_ssize_t max_bytes,
         double[:, ::1] numbers,
         int32_t[:, ::1] codes,
         int64_t[:, ::1] integers,
@@ -432,8 +440,9 @@ cdef class Parser:
     ):
         """Read events into arrays, shape (columns of the kind, events); return the columns of texts, then those of raw values, as lists.
 
-        outcomes: of each event, shape (events,). Of an odd one everything else is left undefined, within what the types allow.
-        Raises ValueError for arrays of another shape, TypeError for a value that is not bytes.
+        values: an event each, None for none. max_bytes: longer ones are odd. outcomes: of each, shape (events,). Of an odd one everything
+        else is left undefined, within what the types allow. Raises ValueError for arrays of another shape, TypeError for a value of
+        another type.
         """
         cdef Py_ssize_t n = len(values), at
         cdef const char *p
@@ -453,15 +462,15 @@ cdef class Parser:
         self.objects = [[None] * n for _ in range(self.n_columns[IS_TEXT] + self.n_columns[IS_RAW])]
         for at in range(n):
             record = values[at]
+            if record is None or PyBytes_GET_SIZE(record) > max_bytes:
+                outcomes[at] = IS_ODD
+                continue
             p = PyBytes_AS_STRING(record)
             end = p + PyBytes_GET_SIZE(record)
             self.n_events += 1
-            self.has_more = False
+            self.flags = 0
             p = self._object(space(p), end, at, &self.event)
-            if p == NULL or space(p) != end:
-                outcomes[at] = IS_ODD
-            else:
-                outcomes[at] = IS_READ_WITH_MORE if self.has_more else IS_READ
+            outcomes[at] = self.flags | (IS_ODD if p == NULL or space(p) != end else 0)
         objects, self.objects = self.objects, None
         self.numbers, self.codes, self.integers = NULL, NULL, NULL
         return objects
@@ -503,8 +512,8 @@ cdef class Parser:
                     expected += 1
                     p = self._value(p, end, at, field)
                 else:
-                    self.has_more |= is_inner
-                    p = _skipped(p, end)
+                    self.flags |= is_inner * HAS_MORE
+                    p = self._skipped(p, end)
                 if p == NULL:
                     return NULL
                 p = space(p)
@@ -530,17 +539,18 @@ cdef class Parser:
     cdef inline const char *_value(self, const char *p, const char *end, Py_ssize_t at, Field *field) except? NULL:
         """Read a field's value into its column. Return what is behind it; NULL where it is not as expected."""
         cdef const char *start = p
-        cdef bint has_escapes = False
+        cdef Text text = Text(0, False)
         cdef uint64_t integer = 0
         cdef int32_t code
         if field.kind == IS_NUMBER:
             if p[0] == b'-' or 0 <= digit(p) <= 9:
                 return number(p, &self.numbers[field.column * self.n + at])
             self.numbers[field.column * self.n + at] = NAN if p[0] == b'n' else -INFINITY
-            p = scalar(p, end, &has_escapes)
-            return NULL if p == NULL or has_escapes or _is_special(start, p - start) else p
+            p = scalar(p, end, &text)
+            self.flags |= (text.bits >> 7) * IS_NOT_ASCII
+            return NULL if p == NULL or text.has_escapes or _is_special(start, p - start) else p
         if field.kind == IS_TOKEN:
-            p = scalar(p, end, &has_escapes)
+            p = scalar(p, end, &text)
             if p != NULL:
                 code = (<_Dictionary>self.dictionaries[field.column]).code(start, p - start)
                 self.codes[field.column * self.n + at] = code
@@ -561,20 +571,29 @@ cdef class Parser:
         if field.kind == IS_TEXT:
             if p[0] != b'"':
                 return word(p, end, b"null", 4)
-            p = string(p + 1, &has_escapes)
-            if p == NULL or has_escapes:
+            p = string(p + 1, &text)
+            if p == NULL or text.has_escapes:
                 return NULL
+            self.flags |= (text.bits >> 7) * IS_NOT_ASCII
             (<list>self.objects[field.column])[at] = PyBytes_FromStringAndSize(start + 1, p - start - 2)
             return p
         if field.kind == IS_RAW:
-            p = value(p, end, &has_escapes, MAX_DEPTH)
-            if p == NULL or (has_escapes and start[0] != b'"'):
+            p = value(p, end, &text, MAX_DEPTH)
+            if p == NULL or (text.has_escapes and start[0] != b'"'):
                 return NULL
+            self.flags |= (text.bits >> 7) * IS_NOT_ASCII
             (<list>self.objects[self.n_columns[IS_TEXT] + field.column])[at] = PyBytes_FromStringAndSize(start, p - start)
             return p
         if field.kind == IS_FEATURES:
             return self._object(p, end, at, &self.features)
-        return _skipped(p, end)
+        return self._skipped(p, end)
+
+    cdef inline const char *_skipped(self, const char *p, const char *end) noexcept:
+        """Step over a value that nothing is made of; NULL where it is none, or has escapes, which only a JSON parser knows all of."""
+        cdef Text text = Text(0, False)
+        p = value(p, end, &text, MAX_DEPTH)
+        self.flags |= (text.bits >> 7) * IS_NOT_ASCII
+        return NULL if text.has_escapes else p
 
 
 cdef inline bint _is_special(const char *text, Py_ssize_t size) noexcept nogil:
@@ -582,23 +601,17 @@ cdef inline bint _is_special(const char *text, Py_ssize_t size) noexcept nogil:
     return (size >= 5 and memcmp(text + size - 4, b'NaN"', 4) == 0) or (size >= 10 and memcmp(text + size - 9, b'Infinity"', 9) == 0)
 
 
-cdef const char *_skipped(const char *p, const char *end) noexcept:
-    """Step over a value that nothing is made of; NULL where it is none, or has escapes, which only a JSON parser knows all of."""
-    cdef bint has_escapes = False
-    p = value(p, end, &has_escapes, MAX_DEPTH)
-    return NULL if has_escapes else p
-
-
 cdef const char *_name(const char *p, Fields *fields, int *found) noexcept nogil:
-    """Step over a name that is not the expected one; NULL where it does not end, or has escapes.
+    """Step over a name that is not the expected one; NULL where it does not end, has escapes, or is
+    unknown and may be no UTF-8.
 
     found: the field that was expected; then the one that it is, or their number if it is none of them.
     """
     cdef const char *start = p
-    cdef bint has_escapes = False
+    cdef Text text = Text(0, False)
     cdef int k, i, expected = found[0]
-    p = string(p + 1, &has_escapes)
-    if p == NULL or has_escapes:
+    p = string(p + 1, &text)
+    if p == NULL or text.has_escapes:
         return NULL
     found[0] = fields.n
     for k in range(fields.n):
@@ -607,5 +620,5 @@ cdef const char *_name(const char *p, Fields *fields, int *found) noexcept nogil
             i -= fields.n
         if fields.first[i].size == p - start and memcmp(start, fields.first[i].key, p - start) == 0:
             found[0] = i
-            break
-    return p
+            return p
+    return NULL if text.bits >> 7 else p

@@ -161,8 +161,8 @@ class Ordered(NamedTuple):
             end - begin,
             np.ascontiguousarray(whole.numbers[:, begin:end]),
             None if specials is None or not specials.any() else np.ascontiguousarray(specials),
-            [Coded(column.values, column.codes[begin:end]) for column in whole.categories if isinstance(column, Coded)],
-            tags=[Coded(column.values, column.codes[begin:end]) for column in whole.tags if isinstance(column, Coded)],
+            [column.rows(begin, end) for column in whole.categories if isinstance(column, Coded)],
+            tags=[column.rows(begin, end) for column in whole.tags if isinstance(column, Coded)],
         )
 
     def about(self, begin: int, end: int, n_inspected: int, place: int) -> About:

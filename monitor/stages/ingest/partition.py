@@ -33,7 +33,7 @@ from monitor.windows import FOREVER_MS, NEVER_MS
 
 _offset_of = attrgetter("offset")
 
-ROWS_AT_ONCE, ROWS_PER_MODEL = 1_000, 2
+ROWS_AT_ONCE, ROWS_PER_MODEL = 2_000, 2
 """Of a fetch, and at least: enough for numpy, few enough that what they are decoded to is in the processor's cache until it is counted."""
 
 MAX_HELD = 50_000
