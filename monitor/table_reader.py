@@ -219,8 +219,9 @@ class Table:
         """Return what events say of themselves."""
         ids = self.ids()
         columns = [self._coded(name) for name in MORE]
-        more = tuple([values[code] for code in codes.tolist()] for values, codes in columns)
-        return Said(ids, None not in ids, more if any(codes.any() for _, codes in columns) else None)
+        if not any(codes.any() for _, codes in columns):
+            return Said(ids, None not in ids)
+        return Said(ids, None not in ids, tuple([values[code] for code in codes.tolist()] for values, codes in columns))
 
     def columns(self) -> ColumnBatch:
         """Return the columns of the reader's layout."""

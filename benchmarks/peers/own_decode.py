@@ -1,7 +1,7 @@
 """Our own reading without what comes after it: `own_decode.py BOOTSTRAP TOPIC N JOB FEATURES`; runs with the project's interpreter.
 
 The worker's Faust app, with its settings and its batches, and an agent of its own: consume does nothing with a batch, decode has the
-worker's format read it in the worker's pieces, columns makes columns of the reference's layout besides.
+worker's format read it in the worker's pieces, columns takes the columns of the reference's layout besides.
 """
 
 import logging
@@ -11,7 +11,6 @@ import time
 from pathlib import Path
 
 import faust
-import numpy as np
 from meter import Meter
 
 from benchmarks.traffic import PARTITIONS, Traffic, profile_of
@@ -38,7 +37,7 @@ def main(bootstrap, topic, n, job, features):
             for piece in pieces(records, 1) if job != "consume" else ():
                 batch = wire.decode(piece)
                 if job == "columns" or batch.offsets[0] == 0:  # a reader knows what to decode from the first batch on
-                    wire.columns(layout, batch.payloads, np.asarray(batch.offsets))
+                    wire.read(layout, batch.keys, batch.payloads, batch.offsets)
             event.ack()
             if meter.saw(len(records)):
                 meter.end()

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import msgspec
 import numpy as np
 
-from monitor.columns import About, ColumnBatch, DecodedBatch, Int, Read
+from monitor.columns import About, ColumnBatch, DecodedBatch, Int, Payloads, Read
 from monitor.findings import ClosedWindow, Judgement
 from monitor.formats import Format
 from monitor.layout import Layout
@@ -52,7 +52,7 @@ class BareFormat:
             np.array(stamps, np.int64),
             keys,
             np.array([keys.index(m) for m in models], np.int64),
-            tags,
+            Payloads(tags),
             ticks,
             [],
             [],

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import msgspec
 import numpy as np
 
-from monitor.columns import About, ColumnBatch, DecodedBatch, Int, Read
+from monitor.columns import About, ColumnBatch, DecodedBatch, Int, Payloads, Read
 from monitor.decision.early import OpenWindow
 from monitor.events import Rejection, RejectionReason
 from monitor.findings import ClosedWindow, Judgement
@@ -80,7 +80,7 @@ class Wire:
             np.array([record.timestamp for record, *_ in events], np.int64),
             keys,
             np.array([keys.index((model, version)) for _, model, version, _, _ in events], np.int64),
-            [payload for *_, payload in events],
+            Payloads(payload for *_, payload in events),
             ticks,
             [],
             rejections,

@@ -115,10 +115,10 @@ class Gathered:
         """Return the rows by the rank of their panes, shape (number of panes,), those of a pane in the order of the log; nothing is left here."""
         taken, self._taken = self._taken, []
         ranked = ranks[np.concatenate([part.places for part in taken])]
-        order = order_of(ranked)
+        order = order_of(ranked) if len(self.places) > 1 else None
         numbers = np.empty((len(self.layout.numbers), self.n))
         for row in reversed(range(len(numbers))):  # from the end, so that what was put in order is let go of
-            np.take(np.concatenate([part.numbers.pop() for part in taken]), order, out=numbers[row])
+            _ordered([part.numbers.pop() for part in taken], order, numbers[row])
         columns = ColumnBatch(
             self.n,
             numbers,
@@ -127,8 +127,8 @@ class Gathered:
             tags=[Coded(list(v), _ordered([p.tags[i] for p in taken], order)) for i, v in enumerate(self._tags)],
         )
         return Ordered(
-            ranked[order],
-            np.concatenate([part.marks for part in taken], axis=1)[:, order],
+            ranked if order is None else ranked[order],
+            _ordered([part.marks for part in taken], order),
             _ordered([part.before for part in taken], order),
             columns,
             _more(taken, order),
@@ -172,27 +172,32 @@ class Ordered(NamedTuple):
         return About(said, n_inspected, self.unexpected.get(place, {}))
 
 
-def _ordered(parts: Sequence[npt.NDArray[_Scalar]], order: Int) -> npt.NDArray[_Scalar]:
-    return np.concatenate(parts)[order]
+def _ordered(
+    parts: Sequence[npt.NDArray[_Scalar]], order: Int | None, out: npt.NDArray[_Scalar] | None = None
+) -> npt.NDArray[_Scalar]:
+    """Return arrays one behind the other, by their last axis, in an order; None: as they are. out: where to, if it is there."""
+    if order is None:
+        return np.concatenate(parts, axis=-1, out=out)
+    return np.take(np.concatenate(parts, axis=-1), order, axis=-1, out=out)
 
 
-def _specials(taken: Sequence[_Taken], order: Int) -> Codes | None:
+def _specials(taken: Sequence[_Taken], order: Int | None) -> Codes | None:
     if all(part.specials is None for part in taken):
         return None
     parts = [
         part.specials if part.specials is not None else np.zeros((_height(taken), len(part.places)), np.uint8) for part in taken
     ]
-    return np.concatenate(parts, axis=1)[:, order]
+    return _ordered(parts, order)
 
 
 def _height(taken: Sequence[_Taken]) -> int:
     return next(len(part.specials) for part in taken if part.specials is not None)
 
 
-def _more(taken: Sequence[_Taken], order: Int) -> More | None:
+def _more(taken: Sequence[_Taken], order: Int | None) -> More | None:
     """Return what events say of themselves beside their ids, in an order; None where no event says any of it."""
     if all(part.more is None for part in taken):
         return None
-    places = order.tolist()
+    places = range(sum(len(part.places) for part in taken)) if order is None else order.tolist()
     by_field = zip(*(part.more or [[absent] * len(part.places) for absent in NO_MORE] for part in taken), strict=True)
     return tuple([values[place] for place in places] for values in map(list, map(chain.from_iterable, by_field)))
