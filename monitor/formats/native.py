@@ -196,8 +196,8 @@ class NativeFormat:
         if not len(table):
             return rest
         mine = records if len(table) == len(records) else [records[i] for i in np.flatnonzero(is_read).tolist()]
-        offsets = np.fromiter(map(_offset_of, mine), np.int64, len(mine))
         rows, stamps = np.arange(len(mine)), np.fromiter(map(_timestamp_of, mine), np.int64, len(mine))
+        offsets = _offsets(mine)
         times, n_names = table.times_ms, len(names)
         if len(rest.offsets):
             order = np.argsort(np.concatenate((offsets, rest.offsets)))
@@ -533,8 +533,18 @@ def _not_a_name(key: _Key) -> str:
     return next((field for field, text in zip(("model", "version"), _texts(key), strict=True) if not is_name(text)), "")
 
 
+def _offsets(records: Sequence[Record]) -> Int:
+    """Return the offsets of records, which rise."""
+    first, beyond = records[0].offset, records[-1].offset + 1
+    if beyond - first == len(records):
+        return np.arange(first, beyond)
+    return np.fromiter(map(_offset_of, records), np.int64, len(records))
+
+
 def _in_order(names: Sequence[tuple[str, str] | None], places: Int | Indices) -> tuple[list[tuple[str, str]], Int]:
     """Return the different names among some rows' in order of appearance, and the place of each row's. places: among `names`."""
+    if len(names) == 1 and names[0] is not None:
+        return [names[0]], np.zeros(len(places), np.int64)
     found, first = np.unique(places, return_index=True)
     different = Places()
     of_place = np.zeros(len(names), np.int64)
