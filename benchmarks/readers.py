@@ -22,7 +22,7 @@ from monitor.runtime.supervisor import die_with_parent
 from monitor.segments import Segmentation
 from tests.kafka import ROOT, KafkaCluster, free_port
 
-PEERS = ROOT / "benchmarks" / "peers"
+PEERS, WITHOUT_NATIVE = ROOT / "benchmarks" / "peers", ROOT / "benchmarks" / "without_native"
 LIMIT_S = 150
 FIRST, LAST = 0.05, 0.97
 """Of a worker's run the part between these shares of the events is measured."""
@@ -50,12 +50,13 @@ class Usage(NamedTuple):
 
 
 class Case(NamedTuple):
-    """What workers read, and how. windows: size, or size/step. workers: of the group."""
+    """What workers read, and how. windows: size, or size/step. workers: of the group. is_native: with the compiled part."""
 
     traffic: Traffic
     windows: tuple[str, ...] = ("1h",)
     split: tuple[Segmentation, ...] = ()
     workers: int = 1
+    is_native: bool = True
 
 
 class Bench:
@@ -109,11 +110,12 @@ class Bench:
         config = load_config(path, {})
         topics.create_topics(config)
         publish_references(config, case.traffic, case.split)
+        hidden = {} if case.is_native else {"PYTHONPATH": f"{WITHOUT_NATIVE}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
         with (self.folder / "worker.log").open("ab") as log:
             processes = [
                 subprocess.Popen(
                     [sys.executable, "-m", "monitor", "worker", "--config", str(path), "--index", str(i)],
-                    stderr=log, stdout=log, preexec_fn=die_with_parent,
+                    stderr=log, stdout=log, preexec_fn=die_with_parent, env=os.environ | hidden,
                 )
                 for i in range(case.workers)
             ]  # fmt: skip

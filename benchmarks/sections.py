@@ -61,6 +61,7 @@ def parsing(bench: Bench, n: int, rounds: int) -> dict[str, Any]:
     """The whole worker beside consumers that do less than it does."""
     traffic = Traffic(n)
     rows: dict[str, Row] = {OURS: lambda: bench.worker(Case(traffic))}
+    rows["this worker without its compiled part"] = partial(bench.worker, Case(traffic, is_native=False))
     rows["librdkafka + `orjson.loads`"] = lambda: bench.run(sys.executable, "consumer.py", traffic, "loads")
     rows["librdkafka, consume only"] = lambda: bench.run(sys.executable, "consumer.py", traffic, "consume")
     for name, job in (("consume only", "consume"), ("consume + decode", "decode"), ("consume + decode + columns", "columns")):

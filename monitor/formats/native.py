@@ -146,13 +146,22 @@ class NativeFormat:
     """Reads native events.
 
     time_field, time_unit: where an event's time is, and what it counts. max_event_bytes: longer records are rejected unparsed.
+    in_tables: whether events of models that are known are read by the compiled part; what is read is the same.
     A payload is (Event, the record's bytes).
     """
 
-    def __init__(self, time_field: str = "time", time_unit: TimeUnit = "ms", max_event_bytes: int = 1 << 20) -> None:
+    def __init__(
+        self,
+        time_field: str = "time",
+        time_unit: TimeUnit = "ms",
+        max_event_bytes: int = 1 << 20,
+        *,
+        in_tables: bool = is_available,
+    ) -> None:
         self._time_field = time_field
         self._time_unit = time_unit
         self._max_event_bytes = max_event_bytes
+        self._reads_tables = in_tables and is_available
         self._decode_raw = self._decoder(msgspec.Raw)
         self._known: dict[str, _Known] = {}
         self._ahead: dict[tuple[str, str], _Known] = {}
@@ -458,7 +467,7 @@ class NativeFormat:
                 self._ahead.clear()
             fields, order = self._fields_of(payloads[0]) if payloads else ((), ())
             reader = FeatureReader(layout, order)
-            has_table = is_available and reader.can_decode
+            has_table = self._reads_tables and reader.can_decode
             table = TableReader(reader, fields, self._time_field, self._time_unit) if has_table else None
             known = self._remember(layout, reader, table)
         return known

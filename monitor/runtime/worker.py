@@ -42,6 +42,7 @@ from monitor.runtime.store import StoreFull, StoreMemory, has_space
 from monitor.runtime.telemetry import Observed, Telemetry
 from monitor.runtime.topic_watch import TopicWatch
 from monitor.runtime.window_gauges import WindowGauges
+from monitor.table_reader import is_available
 
 __all__ = ["Worker", "check_environment"]
 
@@ -321,7 +322,8 @@ class Worker:
     def run(self) -> NoReturn:
         """Run until SIGTERM or SIGINT; the exit code is that of the process."""
         forward_libraries()
-        log.info("worker_starts", http=f"{self.config.http.bind.rpartition(':')[0]}:{self.server.server_port}")
+        http = f"{self.config.http.bind.rpartition(':')[0]}:{self.server.server_port}"
+        log.info("worker_starts", http=http, has_native=is_available)
         worker = _Process(self.app, override_logging=False, redirect_stdouts=False, quiet=True)
         threading.Thread(target=_end_by_force, args=(worker,), daemon=True).start()
         self._topic_watch.start()

@@ -67,11 +67,16 @@ def any_group(name: str) -> st.SearchStrategy[list[Feature]]:
     return st.sampled_from([*plain, *rich, of_numbers])
 
 
-layouts = (
-    st.lists(st.sampled_from([*NAMES, *OUTPUTS, "@confidence", "@score[a]", "@score[é]"]), unique=True, max_size=7)
-    .flatmap(lambda names: st.tuples(*map(any_group, names)))
-    .map(lambda groups: layout_of(itertools.chain(*groups)))
-)
+def layouts_of(names: Sequence[str]) -> st.SearchStrategy[Layout]:
+    """Layouts of some features, and of outputs."""
+    return (
+        st.lists(st.sampled_from([*names, *OUTPUTS, "@confidence", "@score[a]", "@score[é]"]), unique=True, max_size=7)
+        .flatmap(lambda names: st.tuples(*map(any_group, names)))
+        .map(lambda groups: layout_of(itertools.chain(*groups)))
+    )
+
+
+layouts = layouts_of(NAMES)
 moments = st.sampled_from(["2025-01-31", "1970-01-01T00:00:00.5Z", "2025-02-30", "20250101", "9999-12-31T23:59:59+00:00", 10**18])
 scalars = (
     st.none()

@@ -13,7 +13,7 @@ import aiokafka
 import faust
 import faust.streams
 import pytest
-from aiokafka.consumer.fetcher import Fetcher
+from aiokafka.consumer.fetcher import Fetcher, FetchResult, PartitionRecords
 from aiokafka.consumer.group_coordinator import GroupCoordinator
 from faust.stores.rocksdb import Store
 from faust.tables.base import Collection
@@ -53,7 +53,12 @@ PINS: list[tuple[Any, str]] = [
     (faust.App.on_stop, "bfe5a933defb2324"),
     (GroupCoordinator._do_heartbeat, "dc1d6632aaa68e96"),
     (Worker._on_sigusr2, "82a9df91cebbc1d6"),
+    (PartitionRecords._consumer_record, "e668541600b047ab"),
     # relied on
+    (PartitionRecords.__init__, "8ec1c2ae6ea1af87"),
+    (PartitionRecords._unpack_records, "b803e6d46480732c"),
+    (FetchResult.getall, "3e717e30de5068d5"),
+    (Fetcher._proc_fetch_request, "59bf948fff47eed5"),
     (Consumer.perform_seek, "0e8c130ff4b0afd8"),
     (Fetcher.fetched_records, "be4348896b9b66af"),
     (aiokafka.AIOKafkaConsumer.start, "2f1ba70443327538"),

@@ -1,0 +1,112 @@
+"""Records of a fetch: those that stock aiokafka makes of the same bytes, and none of a batch that does not have its sum."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from aiokafka.consumer import fetcher
+from aiokafka.errors import CorruptRecordException
+from aiokafka.record import MemoryRecords
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
+from aiokafka.record.legacy_records import LegacyRecordBatchBuilder
+from aiokafka.structs import TopicPartition
+
+from monitor.runtime.fetched import BareRecords, SummedRecords
+
+TP = TopicPartition("events", 3)
+CODECS = {"none": 0, "gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}
+
+
+def batch(first: int, values: list[bytes | None], codec: int = 0) -> bytes:
+    """Return a record batch of format 2 that begins at an offset."""
+    builder = DefaultRecordBatchBuilder(2, codec, False, -1, -1, -1, 1 << 20)
+    for i, value in enumerate(values):
+        assert builder.append(i, 1_000 + first + i, b"k", value, [("h", b"1")]) is not None
+    return first.to_bytes(8, "big") + bytes(builder.build())[8:]
+
+
+def legacy(first: int, value: bytes, magic: int) -> bytes:
+    builder = LegacyRecordBatchBuilder(magic, 0, 1 << 20)
+    builder.append(first, 1_000, b"k", value)
+    return bytes(builder.build())
+
+
+def read(records: type, unpacked: type, data: bytes, first: int = 0, aborted: Any = None, isolation: int = 0) -> list[Any]:
+    found = unpacked(TP, records(data), aborted, first, None, None, True, isolation)
+    facts = [(r.offset, r.timestamp, r.timestamp_type, r.key, r.value, tuple(r.headers)) for r in found]
+    return [*facts, found.next_fetch_offset]
+
+
+def both(data: bytes, **how: Any) -> tuple[list[Any], list[Any]]:
+    return read(SummedRecords, BareRecords, data, **how), read(MemoryRecords, fetcher_records(), data, **how)
+
+
+def fetcher_records() -> type:
+    """Return aiokafka's own class, whether it was replaced in this process or not."""
+    (stock,) = BareRecords.__bases__
+    return stock
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_records_are_those_of_the_stock_client(codec: str) -> None:
+    data = b"".join(batch(first, [b"a" * 100, None, b"", b"{}"], CODECS[codec]) for first in (0, 4, 40))
+    mine, stock = both(data)
+    assert mine == stock
+    assert len(mine) == 13
+
+
+def test_records_before_the_offset_that_was_asked_for_are_left_out() -> None:
+    mine, stock = both(batch(0, [b"a", b"b", b"c"]), first=2)
+    assert mine == stock
+    assert [record[0] for record in mine[:-1]] == [2]
+
+
+@pytest.mark.parametrize("magic", [0, 1])
+def test_records_of_older_formats_are_read_too(magic: int) -> None:
+    data = legacy(0, b"a", magic) + legacy(1, b"b", magic)
+    mine, stock = both(data)
+    assert mine == stock
+    assert [record[4] for record in mine[:-1]] == [b"a", b"b"]
+
+
+@pytest.mark.parametrize("cut", [1, 20, 60])
+def test_a_batch_that_is_cut_off_is_left_for_the_next_fetch(cut: int) -> None:
+    data = batch(0, [b"a"]) + batch(1, [b"b" * 50])[:-cut]
+    mine, stock = both(data)
+    assert mine == stock
+    assert mine[-1] == 1
+    assert SummedRecords(data).size_in_bytes() == len(data)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "at"),
+    [
+        (batch(0, [b"a"]), batch(1, [b"b" * 50]), -1),
+        (batch(0, [b"a"]), batch(1, [b"b" * 50]), 25),
+        (batch(0, [b"a"], 4), batch(1, [b"b" * 50], 4), 70),
+        (legacy(0, b"a", 1), legacy(1, b"b" * 50, 1), -1),
+    ],
+)
+def test_a_byte_that_was_changed_on_the_way_is_found(first: bytes, second: bytes, at: int) -> None:
+    changed = bytearray(second)
+    changed[at] ^= 1
+    found = BareRecords(TP, SummedRecords(first + bytes(changed)), None, 0, None, None, True, 0)
+    assert next(found).value == b"a"
+    with pytest.raises(CorruptRecordException):
+        next(found)
+
+
+def test_the_next_offset_is_that_of_the_record_handed_over() -> None:
+    """What a rebalance interrupts is fetched again from there."""
+    found = BareRecords(TP, SummedRecords(batch(5, [b"a", b"b", b"c"])), None, 5, None, None, True, 0)
+    assert [(next(found).offset, found.next_fetch_offset) for _ in range(2)] == [(5, 6), (6, 7)]
+
+
+def test_every_consumer_of_a_worker_reads_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    from monitor.runtime import fetched
+
+    monkeypatch.setattr(fetcher, "MemoryRecords", fetcher.MemoryRecords)
+    monkeypatch.setattr(fetcher, "PartitionRecords", fetcher.PartitionRecords)
+    fetched.replace_fetched()
+    assert (fetcher.MemoryRecords, fetcher.PartitionRecords) == (SummedRecords, BareRecords)
