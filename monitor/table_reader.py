@@ -124,8 +124,8 @@ class TableReader:
             is_read[i] &= is_utf8(records[i] or b"")
         self._learn()
         for of_column, bad in zip(codes, self._bad, strict=True):
-            for code in bad:
-                is_read &= of_column != code
+            if bad:
+                is_read &= of_column != bad[0] if len(bad) == 1 else ~np.isin(of_column, bad)
         n_texts = wanted.n(native.TEXT)
         raws = [_decoded(column, *how, is_read) for column, how in zip(objects[n_texts:], wanted.raws, strict=True)]
         has_more = outcomes & native.MORE != 0

@@ -233,11 +233,12 @@ class NativeFormat:
         )
 
     def _table_reader(self) -> TableReader | None:
-        """Return what reads the next batch: where the model versions of the last one have one shape, and were read as tables."""
-        if not self._in_tables.issuperset(self._last_names):
+        """Return what reads the next batch: where half of the model versions of the last one have one shape, and were read at once."""
+        found = Counter(self._ahead[name] if name in self._in_tables else None for name in self._last_names)
+        known, n = found.most_common(1)[0] if found else (None, 0)
+        if known is None or known.table is None or 2 * n < len(self._last_names) or known.table.is_spared():
             return None
-        known = self._expected()
-        return None if known is None or known.table is None or known.table.is_spared() else known.table
+        return known.table
 
     def _event(self, value: bytes) -> Event:
         """Return an event that was read as a row of a table."""
@@ -465,6 +466,7 @@ class NativeFormat:
             if len(self._known) >= _MAX_READERS:
                 self._known.clear()
                 self._ahead.clear()
+                self._in_tables.clear()
             fields, order = self._fields_of(payloads[0]) if payloads else ((), ())
             reader = FeatureReader(layout, order)
             has_table = self._reads_tables and reader.can_decode

@@ -1,4 +1,4 @@
-"""The five places where Faust 0.15.3 is replaced, and why. tests/unit/runtime pins the upstream source of each.
+"""The six places where Faust 0.15.3 and its client are replaced, and why. tests/unit/runtime pins the upstream source of each.
 
 1. Scheduler (batches.py): one Faust event carries a whole fetched batch of a partition; an event per record costs 95–110 µs.
 2. Consumer: stock commits advance one batch per interval, revocation forgets what was acknowledged before it commits, and a partition
@@ -7,6 +7,7 @@
 4. Recovery (recovery.py): stock recovery resumes sources before it seeks and clears queues after that: records are lost and committed.
    It takes the consumer's word for what it has read, at 4,800 changelog records a second.
 5. App: the last checkpoint before a stop, while partitions are still owned.
+6. Records (fetched.py): aiokafka spends two thirds of its time for a record on its sum and on an object of twelve fields.
 """
 
 from __future__ import annotations

@@ -274,3 +274,21 @@ def test_categories_are_codes_as_far_as_they_repeat() -> None:
 def test_without_the_compiled_part_events_are_read_one_by_one() -> None:
     form = NativeFormat(in_tables=False)
     assert [read(form, records(["DE", "FR"])) for _ in range(2)] == [(0, ["DE", "FR"])] * 2
+
+
+def test_models_of_another_shape_among_many_of_one_are_read_alike() -> None:
+    """Half of the models, or more, have one shape: theirs is what a batch is read as."""
+    other = layout_of([number("income")])
+    body = {"model": "other", "time": 1, "features": {"income": 2, "age": "?"}}
+    found = [*records(["DE", "FR"]), StoredRecord(2, 1, json.dumps(body).encode())]
+    form = NativeFormat()
+    for _ in range(3):
+        batch = form.decode(found)
+        assert batch.keys == [("m", "1"), ("other", "1")]
+        (mine, theirs), named = (np.flatnonzero(batch.key_index == i) for i in (0, 1)), batch.keys
+        assert list(form.read(LAYOUT, named[:1], batch.payloads.take(mine), batch.offsets[mine]).columns.categories[0]) == [
+            "DE",
+            "FR",
+        ]
+        assert form.read(other, named[1:], batch.payloads.take(theirs), batch.offsets[theirs]).columns.numbers.tolist() == [[2.0]]
+    assert isinstance(batch.payloads, TableRows)
