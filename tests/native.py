@@ -8,6 +8,6 @@ import pytest
 
 from monitor.table_reader import is_available
 
-REQUIRED = os.environ.get("MONITOR_REQUIRE_NATIVE") == "1"
+REQUIRED = os.environ.get("REQUIRE_NATIVE") == "1"
 
 needs_native = pytest.mark.skipif(not is_available and not REQUIRED, reason="monitor_native is not installed: it had no compiler")
