@@ -232,13 +232,14 @@ class Read(NamedTuple):
     """Rows of several models, read at once; what each row says beside its values is told by row.
 
     said: None where the format tells nothing. inspected: rows whose names were compared with the layout's, shape (n,).
-    unexpected: by such a row, features that the layout does not have, where there are any.
+    unexpected: by such a row, features that the layout does not have, where there are any. ids: as texts, where they are to be kept.
     """
 
     columns: ColumnBatch
     said: Said | None
     inspected: Bool
     unexpected: Mapping[int, Collection[str]]
+    ids: Sequence[str | None] | None = None
 
 
 @dataclass(slots=True)

@@ -40,8 +40,11 @@ def fold_together(panes: Iterable[Pane], wire: Format, outcomes: OutcomeRows | N
     return alone
 
 
-def fold_gathered(gathered: Gathered, panes: Sequence[Pane]) -> list[Pane]:
-    """Fold rows that were read with their fetches, and return their panes; `panes` are those that the rows' places lie among."""
+def fold_gathered(gathered: Gathered, panes: Sequence[Pane], outcomes: OutcomeRows | None = None) -> list[Pane]:
+    """Fold rows that were read with their fetches, tell `outcomes` of them, and return their panes.
+
+    panes: those that the rows' places lie among.
+    """
     places = sorted(gathered.places, key=lambda place: (_layout(panes[place]), place))
     ranks = np.zeros(len(panes), np.int64)
     ranks[places] = np.arange(len(places))
@@ -51,12 +54,14 @@ def fold_gathered(gathered: Gathered, panes: Sequence[Pane]) -> list[Pane]:
     while first < len(places):
         begin = ends[first - 1] if first else 0
         beyond = max(first + 1, bisect_left(ends, begin + ROWS_AT_ONCE) + 1)
-        _fold_ordered(rows, [(place, panes[place]) for place in places[first:beyond]], begin, ends[first:beyond])
+        _fold_ordered(rows, [(place, panes[place]) for place in places[first:beyond]], begin, ends[first:beyond], outcomes)
         first = beyond
     return [panes[place] for place in places]
 
 
-def _fold_ordered(rows: Ordered, panes: Sequence[tuple[int, Pane]], first: int, ends: Sequence[int]) -> None:
+def _fold_ordered(
+    rows: Ordered, panes: Sequence[tuple[int, Pane]], first: int, ends: Sequence[int], outcomes: OutcomeRows | None
+) -> None:
     """Fold the rows from `first` on into the panes, each with its place; ends: behind the last row of each."""
     batch = rows.columns_of(first, ends[-1])
     starts = [0, *(end - first for end in ends[:-1])]
@@ -67,9 +72,11 @@ def _fold_ordered(rows: Ordered, panes: Sequence[tuple[int, Pane]], first: int, 
     for (place, pane), part, timing, n, start, end in zip(panes, parts, timings, inspected, starts, ends, strict=True):
         begin = first + start
         about = rows.about(begin, end, n, place)
-        alone = batch.part(start, end - first, about) if part is None else None
+        alone = batch.part(start, end - first, about) if part is None or outcomes is not None else None
+        if outcomes is not None and alone is not None:
+            outcomes.take(pane.place, pane.reference, alone, rows.texts[begin:end], rows.marks[:2, begin:end])
         pane.begin(int(rows.marks[0, begin]), int(rows.before[begin]))
-        pane.take_in(int(rows.marks[0, end - 1]), about, timing, part, alone, None)
+        pane.take_in(int(rows.marks[0, end - 1]), about, timing, part, alone)
 
 
 def _groups(panes: Iterable[Pane]) -> Iterator[list[Pane]]:
@@ -93,7 +100,9 @@ def _fold(panes: Sequence[Pane], wire: Format, outcomes: OutcomeRows | None) -> 
     for pane, part, timing, begin, end in zip(panes, _parts(panes, batch, ends), timings, starts, ends, strict=True):
         about = wire.about(pane.layout, pane.waiting, offsets[begin:end])
         rows = batch.part(begin, end, about) if part is None or outcomes is not None else None
-        pane.take_in(int(offsets[end - 1]), about, timing, part, rows, outcomes)
+        if outcomes is not None and rows is not None:
+            outcomes.take(pane.place, pane.reference, rows, wire.ids(pane.waiting), pane.joined_marks()[:2])
+        pane.take_in(int(offsets[end - 1]), about, timing, part, rows)
 
 
 def _parts(panes: Sequence[Pane], batch: ColumnBatch, ends: Sequence[int]) -> Iterator[Part | None]:

@@ -52,6 +52,7 @@ class _Taken(NamedTuple):
     tags: list[Indices]
     more: More | None
     inspected: Bool
+    ids: Sequence[str | None] | None
 
 
 class Gathered:
@@ -86,6 +87,7 @@ class Gathered:
             [values.codes(column) for values, column in zip(self._tags, batch.tags, strict=True)],
             None if read.said is None else read.said.more,
             read.inspected,
+            read.ids,
         )
         self._taken.append(taken)
         self.places.update(present(places).tolist())
@@ -103,7 +105,7 @@ class Gathered:
             *taken.tags,
             read.inspected,
         )
-        n_texts = 0 if taken.more is None else len(MORE)
+        n_texts = (0 if taken.more is None else len(MORE)) + (read.ids is not None)
         self._rows_bytes += sum(array.nbytes for array in arrays) + batch.n * TEXT_BYTES * n_texts
 
     @property
@@ -133,6 +135,7 @@ class Gathered:
             columns,
             _more(taken, order),
             self._ids.by_place(self.places, len(ranks)),
+            _texts(taken, order),
             _ordered([part.inspected for part in taken], order),
             self._unexpected,
         )
@@ -141,6 +144,7 @@ class Gathered:
 class Ordered(NamedTuple):
     """Rows by pane; what is of a row has shape (n,).
 
+    texts: ids as they are, none where they are not kept.
     By the place of a pane: ids, and how many rows have one that is no text; unexpected: rows by name of a feature that was not expected.
     """
 
@@ -150,6 +154,7 @@ class Ordered(NamedTuple):
     columns: ColumnBatch
     more: More | None
     ids: Mapping[int, tuple[HashedIds, int]]
+    texts: Sequence[str | None]
     inspected: Bool
     unexpected: Mapping[int, Mapping[str, int]]
 
@@ -192,6 +197,11 @@ def _specials(taken: Sequence[_Taken], order: Int | None) -> Codes | None:
 
 def _height(taken: Sequence[_Taken]) -> int:
     return next(len(part.specials) for part in taken if part.specials is not None)
+
+
+def _texts(taken: Sequence[_Taken], order: Int | None) -> Sequence[str | None]:
+    texts = list(chain.from_iterable(part.ids or () for part in taken))
+    return texts if order is None or not texts else [texts[place] for place in order.tolist()]
 
 
 def _more(taken: Sequence[_Taken], order: Int | None) -> More | None:

@@ -9,7 +9,6 @@ import numpy as np
 
 from monitor.columns import Bool, Codes, ColumnBatch, Float, Int, LabelRow
 from monitor.events import Outcome
-from monitor.formats import Format
 from monitor.hash_key import HashKey
 from monitor.layout import Layout
 from monitor.performance import ErrorTrees, PerformanceSpec
@@ -113,9 +112,8 @@ class OutcomeRows:
     meta: the owner's; its counts of rows that cannot be joined are changed in place. n: rows that were gathered, labels too.
     """
 
-    def __init__(self, settings: Settings, wire: Format, hash_key: HashKey, meta: IngestMeta) -> None:
+    def __init__(self, settings: Settings, hash_key: HashKey, meta: IngestMeta) -> None:
         self._settings = settings
-        self._wire = wire
         self._hash_key = hash_key
         self._meta = meta
         self._specs = Specs()
@@ -136,17 +134,16 @@ class OutcomeRows:
         place: tuple[str, str, int],
         reference: Reference | None,
         batch: ColumnBatch,
-        payloads: Sequence[object],
+        texts: Sequence[str | None],
         marks: Int,
     ) -> None:
-        """Take rows of a pane (model, version, start) as columns of its layout. marks: offset and event time, shape (2, n)."""
+        """Take rows of a pane (model, version, start) as columns of its layout. texts: their ids. marks: offset and event time, shape (2, n)."""
         spec = None if reference is None else self._specs.of(reference)
         if reference is None or spec is None or spec.task == "unknown":
-            self._count(place[0], NO_REFERENCE, len(payloads))
+            self._count(place[0], NO_REFERENCE, len(texts))
             return
-        texts = self._wire.ids(payloads)
         at = np.array([i for i, text in enumerate(texts) if text], np.int64)
-        self._count(place[0], NO_ID, len(payloads) - len(at))
+        self._count(place[0], NO_ID, len(texts) - len(at))
         if not len(at):
             return
         ids = self._hash_key.digests(f"{place[0]}|", (text.encode("utf-8", "surrogatepass") for text in filter(None, texts)))

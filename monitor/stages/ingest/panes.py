@@ -173,14 +173,10 @@ class Pane:
         """Return the marks of the rows that wait, shape (4, n)."""
         return self.marks[0] if len(self.marks) == 1 else np.concatenate(self.marks, axis=1)
 
-    def take_in(
-        self, hi: int, about: About, timing: Timing, part: Part | None, batch: ColumnBatch | None, outcomes: OutcomeRows | None
-    ) -> None:
-        """Fold what waits, sorted out together with the rows of others. hi: the last offset. batch: where there is no part, or `outcomes`."""
+    def take_in(self, hi: int, about: About, timing: Timing, part: Part | None, batch: ColumnBatch | None) -> None:
+        """Fold what waits, sorted out together with the rows of others. hi: the last offset. batch: where there is no part."""
         assert self.profile is not None
         before = self.profile.rows.copy() if part is None else None
-        if outcomes is not None and batch is not None:
-            outcomes.take(self.place, self.reference, batch, self.waiting, self.joined_marks()[:2])
         if part is not None:
             self.profile.add_part(part, about)
             self.dirty.add(0)
@@ -201,7 +197,7 @@ class Pane:
                 batch = wire.columns(self.profile.layout, self.waiting[begin:end], offsets)
                 self.profile.update(batch, blocks)
                 if outcomes is not None:
-                    outcomes.take(self.place, self.reference, batch, self.waiting[begin:end], marks[:2, begin:end])
+                    outcomes.take(self.place, self.reference, batch, wire.ids(self.waiting[begin:end]), marks[:2, begin:end])
                 if blocks is None or 0 in blocks:
                     self.profile.stream.add_rows(batch.envelope, *clocks)
                     self._discover(wire, self.waiting[begin:end])

@@ -102,7 +102,7 @@ class IngestPartition:
         self._collected: list[bytes] = []
         self._admission = Admission(settings, self._source, self._meta)
         if settings.outcomes_partitions:
-            self._outcomes = OutcomeRows(settings, wire, references.hash_key, self._meta)
+            self._outcomes = OutcomeRows(settings, references.hash_key, self._meta)
             if stored is not None:
                 self._outcomes.begin(stored.hi)
         self._panes = PartitionPanes(settings, wire, references, self._kept, self._meta, self._outcomes)

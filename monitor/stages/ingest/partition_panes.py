@@ -72,7 +72,7 @@ class PartitionPanes:
         self._dirty: set[bytes] = set()
         self._arrived: list[Arrived] = []
         self._waiting_rows = self._unread_bytes = 0
-        self._reading = Reading(meta)
+        self._reading = Reading(meta, outcomes)
         self._ahead = -1
         self._snapshot: list[tuple[Pane, int, int]] = []
 
@@ -127,7 +127,7 @@ class PartitionPanes:
             arrived = self._sorted_out(batch, admitted)
             if batch.offsets[0] <= self._ahead:
                 self._reading.pause()  # some panes may hold rows of it
-            if self._outcomes is None and len(arrived.rows):
+            if len(arrived.rows):
                 arrived = self._reading.take(arrived, self._wire, self._readable)
             n = len(arrived.rows)
             self._waiting_rows += n
@@ -231,7 +231,7 @@ class PartitionPanes:
         if n_held:
             payloads = payloads[:n_held]
             columns = self._wire.columns(pane.layout, payloads, marks[0, :n_held])
-            self._outcomes.take(pane.place, pane.reference, columns, payloads, marks[:2, :n_held])
+            self._outcomes.take(pane.place, pane.reference, columns, self._wire.ids(payloads), marks[:2, :n_held])
 
     def _count_duplicates(self, batch: DecodedBatch, keys: Int) -> None:
         for key, n in zip(*(found.tolist() for found in np.unique(keys, return_counts=True)), strict=True):

@@ -16,6 +16,7 @@ from monitor.stages.ingest.arrivals import Arrived
 from monitor.stages.ingest.folding import fold_gathered
 from monitor.stages.ingest.gathered import Gathered
 from monitor.stages.ingest.meta import COUNTED, REVISED, IngestMeta
+from monitor.stages.ingest.outcome_rows import OutcomeRows
 from monitor.stages.ingest.panes import Pane
 
 READ_ROWS = 64
@@ -26,11 +27,15 @@ PaneOf = Callable[[str, str, int, int], Pane | None]
 
 
 class Reading:
-    """The rows of one partition that wait as columns. n: how many. meta: the owner's; `settle` brings its counts by model up to date."""
+    """The rows of one partition that wait as columns. n: how many. meta: the owner's; `settle` brings its counts by model up to date.
 
-    def __init__(self, meta: IngestMeta) -> None:
+    outcomes: told of every row as it is folded, where there is a join.
+    """
+
+    def __init__(self, meta: IngestMeta, outcomes: OutcomeRows | None = None) -> None:
         self.n = 0
         self._meta = meta
+        self._outcomes = outcomes
         self._gathered: dict[str, Gathered] = {}
         self._left_out: set[str] = set()
         self._is_paused = False
@@ -62,6 +67,8 @@ class Reading:
             is_read |= mine
             gathered = self._gathered[shape]
             read = wire.read(gathered.layout, [self._keys[place] for place in of_shape], part.payloads, part.marks[0])
+            if self._outcomes is not None:
+                read = read._replace(ids=wire.ids(part.payloads))
             gathered.add(read, places[mine], part.marks, part.before, limits)
         if not is_read.any():
             return arrived
@@ -129,7 +136,7 @@ class Reading:
     def fold(self) -> list[Pane]:
         """Fold what waits, and return the panes that it was for."""
         self.settle()
-        folded = [pane for gathered in self._gathered.values() for pane in fold_gathered(gathered, self._panes)]
+        folded = [pane for gathered in self._gathered.values() for pane in fold_gathered(gathered, self._panes, self._outcomes)]
         self.n = 0
         self._gathered, self._left_out, self._places, self._is_paused = {}, set(), {}, False
         self._panes, self._limits, self._keys, self._shapes, self._shape_of = [], [], [], Places(), []

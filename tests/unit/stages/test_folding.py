@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
 
+from monitor import table_reader
+from monitor.columns import DecodedBatch
 from monitor.errors import OffsetGap
 from monitor.features import CategoryFeature
-from monitor.formats.native import NativeFormat
+from monitor.formats.native import NativeFormat, TableRows
 from monitor.layout import Layout, layout_of
-from monitor.ports import StoredRecord
+from monitor.ports import Record, StoredRecord
 from monitor.profiles import Profile
 from monitor.reference import PREDICTION, Reference, ReferencePerformance, References
 from monitor.segments import Key, Segmentation
@@ -25,6 +29,7 @@ from monitor.stages.ingest.partition import IngestPartition
 from monitor.stages.rows import META, parse
 from monitor.stages.settings import ModelSettings, Settings, SourceSettings
 from monitor.windows import WindowSpec
+from tests.native import needs_native
 from tests.shapes import number_feature_of
 
 MINUTE = 60_000
@@ -76,10 +81,12 @@ def partition(
     windows: Sequence[WindowSpec] = (WindowSpec(HOUR, HOUR),),
     items: Sequence[tuple[bytes, bytes]] = (),
     epoch: int = 1,
+    in_tables: bool = True,
 ) -> IngestPartition:
     source = SourceSettings("events", clock="event")
     settings = Settings("m", {}, ModelSettings(tuple(windows)), {"events": source}, outcomes_partitions=2 if joins else 0)
-    stage = IngestPartition(settings, "events", 0, partitions=1, epoch=epoch, wire=NativeFormat(), references=known, rows=items)
+    wire = NativeFormat(in_tables=in_tables)
+    stage = IngestPartition(settings, "events", 0, partitions=1, epoch=epoch, wire=wire, references=known, rows=items)
     if stage.next_offset < 0:
         stage.skip_to(0)
     return stage
@@ -146,19 +153,45 @@ def read_rows(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize("fetch", [70, 14])
-def test_rows_read_with_their_fetch_are_counted_as_those_that_were_not(fetch: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("joins", [False, True])
+def test_rows_read_with_their_fetch_are_counted_as_those_that_were_not(
+    fetch: int, joins: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     records = log(1_400)
-    later = rows(partition(references()), records, fetch, 350)
+    monkeypatch.setattr(reading, "READ_ROWS", 1 << 30)
+    later = rows(partition(references(), joins=joins), records, fetch, 350)
     folded: list[int] = []
 
-    def fold(gathered: Gathered, panes: Sequence[Pane]) -> list[Pane]:
+    def fold(gathered: Gathered, *others: Any) -> list[Pane]:
         folded.append(gathered.n)
-        return folding.fold_gathered(gathered, panes)
+        return folding.fold_gathered(gathered, *others)
 
     monkeypatch.setattr(reading, "READ_ROWS", 1)
     monkeypatch.setattr(reading, "fold_gathered", fold)
-    assert rows(partition(references()), records, fetch, 350) == later
+    assert rows(partition(references(), joins=joins), records, fetch, 350) == later
     assert sum(folded) > len(records) // 3
+
+
+@needs_native
+@pytest.mark.parametrize("joins", [False, True])
+@pytest.mark.parametrize("fetch", [70, 14])
+def test_rows_read_as_tables_leave_what_those_do_that_were_read_one_by_one(
+    fetch: int, joins: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records, n_in_tables = log(2_800, seed=6), Counter[bool]()
+    monkeypatch.setattr(reading, "READ_ROWS", 1)
+    monkeypatch.setattr(table_reader, "SPARED", 0)
+    one_by_one = rows(partition(references(), joins=joins, in_tables=False), records, fetch, 350)
+    read = NativeFormat.decode
+
+    def decode(form: NativeFormat, some: Sequence[Record]) -> DecodedBatch:
+        found = read(form, some)
+        n_in_tables[isinstance(found.payloads, TableRows)] += len(some)
+        return found
+
+    monkeypatch.setattr(NativeFormat, "decode", decode)
+    assert rows(partition(references(), joins=joins), records, fetch, 350) == one_by_one
+    assert n_in_tables[True] > len(records) // 2
 
 
 @pytest.mark.parametrize("joins", [False, True])
