@@ -70,6 +70,9 @@ class BareFormat:
     def values(self, layout: Layout, payloads: Sequence[object]) -> ColumnBatch:
         return ColumnBatch(len(payloads), np.zeros((0, len(payloads))), None, [], tags=[payloads] if layout.tags else [])
 
+    def ids(self, payloads: Sequence[object]) -> list[str | None]:
+        return [None for _ in payloads]
+
     def rows(self, payloads: Sequence[object]) -> list[dict[str, object]]:
         return [{} for _ in payloads]
 
