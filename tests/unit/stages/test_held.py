@@ -59,7 +59,7 @@ def test_many_rows_for_the_join_ask_for_a_checkpoint(monkeypatch: pytest.MonkeyP
     settle(stage)
     feed(stage, *map(prediction, range(999)))
     assert not stage.wants_checkpoint
-    feed(stage, *map(prediction, range(999, 2_000)))
+    feed(stage, *map(prediction, range(999, 7_000)))  # rows wait as columns before they are told
     assert stage.wants_checkpoint
     settle(stage)
     assert not stage.wants_checkpoint
