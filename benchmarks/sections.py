@@ -166,14 +166,14 @@ def streams(bench: Bench, n: int, rounds: int) -> dict[str, Any]:
 
 
 ON_KAFKA: Mapping[str, tuple[Callable[[Bench, int, int], dict[str, Any]], int]] = {
-    "parsing": (parsing, 1_000_000),
-    "slow": (slow, 1_000_000),
-    "peers": (peers, 600_000),
-    "streams": (streams, 1_000_000),
-    "windows": (windows, 2_000_000),
-    "models": (models, 2_000_000),
-    "segments": (segments, 1_200_000),
-    "features": (features, 600_000),
-    "workers": (workers, 1_000_000),
+    "parsing": (parsing, 2_000_000),
+    "slow": (slow, 2_000_000),
+    "peers": (peers, 1_500_000),
+    "streams": (streams, 2_000_000),
+    "windows": (windows, 3_000_000),
+    "models": (models, 3_000_000),
+    "segments": (segments, 2_000_000),
+    "features": (features, 1_000_000),
+    "workers": (workers, 2_000_000),
 }
 """Section → what measures it, events."""
