@@ -17,10 +17,11 @@ from monitor.columns import ColumnBatch, Said
 from monitor.event_envelope import NO_MORE
 from monitor.event_time import TimeUnit
 from monitor.features import source_of
-from monitor.formats.native import INSPECT_EVERY, NativeFormat, TableRows
+from monitor.formats.native import INSPECT_EVERY, NativeFormat
 from monitor.layout import Layout, layout_of
 from monitor.ports import StoredRecord
 from monitor.segments import Key, Segmentation
+from monitor.table_rows import TableRows
 from tests.native import needs_native
 from tests.properties.test_native_format import NAMES as ALL_NAMES
 from tests.properties.test_native_format import layouts_of, number, scalars, values

@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 
 from monitor.columns import Coded
-from monitor.formats.native import NativeFormat, TableRows
+from monitor.formats.native import NativeFormat
 from monitor.layout import Layout, layout_of
 from monitor.ports import StoredRecord
 from monitor.table_reader import FORGET, SPARED
+from monitor.table_rows import TableRows
 from tests.native import needs_native
 from tests.properties.test_native_format import category, number
 

@@ -14,7 +14,7 @@ from monitor import table_reader
 from monitor.columns import DecodedBatch
 from monitor.errors import OffsetGap
 from monitor.features import CategoryFeature
-from monitor.formats.native import NativeFormat, TableRows
+from monitor.formats.native import NativeFormat
 from monitor.layout import Layout, layout_of
 from monitor.ports import Record, StoredRecord
 from monitor.profiles import Profile
@@ -28,6 +28,7 @@ from monitor.stages.ingest.panes import Pane
 from monitor.stages.ingest.partition import IngestPartition
 from monitor.stages.rows import META, parse
 from monitor.stages.settings import ModelSettings, Settings, SourceSettings
+from monitor.table_rows import TableRows
 from monitor.windows import WindowSpec
 from tests.native import needs_native
 from tests.shapes import number_feature_of
