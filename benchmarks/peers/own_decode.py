@@ -34,7 +34,7 @@ def main(bootstrap, topic, n, job, features):
     async def read(stream):
         async for event in stream.noack().events():
             records = event.value
-            for piece in pieces(records, 1) if job != "consume" else ():
+            for piece in pieces(records, 1, in_tables=wire.in_tables) if job != "consume" else ():
                 batch = wire.decode(piece)
                 if job == "columns" or batch.offsets[0] == 0:  # a reader knows what to decode from the first batch on
                     wire.read(layout, batch.keys, batch.payloads, batch.offsets)

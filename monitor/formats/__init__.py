@@ -16,6 +16,11 @@ from monitor.ports import Record
 class Format(Protocol):
     """How a source's records are read. No method raises, whatever the bytes; all are functions of the records alone."""
 
+    @property
+    def in_tables(self) -> bool:
+        """Whether predictions are read many at once, straight into columns, as far as that can be: they are best read with their fetch."""
+        ...
+
     def decode(self, records: Sequence[Record]) -> DecodedBatch:
         """Sort records into predictions, labels, ticks and rejections."""
         ...

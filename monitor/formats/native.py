@@ -82,11 +82,11 @@ class NativeFormat:
         self._time_field = time_field
         self._time_unit = time_unit
         self._max_event_bytes = max_event_bytes
-        self._reads_tables = in_tables and is_available
+        self.in_tables = in_tables and is_available
         self._events = EventReader(time_field, time_unit, max_event_bytes)
         self._known: dict[str, _Known] = {}
         self._ahead: dict[tuple[str, str], _Known] = {}
-        self._in_tables: set[tuple[str, str]] = set()
+        self._read_at_once: set[tuple[str, str]] = set()
         self._last_names: list[tuple[str, str]] = []
         self._names: dict[_Key, tuple[str, str]] = {}
 
@@ -115,7 +115,7 @@ class NativeFormat:
 
     def _table_reader(self) -> TableReader | None:
         """Return what reads the next batch: where half of the model versions of the last one have one shape, and were read at once."""
-        found = Counter(self._ahead[name] if name in self._in_tables else None for name in self._last_names)
+        found = Counter(self._ahead[name] if name in self._read_at_once else None for name in self._last_names)
         known, n = found.most_common(1)[0] if found else (None, 0)
         if known is None or known.table is None or 2 * n < len(self._last_names) or known.table.is_spared():
             return None
@@ -219,7 +219,7 @@ class NativeFormat:
         if events and known.reader.can_decode:
             key = _texts(_key_of(events[-1]))
             self._ahead[key] = known
-            self._in_tables.discard(key)  # made for nothing, where rows are turned into columns one model at a time
+            self._read_at_once.discard(key)  # made for nothing, where rows are turned into columns one model at a time
         inspected = np.flatnonzero(offsets % INSPECT_EVERY == 0).tolist()
         unexpected = Counter(name for i in inspected for name in self._unexpected(payloads[i], known.reader.names))
         return About(envelope_of(events), len(inspected), unexpected)
@@ -229,7 +229,7 @@ class NativeFormat:
         known = self._known_shape(layout, payloads)
         if known.reader.can_decode:
             self._ahead.update(dict.fromkeys(keys, known))
-            self._in_tables.update(keys)
+            self._read_at_once.update(keys)
         inspected = offsets % INSPECT_EVERY == 0
         to_inspect = inspected
         if isinstance(payloads, TableRows) and payloads.table.reader is known.table:
@@ -267,10 +267,10 @@ class NativeFormat:
             if len(self._known) >= _MAX_READERS:
                 self._known.clear()
                 self._ahead.clear()
-                self._in_tables.clear()
+                self._read_at_once.clear()
             fields, order = self._events.names(payloads[0]) if payloads else ((), ())
             reader = FeatureReader(layout, order)
-            has_table = self._reads_tables and reader.can_decode
+            has_table = self.in_tables and reader.can_decode
             table = TableReader(reader, fields, self._time_field, self._time_unit) if has_table else None
             known = self._remember(layout, reader, table)
         return known

@@ -19,6 +19,8 @@ from monitor.ports import Record
 class NativeLabelFormat:
     """Reads label events; a source of labels has no predictions. Parameters as of `NativeFormat`."""
 
+    in_tables = False
+
     def __init__(self, time_field: str = "time", time_unit: TimeUnit = "ms", max_event_bytes: int = 1 << 20) -> None:
         self._time_field = time_field
         self._time_unit = time_unit

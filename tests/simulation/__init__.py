@@ -33,6 +33,8 @@ ZOMBIE_MS = 30
 class BareFormat:
     """`[model, time]` or `[model, time, tag]` in JSON, `["tick", ms]` for a tick: events without features."""
 
+    in_tables = False
+
     def decode(self, records: Sequence[Record]) -> DecodedBatch:
         offsets, times, stamps, models, ticks, tags = [], [], [], [], [], []
         for record in records:

@@ -60,6 +60,8 @@ EARLY_ROWS = 4
 class Wire:
     """`[model, version, time, tag]` in JSON, some with an id, `["tick", ms]` for a tick: events without features; anything else is refused."""
 
+    in_tables = False
+
     def decode(self, records: Sequence[Record]) -> DecodedBatch:
         events, ticks, rejections = [], [], []
         for record in records:

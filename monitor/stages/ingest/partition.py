@@ -33,8 +33,9 @@ from monitor.windows import FOREVER_MS, NEVER_MS
 
 _offset_of = attrgetter("offset")
 
-ROWS_AT_ONCE, ROWS_PER_MODEL = 2_000, 2
-"""Of a fetch, and at least: enough for numpy, few enough that what they are decoded to is in the processor's cache until it is counted."""
+ROWS_AT_ONCE, ROWS_OF_TABLES, ROWS_PER_MODEL = 1_000, 2_000, 2
+"""Of a fetch, those of tables, and at least: enough for numpy, few enough that what they are read as is in the processor's cache until it is
+counted."""
 
 MAX_HELD = 50_000
 """Rows for the join, or dead letters, that a partition holds until its next checkpoint."""
@@ -147,7 +148,7 @@ class IngestPartition:
         if not records:
             return
         self._cursor.take(np.fromiter(map(_offset_of, records), np.int64, len(records)))
-        for piece in pieces(records, len(self._meta.models)):
+        for piece in pieces(records, len(self._meta.models), in_tables=self._wire.in_tables):
             self._take(piece, now_ms)
 
     def _take(self, records: Sequence[Record], now_ms: int) -> None:
@@ -311,8 +312,8 @@ class IngestPartition:
         return {"rows": self._panes.waiting_bytes, "panes": self._panes.held_bytes}
 
 
-def pieces(records: Sequence[Record], n_models: int) -> Iterator[Sequence[Record]]:
+def pieces(records: Sequence[Record], n_models: int, *, in_tables: bool) -> Iterator[Sequence[Record]]:
     """Yield what of a fetch is decoded and counted at once."""
-    at_once = max(ROWS_AT_ONCE, ROWS_PER_MODEL * n_models)
+    at_once = max(ROWS_OF_TABLES if in_tables else ROWS_AT_ONCE, ROWS_PER_MODEL * n_models)
     for begin in range(0, len(records), at_once):
         yield records[begin : begin + at_once]

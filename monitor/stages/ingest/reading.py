@@ -60,7 +60,7 @@ class Reading:
         n_rows = np.bincount(places[places >= 0], minlength=len(self._panes))
         is_read, limits = np.zeros(len(places), bool), np.array(self._limits, np.uint32)
         for shape, of_shape in self._by_shape(n_rows).items():
-            if not self._is_read(shape, of_shape, n_rows):
+            if not self._is_read(shape, of_shape, n_rows, in_tables=wire.in_tables):
                 continue
             mine = places >= 0 if len(of_shape) == np.count_nonzero(n_rows) else np.isin(places, of_shape)
             part = arrived if mine.all() else arrived.part(np.flatnonzero(mine))
@@ -113,11 +113,14 @@ class Reading:
         shape_of = np.array(self._shape_of, np.int64)[places]
         return {shapes[shape]: places[shape_of == shape].tolist() for shape in present(shape_of).tolist()}
 
-    def _is_read(self, shape: str, places: Sequence[int], n_rows: Int) -> bool:
-        """Whether rows of a shape are read now: others of it wait that were, or none does and these are enough."""
+    def _is_read(self, shape: str, places: Sequence[int], n_rows: Int, *, in_tables: bool) -> bool:
+        """Whether rows of a shape are read now: others of it wait that were, or none does and these are enough.
+
+        One by one, those of one pane alone are read when they are counted: there is nothing to put in order.
+        """
         if shape in self._gathered:
             return True
-        if shape in self._left_out or int(n_rows[places].sum()) < READ_ROWS:
+        if shape in self._left_out or (len(places) < 2 and not in_tables) or int(n_rows[places].sum()) < READ_ROWS:
             self._left_out.add(shape)
             return False
         self._gathered[shape] = Gathered(self._panes[places[0]].layout)
