@@ -168,8 +168,8 @@ def streams(bench: Bench, n: int, rounds: int) -> dict[str, Any]:
 ON_KAFKA: Mapping[str, tuple[Callable[[Bench, int, int], dict[str, Any]], int]] = {
     "parsing": (parsing, 2_000_000),
     "slow": (slow, 2_000_000),
-    "peers": (peers, 1_500_000),
-    "streams": (streams, 2_000_000),
+    "peers": (peers, 3_000_000),
+    "streams": (streams, 4_000_000),
     "windows": (windows, 3_000_000),
     "models": (models, 3_000_000),
     "segments": (segments, 2_000_000),
