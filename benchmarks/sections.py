@@ -171,7 +171,7 @@ ON_KAFKA: Mapping[str, tuple[Callable[[Bench, int, int], dict[str, Any]], int]] 
     "peers": (peers, 3_000_000),
     "streams": (streams, 4_000_000),
     "windows": (windows, 3_000_000),
-    "models": (models, 3_000_000),
+    "models": (models, 4_000_000),
     "segments": (segments, 2_000_000),
     "features": (features, 1_000_000),
     "workers": (workers, 2_000_000),

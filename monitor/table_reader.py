@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple, cast
 import msgspec
 import numpy as np
 
-from monitor.columns import Bool, Coded, ColumnBatch, Float, Indices, Int, NoValue, Said
+from monitor.columns import Bool, Coded, ColumnBatch, Float, Indices, Int, NoValue, Said, present
 from monitor.event_envelope import FIELD_TYPES, MORE, tag_of
 from monitor.event_time import INVALID_MS, TimeUnit, times_ms
 from monitor.feature_reader import (
@@ -39,6 +39,8 @@ except ImportError:  # there was no compiler
 
 FORGET: Final = 2_048
 """A column that has had more texts is given new codes: they hardly repeat."""
+MANY_KEYS: Final = 1 << 16
+"""Models times versions; fewer are found without sorting."""
 MANY_ODD, SPARED = 0.25, 16
 """Where more than this share of a batch was odd, so many batches are not tried."""
 
@@ -208,7 +210,12 @@ class Table:
         codes = model_of.astype(np.int64) * len(versions) + version_of
         if len(codes) and (codes == codes[0]).all():
             return [(models[model_of[0]], versions[version_of[0]])], np.zeros(len(codes), np.int64)
-        found, places = np.unique(codes, return_inverse=True)
+        if len(models) * len(versions) > MANY_KEYS:
+            found, places = np.unique(codes, return_inverse=True)
+        else:
+            found, of_code = present(codes), np.empty(len(models) * len(versions), np.int64)
+            of_code[found] = np.arange(len(found))
+            places = of_code[codes]
         return [(models[code // len(versions)], versions[code % len(versions)]) for code in found.tolist()], places
 
     def ids(self) -> list[bytes | None]:

@@ -9,7 +9,7 @@ from typing import Any, overload
 
 import numpy as np
 
-from monitor.columns import Bool, DecodedBatch, Indices, Int, PayloadRows, Places
+from monitor.columns import Bool, DecodedBatch, Indices, Int, PayloadRows, Places, first_rows
 from monitor.ports import Record
 from monitor.table_reader import Table
 
@@ -122,7 +122,7 @@ def in_order(names: Sequence[tuple[str, str]], places: Int | Indices) -> tuple[l
     """Return the different names among some rows' in order of appearance, and the place of each row's. places: among `names`."""
     if len(names) == 1:
         return [names[0]], np.zeros(len(places), np.int64)
-    found, first = np.unique(places, return_index=True)
+    found, first = first_rows(places)
     different = Places()
     of_place = np.zeros(len(names), np.int64)
     for place in found[np.argsort(first)].tolist():

@@ -115,11 +115,13 @@ class NativeFormat:
 
     def _table_reader(self) -> TableReader | None:
         """Return what reads the next batch: where half of the model versions of the last one have one shape, and were read at once."""
-        found = Counter(self._ahead[name] if name in self._read_at_once else None for name in self._last_names)
-        known, n = found.most_common(1)[0] if found else (None, 0)
-        if known is None or known.table is None or 2 * n < len(self._last_names) or known.table.is_spared():
-            return None
-        return known.table
+        names = self._last_names
+        known = self._expected()
+        if known is None or not self._read_at_once.issuperset(names):
+            found = Counter(self._ahead[name] for name in names if name in self._read_at_once)
+            known, n = found.most_common(1)[0] if found else (None, 0)
+            known = known if 2 * n >= len(names) else None
+        return None if known is None or known.table is None or known.table.is_spared() else known.table
 
     def _decode_each(self, records: Sequence[Record]) -> DecodedBatch:
         """Read records one by one."""

@@ -244,13 +244,13 @@ def test_groups_of_any_size_hold_the_same(monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_fetch_is_folded_in_pieces_that_leave_no_trace(joins: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     records = log(1_400, seed=6)
     at_once = rows(partition(references(), joins=joins), records, 350, 350)
-    for rows_at_once in ("ROWS_AT_ONCE", "ROWS_OF_TABLES"):
+    for rows_at_once in ("ROWS_AT_ONCE", "TABLE_ROWS_AT_ONCE"):
         monkeypatch.setattr(partition_module, rows_at_once, 60)
     assert rows(partition(references(), joins=joins), records, 350, 350) == at_once
 
 
 def test_a_gap_in_a_later_piece_of_a_fetch_is_refused_before_any_effect(monkeypatch: pytest.MonkeyPatch) -> None:
-    for rows_at_once in ("ROWS_AT_ONCE", "ROWS_OF_TABLES"):
+    for rows_at_once in ("ROWS_AT_ONCE", "TABLE_ROWS_AT_ONCE"):
         monkeypatch.setattr(partition_module, rows_at_once, 10)
     stage, records = partition(references()), log(140, seed=7)
     with pytest.raises(OffsetGap) as caught:
