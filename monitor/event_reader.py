@@ -12,7 +12,7 @@ from monitor.event_envelope import FIELD_TYPES
 from monitor.event_time import JSON_TYPES, TimeUnit
 from monitor.events import Rejection, Tick
 from monitor.feature_reader import OUTPUTS
-from monitor.json_objects import FAILURES, Fields, fields_of, is_object, needs_care, parse_fields, read_tick, typed
+from monitor.json_objects import FAILURES, Fields, fields_of, is_object, needs_care, parse_fields, parse_record, typed
 from monitor.ports import Record
 
 Payload = tuple["Event", bytes]
@@ -124,12 +124,9 @@ class EventReader:
 
     def _by_field(self, value: bytes | None) -> Event | Tick | Rejection:
         """Read what the typed decode could not: an event with a wrong-typed optional field, a tick, or the exact reason."""
-        fields = parse_fields(value, self._max_event_bytes)
-        if isinstance(fields, Rejection):
+        fields = parse_record(value, self._max_event_bytes)
+        if isinstance(fields, Rejection | Tick):
             return fields
-        tick = read_tick(fields)
-        if tick is not None:
-            return tick
         time_type = JSON_TYPES[self._time_unit]
         required = (("model", str), (self._time_field, time_type), ("features", dict[str, msgspec.Raw]))
         parts = [typed(fields, name, wanted) for name, wanted in required]
@@ -178,6 +175,11 @@ class EventReader:
         whole = parse_fields(payload[1], self._max_event_bytes)
         raw = b"" if isinstance(whole, Rejection) else bytes(whole.get(field, b""))
         return _decode_value(raw) if raw in _NOT_FINITE else NoValue.WRONG_TYPE
+
+
+def text_id(event: Event) -> str | None:
+    """Return an event's id; None where it has none, or none that is a text."""
+    return event.id if type(event.id) is str else None
 
 
 def _values(raw: msgspec.Raw) -> dict[str, Any]:

@@ -49,6 +49,13 @@ def parse_fields(value: bytes | None, max_event_bytes: int) -> dict[str, msgspec
     return fields_of(whole) if is_object(whole) else Rejection(RejectionReason.NOT_AN_OBJECT)
 
 
+def parse_record(value: bytes | None, max_event_bytes: int) -> dict[str, msgspec.Raw] | Tick | Rejection:
+    """Return the fields of a record's object, the control record that it is, or the first reason why it is neither."""
+    fields = parse_fields(value, max_event_bytes)
+    tick = None if isinstance(fields, Rejection) else read_tick(fields)
+    return fields if tick is None else tick
+
+
 def _unreadable(value: bytes | None, max_event_bytes: int) -> RejectionReason | None:
     if not value:
         return RejectionReason.EMPTY

@@ -6,7 +6,7 @@ What it reads, it reads as `FeatureReader` and the decoder of events do; an even
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, cast
 
 import msgspec
@@ -96,7 +96,7 @@ class TableReader:
         self.layout = reader.layout
         self.sources = reader.sources
         self.wanted = _wanted_of(reader, time_field, time_unit)
-        self.time_field, self.time_unit = time_field, time_unit
+        self._time_field, self._time_unit = time_field, time_unit
         order = dict.fromkeys((*fields, *self.wanted.event))
         skipped = _Place(native.SKIPPED, 0)
         self._parser = native.Parser(
@@ -130,11 +130,16 @@ class TableReader:
                 is_read &= of_column != bad[0] if len(bad) == 1 else ~np.isin(of_column, bad)
         n_texts = wanted.n(native.TEXT)
         raws = [_decoded(column, *how, is_read) for column, how in zip(objects[n_texts:], wanted.raws, strict=True)]
-        has_more = outcomes & native.MORE != 0
+        kind, column = wanted.event[self._time_field]
+        if kind == native.RAW:
+            times: Sequence[Any] = [time if type(time) is str else "" for time in raws[column]]
+        else:
+            times = (numbers if kind == native.NUMBER else integers)[column]
+        in_ms, has_more = times_ms(times, self._time_unit), outcomes & native.MORE != 0
+        is_read &= in_ms != INVALID_MS
         table = Table(
-            self, cast("list[bytes]", records), numbers, codes, integers, objects[:n_texts], raws, list(self._values), has_more
+            self, cast("list[bytes]", records), numbers, codes, in_ms, objects[:n_texts], raws, list(self._values), has_more
         )
-        is_read &= table.times_ms != INVALID_MS
         n_odd = n - int(np.count_nonzero(is_read))
         if n_odd > MANY_ODD * n:
             self._to_spare = SPARED
@@ -161,28 +166,19 @@ class TableReader:
 class Table:
     """Events that were read at once: `Sources` of columns; what is of an event has shape (n,), or is a list of n.
 
-    records: their bytes. numbers, codes, integers: shape (columns, n). values: by column what its codes stand for. has_more: whether an
-    event has features that the layout has not.
+    records: their bytes. numbers, codes: shape (columns, n). values_of: by column what its codes stand for. has_more: whether an event has
+    features that the layout has not.
     """
 
     reader: TableReader
     records: list[bytes]
     numbers: Float
     codes: Indices
-    integers: Int
+    times_ms: Int
     texts: list[list[Any]]
     raws: list[list[Any]]
     values_of: list[list[Any]]
     has_more: Bool
-    times_ms: Int = field(init=False)
-
-    def __post_init__(self) -> None:
-        kind, column = self.reader.wanted.event[self.reader.time_field]
-        if kind == native.RAW:
-            times: Sequence[Any] = [time if type(time) is str else "" for time in self.raws[column]]
-        else:
-            times = (self.numbers if kind == native.NUMBER else self.integers)[column]
-        self.times_ms = times_ms(times, self.reader.time_unit)
 
     def __len__(self) -> int:
         return len(self.records)
@@ -197,7 +193,7 @@ class Table:
             [self.records[i] for i in places],
             self.numbers[:, at],
             self.codes[:, at],
-            self.integers[:, at],
+            self.times_ms[at],
             [[column[i] for i in places] for column in self.texts],
             [[column[i] for i in places] for column in self.raws],
             self.values_of,

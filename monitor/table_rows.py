@@ -10,6 +10,7 @@ from typing import Any, overload
 import numpy as np
 
 from monitor.columns import Bool, DecodedBatch, Indices, Int, PayloadRows, Places, first_rows
+from monitor.event_reader import text_id
 from monitor.ports import Record
 from monitor.table_reader import Table
 
@@ -58,12 +59,12 @@ class TableRows(PayloadRows):
         texts = [None if one is None else one.decode() for one in found]
         for i in np.flatnonzero(self._rows < 0).tolist():
             event, _ = self[i]
-            texts[i] = event.id if type(event.id) is str else None
+            texts[i] = text_id(event)
         return texts
 
     def may_have_more(self) -> Bool:
         """Return which of them may have features that the table's layout has not, shape (n,)."""
-        return np.where(self._rows < 0, True, self.table.has_more[np.maximum(self._rows, 0)])
+        return (self._rows < 0) | self.table.has_more[np.maximum(self._rows, 0)]
 
     def table_rows(self) -> tuple[Table, Int]:
         """Return a table of the rows, and the places of those that are to be filled in."""

@@ -28,7 +28,7 @@ from monitor.columns import (
     Special,
 )
 from monitor.event_envelope import envelope_of, said_by, tag_of
-from monitor.event_reader import Event, EventReader
+from monitor.event_reader import Event, EventReader, text_id
 from monitor.event_time import INVALID_MS, TimeUnit, times_ms
 from monitor.events import DEFAULT_VERSION, Rejection, RejectionReason, Tick, is_name
 from monitor.feature_reader import FeatureReader
@@ -256,7 +256,7 @@ class NativeFormat:
         """Return the id of each event; None where it has none, or none that is a text."""
         if isinstance(payloads, TableRows):
             return payloads.ids()
-        return [_text_id(event) for event, _ in payloads]
+        return [text_id(event) for event, _ in payloads]
 
     def rows(self, payloads: Sequence[Any]) -> list[dict[str, object]]:
         """Return events' features and outputs by name as JSON has them; `NoValue.WRONG_TYPE` where a value cannot be read."""
@@ -301,10 +301,6 @@ def _held_bytes(events: Sequence[Event], values: Sequence[bytes]) -> int:
     """Return about what events and their records take; whether features were read is the same for most of a batch."""
     is_read = bool(events) and not isinstance(events[0].features, msgspec.Raw)
     return len(events) * EVENT_BYTES + sum(map(len, values)) * (READ_FACTOR if is_read else 1)
-
-
-def _text_id(event: Event) -> str | None:
-    return event.id if type(event.id) is str else None
 
 
 def _texts(key: _Key) -> tuple[str, str]:

@@ -11,7 +11,7 @@ import numpy as np
 from monitor.columns import About, ColumnBatch, DecodedBatch, Int, LabelRow, Payloads, Read, Said
 from monitor.event_time import INVALID_MS, JSON_TYPES, TimeUnit, time_ms
 from monitor.events import Outcome, Rejection, RejectionReason, Tick, is_name
-from monitor.json_objects import FAILURES, needs_care, parse_fields, read_tick, typed
+from monitor.json_objects import FAILURES, needs_care, parse_record, typed
 from monitor.layout import Layout
 from monitor.ports import Record
 
@@ -57,12 +57,9 @@ class NativeLabelFormat:
             label = self._decode(b"" if is_careful or value is None else value)
             model, key, outcome, time = label.model, label.id, label.label, label.time
         except FAILURES:
-            fields = parse_fields(value, self._max_event_bytes)
-            if isinstance(fields, Rejection):
+            fields = parse_record(value, self._max_event_bytes)
+            if isinstance(fields, Rejection | Tick):
                 return fields
-            tick = read_tick(fields)
-            if tick is not None:
-                return tick
             parts = {name: typed(fields, name, wanted) for name, wanted in self._types.items()}
             for part in parts.values():
                 if isinstance(part, Rejection):

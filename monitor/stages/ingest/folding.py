@@ -63,7 +63,7 @@ def _fold_ordered(
     rows: Ordered, panes: Sequence[tuple[int, Pane]], first: int, ends: Sequence[int], outcomes: OutcomeRows | None
 ) -> None:
     """Fold the rows from `first` on into the panes, each with its place; ends: behind the last row of each."""
-    batch = rows.columns_of(first, ends[-1])
+    batch = rows.columns.part(first, ends[-1], NOTHING_SAID)
     starts = [0, *(end - first for end in ends[:-1])]
     _, times, stamps, clock = rows.marks[:, first : ends[-1]]
     timings = timings_of(times, stamps, clock, starts)

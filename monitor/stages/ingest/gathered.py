@@ -158,18 +158,6 @@ class Ordered(NamedTuple):
     inspected: Bool
     unexpected: Mapping[int, Mapping[str, int]]
 
-    def columns_of(self, begin: int, end: int) -> ColumnBatch:
-        """Return the columns of rows [begin, end)."""
-        whole = self.columns
-        specials = None if whole.specials is None else whole.specials[:, begin:end]
-        return ColumnBatch(
-            end - begin,
-            np.ascontiguousarray(whole.numbers[:, begin:end]),
-            None if specials is None or not specials.any() else np.ascontiguousarray(specials),
-            [column.rows(begin, end) for column in whole.categories if isinstance(column, Coded)],
-            tags=[column.rows(begin, end) for column in whole.tags if isinstance(column, Coded)],
-        )
-
     def about(self, begin: int, end: int, n_inspected: int, place: int) -> About:
         """Return what rows [begin, end) say, those of the pane of a place; n_inspected: of them."""
         more = None if self.more is None else tuple(values[begin:end] for values in self.more)
