@@ -78,16 +78,38 @@ class _Lookup(dict[object, int]):
         if self.place_known(column, cells):
             return None
         at = np.flatnonzero(cells == self._never_seen)
-        missed = [column[row] for row in at.tolist()]
-        places = {value: i for i, value in enumerate(dict.fromkeys(missed))}
-        order = np.fromiter(map(places.__getitem__, missed), np.int64, len(missed))
+        missed = self._missed([column[row] for row in at.tolist()], key)
+        cells[at] = missed.goals[missed.found.order]
+        return self._outside(missed)
+
+    def cells(self, values: Sequence[object], key: HashKey) -> Int:
+        """Return the cells of different values, shape (n,)."""
+        cells = self._cells_of(values)
+        at = np.flatnonzero(cells == self._never_seen)
+        if len(at):
+            cells[at] = self._missed([values[i] for i in at.tolist()], key).goals
+        return cells
+
+    @property
+    def outside_cells(self) -> tuple[int, int]:
+        """Where values go that the dictionary does not have: new ones, and those that the reference has beyond it."""
+        return self._never_seen, self._other_cell
+
+    def outside(self, values: Sequence[object], key: HashKey) -> Found | None:
+        """Return what the dictionary does not have, of the values of some rows in it that are in `outside_cells`."""
+        return self._outside(self._missed(values, key))
+
+    def _missed(self, values: Sequence[object], key: HashKey) -> _Missed:
+        """Say what becomes of values that are not looked up as they are."""
+        places = {value: i for i, value in enumerate(dict.fromkeys(values))}
+        order = np.fromiter(map(places.__getitem__, values), np.int64, len(values))
         texts = list(map(str if self._is_text else canonical, places))
         hashes = key.hashes(texts)
         goals = np.array([self._cell_of(one) for one in hashes.tolist()], np.int64)
-        cells[at] = goals[order]
-        return _outside(
-            Found(texts, hashes, goals == self._never_seen, order), (goals == self._never_seen) | (goals == self._other_cell)
-        )
+        return _Missed(Found(texts, hashes, goals == self._never_seen, order), goals)
+
+    def _outside(self, missed: _Missed) -> Found | None:
+        return _kept(missed.found, (missed.goals == self._never_seen) | (missed.goals == self._other_cell))
 
     def _cell_of(self, value_hash: int) -> int:
         cell = self._hashed.get(value_hash)
@@ -96,7 +118,14 @@ class _Lookup(dict[object, int]):
         return self._other_cell if self._is_open or value_hash in self._other else self._never_seen
 
 
-def _outside(found: Found, keep: npt.NDArray[np.bool_]) -> Found | None:
+class _Missed(NamedTuple):
+    """Values that are not in a dictionary as they are. goals: the cell of each different one, shape (k,)."""
+
+    found: Found
+    goals: Int
+
+
+def _kept(found: Found, keep: npt.NDArray[np.bool_]) -> Found | None:
     """Return those of different values that are to be kept; None when there are none."""
     if keep.all():
         return found
@@ -195,7 +224,8 @@ class Layout:
         return {position: row for kind in (self.numbers, self.categories) for row, (position, _) in enumerate(kind)}
 
     @cached_property
-    def _edges(self) -> tuple[Float, ...]:
+    def edges(self) -> tuple[Float, ...]:
+        """Where the value cells of each number end, all but the last; rising."""
         return tuple(np.asarray(feature.edges, np.float64) for _, feature in self.numbers)
 
     @cached_property
@@ -236,7 +266,7 @@ class Layout:
         """Return the flat cell of every number; shape (n_numbers, batch.n)."""
         cells = np.empty((len(self.numbers), batch.n), np.int64)
         order = np.argsort(batch.numbers, axis=1) if batch.n >= SORTED_ROWS else None
-        for row, ((position, _), edges) in enumerate(zip(self.numbers, self._edges, strict=True)):
+        for row, ((position, _), edges) in enumerate(zip(self.numbers, self.edges, strict=True)):
             values = batch.numbers[row]
             if order is None:
                 cells[row] = np.searchsorted(edges, values, side="left")
@@ -254,6 +284,18 @@ class Layout:
     def category_cells(self, batch: ColumnBatch) -> Int:
         """Return the flat cell of every category value; shape (n_categories, batch.n)."""
         return self.place_categories(batch)[0]
+
+    def cells_of(self, category: int, values: Sequence[object]) -> Int:
+        """Return the flat cells of different values of a category, shape (n,). category: its row of `ColumnBatch.categories`."""
+        return self._lookups[category].cells(values, self.hash_key)
+
+    def outside_cells(self, category: int) -> tuple[int, int]:
+        """Return the flat cells of values that a category's dictionary does not have: new ones, and the reference's others."""
+        return self._lookups[category].outside_cells
+
+    def outside(self, category: int, values: Sequence[object]) -> Found | None:
+        """Return what a category's dictionary does not have, given the values of the rows in `outside_cells`, in the order of the log."""
+        return self._lookups[category].outside(values, self.hash_key)
 
     def place_categories(self, batch: ColumnBatch) -> tuple[Int, list[Found | None]]:
         """Return `category_cells`, and per category what its dictionary does not have, None if nothing."""
@@ -343,7 +385,7 @@ class Layout:
         """
         counts = np.zeros(self.n_cells, np.int64)
         ordered = np.sort(batch.numbers_or(np.nan), axis=1)  # NaN lies behind all values
-        for row, ((position, _), edges) in enumerate(zip(self.numbers, self._edges, strict=True)):
+        for row, ((position, _), edges) in enumerate(zip(self.numbers, self.edges, strict=True)):
             n = batch.n
             if batch.specials is not None:
                 special = np.bincount(batch.specials[row], minlength=N_SPECIAL + 1)

@@ -140,6 +140,15 @@ class Profile:
         """Return a copy of one segment's counts, (n_cells,) int64."""
         return np.array(self._counts[segment], np.int64)
 
+    def room_for(self, n: int) -> npt.NDArray[Any]:
+        """Return the counts of all rows, shape (n_cells,), to be added to in place, each of them with room for n rows more.
+
+        They may be others after any other method.
+        """
+        self._make_room(self.n + n)
+        counts: npt.NDArray[Any] = self._counts[0]
+        return counts
+
     def _make_room(self, n: int) -> None:
         """Widen the counts so that each holds so many rows."""
         if self._counts.dtype != np.int64 and n > np.iinfo(self._counts.dtype).max:
@@ -165,11 +174,11 @@ class Profile:
     def add_part(self, part: Part, about: About) -> None:
         """Count rows that were sorted out together with those of others; the layout has no segments."""
         self.rows[0] += part.n
-        self._make_room(int(self.rows[0]))
-        counts = self._counts[0]
-        np.add.at(counts, part.cells, counts.dtype.type(1))
+        if len(part.cells):
+            self._make_room(int(self.rows[0]))
+            np.add.at(self._counts[0], part.cells, self._counts.dtype.type(1))
         for cell, n in part.fractional:
-            counts[cell] += n
+            self._counts[0, cell] += n
         self.sums[0] += part.sums
         np.minimum(self.minimum[0], part.minimum, out=self.minimum[0])
         np.maximum(self.maximum[0], part.maximum, out=self.maximum[0])

@@ -63,7 +63,7 @@ def exact_sums_by_group(values: Float, centres: Float, exponents: Int, starts: I
         if far.any():
             scaled[far] = 0.0
             for row, column in np.argwhere(far).tolist():
-                q = _quantise_far(float(chunk[row, column]), float(centres[row]), int(exponents[row]))
+                q = quantise_far(float(chunk[row, column]), float(centres[row]), int(exponents[row]))
                 sums[np.searchsorted(starts, begin + column, side="right") - 1, row] += (q, q * q)
         first = int(np.searchsorted(starts, begin, side="right")) - 1
         upto = int(np.searchsorted(starts, begin + chunk.shape[1]))
@@ -84,7 +84,7 @@ def _sums_of_integers(q: Int, starts: Int) -> Objects:
     return np.stack((first, (hh << (2 * _HALF_BITS)) + (hl << (_HALF_BITS + 1)) + ll), axis=-1)
 
 
-def _quantise_far(value: float, centre: float, exponent: int) -> int:
+def quantise_far(value: float, centre: float, exponent: int) -> int:
     """Round (value − centre) / 2^exponent half to even, with integers only."""
     numerator, denominator = value.as_integer_ratio()
     c_numerator, c_denominator = centre.as_integer_ratio()

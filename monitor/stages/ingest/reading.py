@@ -12,16 +12,21 @@ import numpy as np
 
 from monitor.columns import Int, Places, present
 from monitor.formats import Format
+from monitor.layout import Layout
+from monitor.profiles import Profile
 from monitor.stages.ingest.arrivals import Arrived
 from monitor.stages.ingest.folding import fold_gathered
 from monitor.stages.ingest.gathered import Gathered
 from monitor.stages.ingest.meta import COUNTED, REVISED, IngestMeta
 from monitor.stages.ingest.outcome_rows import OutcomeRows
 from monitor.stages.ingest.panes import Pane
+from monitor.tally import Grids, Tally
+from monitor.tally import is_available as can_count
 
 READ_ROWS = 64
 """Rows of a shape in a fetch: reading fewer at once costs as much as reading so many."""
 
+_Shape = tuple[str, bool]
 PaneOf = Callable[[str, str, int, int], Pane | None]
 """Model, version, start and cut (NEVER: none) → the pane, if its rows can be read before they are counted."""
 
@@ -36,8 +41,8 @@ class Reading:
         self.n = 0
         self._meta = meta
         self._outcomes = outcomes
-        self._gathered: dict[str, Gathered] = {}
-        self._left_out: set[str] = set()
+        self._gathered: dict[_Shape, Gathered] = {}
+        self._left_out: set[_Shape] = set()
         self._is_paused = False
         self._places: dict[tuple[int, int], dict[tuple[str, str], int]] = {}
         self._panes: list[Pane] = []
@@ -45,6 +50,7 @@ class Reading:
         self._keys: list[tuple[str, str]] = []
         self._shapes = Places()
         self._shape_of: list[int] = []
+        self._grids = Grids()
         self._uncounted: list[Int] = []
 
     @property
@@ -104,16 +110,16 @@ class Reading:
                 self._panes.append(pane)
                 self._limits.append(pane.id_limit)
                 self._keys.append(key)
-                self._shape_of.append(self._shapes[pane.layout.shape])
+                self._shape_of.append(self._shapes[_shape_of(pane.layout)])
         return list(map(known.__getitem__, keys))
 
-    def _by_shape(self, n_rows: Int) -> dict[str, list[int]]:
+    def _by_shape(self, n_rows: Int) -> dict[_Shape, list[int]]:
         """Return the places of panes that have rows in a fetch, by the shape of their layouts."""
         places, shapes = np.flatnonzero(n_rows), list(self._shapes)
         shape_of = np.array(self._shape_of, np.int64)[places]
         return {shapes[shape]: places[shape_of == shape].tolist() for shape in present(shape_of).tolist()}
 
-    def _is_read(self, shape: str, places: Sequence[int], n_rows: Int, *, in_tables: bool) -> bool:
+    def _is_read(self, shape: _Shape, places: Sequence[int], n_rows: Int, *, in_tables: bool) -> bool:
         """Whether rows of a shape are read now: others of it wait that were, or none does and these are enough.
 
         One by one, those of one pane alone are read when they are counted: there is nothing to put in order.
@@ -123,8 +129,15 @@ class Reading:
         if shape in self._left_out or (len(places) < 2 and not in_tables) or int(n_rows[places].sum()) < READ_ROWS:
             self._left_out.add(shape)
             return False
-        self._gathered[shape] = Gathered(self._panes[places[0]].layout)
+        layout = self._panes[places[0]].layout
+        is_counted = in_tables and can_count and not layout.segmentations and self._outcomes is None
+        self._gathered[shape] = Gathered(layout, Tally(layout, self._profile_of, self._grids) if is_counted else None)
         return True
+
+    def _profile_of(self, place: int) -> Profile:
+        profile = self._panes[place].profile
+        assert profile is not None
+        return profile
 
     def settle(self) -> None:
         """Count the rows that were taken since the last call."""
@@ -144,6 +157,11 @@ class Reading:
         self._gathered, self._left_out, self._places, self._is_paused = {}, set(), {}, False
         self._panes, self._limits, self._keys, self._shapes, self._shape_of = [], [], [], Places(), []
         return folded
+
+
+def _shape_of(layout: Layout) -> tuple[str, bool]:
+    """Return what layouts are to have in common for their rows to be gathered together."""
+    return layout.shape, bool(layout.segmentations)
 
 
 def _distinct(values: Int) -> tuple[list[int], Int]:

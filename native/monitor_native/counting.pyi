@@ -1,0 +1,28 @@
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+class Grid:
+    def __init__(
+        self,
+        edges: Sequence[npt.NDArray[np.float64]],
+        cells: Sequence[int],
+        fractional: Sequence[int],
+        centres: Sequence[float],
+        scales: Sequence[float],
+        n_specials: int,
+        n_cells: int,
+    ) -> None: ...
+
+def count(
+    grids: list[Grid],
+    counts: list[npt.NDArray[Any]],
+    slots: npt.NDArray[np.int64],
+    numbers: npt.NDArray[np.float64],
+    specials: npt.NDArray[np.uint8] | None,
+    cells: npt.NDArray[np.int32],
+    sums: npt.NDArray[np.int64],
+    extremes: npt.NDArray[np.float64],
+) -> Sequence[tuple[int, int]]: ...
