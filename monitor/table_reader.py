@@ -212,7 +212,8 @@ class Table:
             found, of_code = present(codes), np.empty(len(models) * len(versions), np.int64)
             of_code[found] = np.arange(len(found))
             places = of_code[codes]
-        return [(models[code // len(versions)], versions[code % len(versions)]) for code in found.tolist()], places
+        of_models, of_versions = (part.tolist() for part in np.divmod(found, len(versions)))
+        return list(zip(map(models.__getitem__, of_models), map(versions.__getitem__, of_versions), strict=True)), places
 
     def ids(self) -> list[bytes | None]:
         """Return the id of each event, None where it has none."""

@@ -124,8 +124,12 @@ def in_order(names: Sequence[tuple[str, str]], places: Int | Indices) -> tuple[l
     if len(names) == 1:
         return [names[0]], np.zeros(len(places), np.int64)
     found, first = first_rows(places)
-    different = Places()
+    found = found[np.argsort(first)]
+    appeared = [names[place] for place in found.tolist()]
+    different = list(dict.fromkeys(appeared))
     of_place = np.zeros(len(names), np.int64)
-    for place in found[np.argsort(first)].tolist():
-        of_place[place] = different[names[place]]
-    return list(different), of_place[places]
+    if len(different) == len(appeared):
+        of_place[found] = np.arange(len(found))
+    else:
+        of_place[found] = Places().codes(appeared)
+    return different, of_place[places]

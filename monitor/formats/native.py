@@ -8,7 +8,7 @@ never shows in what is counted.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -170,16 +170,14 @@ class NativeFormat:
                 refused |= dict.fromkeys(unnamed, Rejection(RejectionReason.INVALID_NAME, _not_a_name(key)))
         return refused
 
-    def _names_of(self, keys: Iterable[_Key]) -> list[tuple[str, str] | None]:
+    def _names_of(self, keys: Collection[_Key]) -> list[tuple[str, str] | None]:
         """Return models and versions as texts, None where one is no name; remember those that are names."""
         if len(self._names) > _MAX_NAMES:
             self._names.clear()
-        found = []
-        for key in keys:
-            name = self._names.get(key)
-            if name is None and not _not_a_name(key):
-                name = self._names[key] = _texts(key)
-            found.append(name)
+        found = list(map(self._names.get, keys))
+        for i, key in enumerate(keys) if None in found else ():
+            if found[i] is None and not _not_a_name(key):
+                found[i] = self._names[key] = _texts(key)
         return found
 
     def columns(self, layout: Layout, payloads: Sequence[Any], offsets: Int) -> ColumnBatch:

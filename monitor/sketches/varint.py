@@ -7,6 +7,9 @@ import numpy.typing as npt
 
 from monitor.columns import Int
 
+FEW_WIDE = 64
+"""Counts above 127, so many or fewer, are put in one by one."""
+
 
 def encode(counts: npt.NDArray[np.integer]) -> bytes:
     r"""Return the bytes of non-negative counts, of any type of integers, shape (n,).
@@ -21,6 +24,9 @@ def encode(counts: npt.NDArray[np.integer]) -> bytes:
     if most < 1 << 7:
         return values.astype(np.uint8).tobytes()
     if most < 1 << 14:
+        wide = np.flatnonzero(values > 0x7F)
+        if len(wide) <= FEW_WIDE:
+            return _mostly_narrow(values, wide)
         values = values.astype("<u2")
         is_wide = values > 0x7F
         pairs = ((values & 0x7F) | (values >> 7 << 8) | is_wide.astype("<u2") << 7).view(np.uint8).reshape(len(values), 2)
@@ -36,6 +42,18 @@ def encode(counts: npt.NDArray[np.integer]) -> bytes:
         keep[:, i] = values >= np.uint64(1 << (7 * i)) if i else True
     planes[:, :-1] |= keep[:, 1:].astype(np.uint8) << 7
     return planes[keep].tobytes()
+
+
+def _mostly_narrow(values: npt.NDArray[np.integer], wide: Int) -> bytes:
+    """Return the bytes of counts below 2^14, of which those at some places need two."""
+    low = values.astype(np.uint8)
+    low[wide] |= 0x80
+    high = (values[wide] >> values.dtype.type(7)).astype(np.uint8).tobytes()
+    narrow, parts, begin = low.tobytes(), list[bytes](), 0
+    for i, end in enumerate((wide + 1).tolist()):
+        parts += (narrow[begin:end], high[i : i + 1])
+        begin = end
+    return b"".join((*parts, narrow[begin:]))
 
 
 def decode(data: bytes, n: int) -> Int:

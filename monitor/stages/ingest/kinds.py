@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 
 import numpy as np
 
@@ -24,6 +24,8 @@ class Kinds:
         self.remember_ids_ms: Int = np.array([kind.remember_ids_ms for kind in kinds], np.int64)
         self.revising = {place: kind.revising for place, kind in enumerate(kinds) if kind.revising is not None}
 
-    def of_keys(self, keys: Iterable[tuple[str, str]]) -> Int:
+    def of_keys(self, keys: Collection[tuple[str, str]]) -> Int:
         """Return the place of each of some model versions."""
+        if not self._places:
+            return np.zeros(len(keys), np.int64)
         return np.array([self._places.get(model, 0) for model, _ in keys], np.int64)

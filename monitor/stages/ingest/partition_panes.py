@@ -7,7 +7,6 @@ as every other one, so what a revision contains is as much a function of the log
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import starmap
 
 import numpy as np
 
@@ -73,6 +72,7 @@ class PartitionPanes:
         self._arrived: list[Arrived] = []
         self._waiting_rows = self._unread_bytes = 0
         self._reading = Reading(meta, outcomes)
+        self._counted = set[tuple[str, str]]()
         self._ahead = -1
         self._snapshot: list[tuple[Pane, int, int]] = []
 
@@ -171,9 +171,10 @@ class PartitionPanes:
         before = np.concatenate(([max(clock.before_ms, clock.idle_ms)], running))[: len(accepted)]
         marks = np.stack((batch.offsets[accepted], batch.times_ms[accepted], batch.record_ms[accepted], logged_ms))
         late &= cuts == NEVER_MS
-        if not all(starmap(self._meta.knows, batch.keys)):
+        if not self._counted.issuperset(batch.keys):
             for key in present(key_index).tolist():
                 self._meta.outcomes(*batch.keys[key])
+                self._counted.add(batch.keys[key])
         rows = np.arange(len(accepted))
         duplicates = self._deduplication.find(batch, accepted, kinds.remember_ids_ms[kind], logged_ms, ~late)
         if duplicates is not None and duplicates.any():

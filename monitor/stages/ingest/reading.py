@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import product
+from typing import cast
 
 import numpy as np
 
@@ -103,7 +104,10 @@ class Reading:
 
     def _places_at(self, start: int, cut: int, keys: Sequence[tuple[str, str]], pane_of: PaneOf) -> Sequence[int]:
         known = self._places.setdefault((start, cut), {})
-        for key in [key for key in keys if key not in known]:
+        places = list(map(known.get, keys))
+        if None not in places:
+            return cast("list[int]", places)
+        for key in [key for key, place in zip(keys, places, strict=True) if place is None]:
             pane = pane_of(*key, start, cut)
             known[key] = -1 if pane is None else len(self._panes)
             if pane is not None:
