@@ -21,7 +21,8 @@ from monitor.sketches.moments import exact_sums_by_group
 class Part(NamedTuple):
     """Some rows as they are counted under a layout without segments.
 
-    cells: of every value, in any order, none where they have been counted already; fractional: (never-seen cell, rows) of numbers that were whole in the reference.
+    cells: of every value, in any order, none where they have been counted already; fractional: (never-seen cell, rows) of numbers that
+    were whole in the reference, likewise.
     sums, minimum, maximum: as in a profile, of all rows. outside: per category what its dictionary does not have.
     """
 

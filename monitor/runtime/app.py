@@ -21,6 +21,8 @@ from monitor.runtime.readiness import Readiness
 from monitor.runtime.recovery import SafeTableManager
 
 FAUST_VERSION = "0.15.3"
+MAX_POLL_RECORDS = 20_000
+"""Of all partitions, at once: with fewer the fetches of several are cut into more batches, of which each costs the same."""
 
 
 def check_environment() -> None:
@@ -54,7 +56,7 @@ def build_app(config: Config, folder: Path, sources: Iterable[str]) -> MonitorAp
         worker_redirect_stdouts=False,
         stream_wait_empty=False,  # waits for ever for what is not acknowledged
         stream_buffer_maxsize=memory.max_batches(config.state.memory),
-        broker_max_poll_records=5_000,
+        broker_max_poll_records=MAX_POLL_RECORDS,
         consumer_max_fetch_size=memory.FETCH_BYTES,
         broker_commit_interval=1.0,
         broker_commit_every=1_000_000,

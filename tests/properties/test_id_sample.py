@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from hashlib import blake2b
+from typing import Any
+from zlib import crc32
 
 import numpy as np
 import pytest
@@ -10,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monitor.sketches.id_sample import IdSample
+from tests.native import needs_native
 
 ids = st.lists(st.integers(0, 30).map(lambda i: b"id-%d" % i) | st.binary(max_size=3), max_size=80)
 
@@ -94,3 +98,21 @@ def test_what_is_no_sample_is_refused() -> None:
         IdSample.from_wire(sample_of([b"a", b"b", b"c"]).to_wire(), bound=2)
     with pytest.raises(ValueError, match="cannot be merged"):
         IdSample(4).merge(IdSample(8))
+
+
+@needs_native
+@given(st.lists(st.binary(max_size=40) | st.integers(120, 300).map(bytes), max_size=20))
+def test_the_compiled_part_hashes_as_zlib_and_hashlib_do(data: list[bytes]) -> None:
+    from monitor_native import ids as native
+
+    crcs, digests = np.empty(len(data), np.uint32), np.empty(len(data), np.uint32)
+    native.crcs(data, crcs)
+    native.blake2b_32(data, digests)
+    assert crcs.tolist() == list(map(crc32, data))
+    assert digests.tolist() == [int.from_bytes(blake2b(one, digest_size=4).digest(), "big") for one in data]
+    for text, hashed in ((None, native.crcs), ("text", native.blake2b_32)):
+        no_bytes: Any = [text]
+        with pytest.raises(TypeError):
+            hashed(no_bytes, np.empty(1, np.uint32))
+    with pytest.raises(ValueError, match="texts"):
+        native.crcs([*data, b""], crcs)

@@ -46,39 +46,32 @@ def fold_gathered(gathered: Gathered, panes: Sequence[Pane], outcomes: OutcomeRo
     panes: those that the rows' places lie among.
     """
     places = sorted(gathered.places, key=lambda place: (_layout(panes[place]), place))
-    ranks = np.zeros(len(panes), np.int64)
-    ranks[places] = np.arange(len(places))
-    rows, counted = gathered.in_order(ranks), gathered.parts(places)
+    rows = gathered.in_order(places, len(panes))
     ends = np.cumsum(np.bincount(rows.ranks, minlength=len(places))).tolist()
     first = 0
     while first < len(places):
         begin = ends[first - 1] if first else 0
         beyond = max(first + 1, bisect_left(ends, begin + ROWS_AT_ONCE) + 1)
         some = [(place, panes[place]) for place in places[first:beyond]]
-        _fold_ordered(rows, some, begin, ends[first:beyond], counted, outcomes)
+        _fold_ordered(rows, some, begin, ends[first:beyond], outcomes)
         first = beyond
     return [panes[place] for place in places]
 
 
 def _fold_ordered(
-    rows: Ordered,
-    panes: Sequence[tuple[int, Pane]],
-    first: int,
-    ends: Sequence[int],
-    counted: Iterator[Part] | None,
-    outcomes: OutcomeRows | None,
+    rows: Ordered, panes: Sequence[tuple[int, Pane]], first: int, ends: Sequence[int], outcomes: OutcomeRows | None
 ) -> None:
-    """Fold the rows from `first` on into the panes, each with its place; ends: behind the last row of each. counted: what they count, if that is known."""
-    batch = None if rows.columns is None else rows.columns.part(first, ends[-1], NOTHING_SAID)
+    """Fold the rows from `first` on into the panes, each with its place; ends: behind the last row of each."""
     starts = [0, *(end - first for end in ends[:-1])]
     _, times, stamps, clock = rows.marks[:, first : ends[-1]]
     timings = timings_of(times, stamps, clock, starts)
     inspected = np.add.reduceat(rows.inspected[first : ends[-1]], starts, dtype=np.int64).tolist()
-    if batch is None:
-        assert counted is not None
-        parts: Iterable[Part | None] = islice(counted, len(panes))
-    else:
+    parts: Iterable[Part | None]
+    if isinstance(rows.columns, ColumnBatch):
+        batch = rows.columns.part(first, ends[-1], NOTHING_SAID)
         parts = _parts([pane for _, pane in panes], batch, [end - first for end in ends])
+    else:
+        batch, parts = None, islice(rows.columns, len(panes))
     for (place, pane), part, timing, n, start, end in zip(panes, parts, timings, inspected, starts, ends, strict=True):
         begin = first + start
         about = rows.about(begin, end, n, place)

@@ -1,8 +1,7 @@
-"""Rows of many panes that wait, read with their fetch, while they are in the processor's cache: as columns, which are put in order when they are
-folded; or counted at once, by the compiled part.
+"""Rows of many panes that were read with their fetch, while they were in the processor's cache, and wait until they are folded.
 
 As objects, an event of twenty features takes 2.2 kB and is far from the processor by the time that its pane has enough rows to be worth a
-fold; as columns it takes 210 bytes, so ten times as many may wait, and counted 70.
+fold; as columns, which are put in order then, 210 bytes, so ten times as many may wait; where the compiled part has counted it at once, 50.
 """
 
 from __future__ import annotations
@@ -82,12 +81,13 @@ class Gathered:
         of_values = self._columns.held_bytes if self._tally is None else self._tally.held_bytes
         return self._rows_bytes + of_values + self._ids.held_bytes
 
-    def parts(self, places: Sequence[int]) -> Iterator[Part] | None:
-        """Return what was counted of the rows, by the place of their pane; None where they wait to be."""
-        return None if self._tally is None else self._tally.parts(places)
+    def in_order(self, places: Sequence[int], n: int) -> Ordered:
+        """Return the rows, those of a pane in the order of the log; nothing is left here. places: of the panes, as they are to follow each other.
 
-    def in_order(self, ranks: Int) -> Ordered:
-        """Return the rows by the rank of their panes, shape (number of panes,), those of a pane in the order of the log; nothing is left here."""
+        n: places that there are.
+        """
+        ranks = np.zeros(n, np.int64)
+        ranks[places] = np.arange(len(places))
         taken, self._taken = self._taken, []
         ranked = ranks[np.concatenate([part.places for part in taken])]
         order = order_of(ranked) if len(self.places) > 1 else None
@@ -95,9 +95,9 @@ class Gathered:
             ranked if order is None else ranked[order],
             ordered([part.marks for part in taken], order),
             ordered([part.before for part in taken], order),
-            self._columns.in_order(order) if self._tally is None else None,
+            self._columns.in_order(order) if self._tally is None else self._tally.parts(places),
             _more(taken, order),
-            self._ids.by_place(self.places, len(ranks)),
+            self._ids.by_place(self.places, n),
             _texts(taken, order),
             ordered([part.inspected for part in taken], order),
             self._unexpected,
@@ -107,14 +107,14 @@ class Gathered:
 class Ordered(NamedTuple):
     """Rows by pane; what is of a row has shape (n,).
 
-    columns: None where the rows have been counted. texts: ids as they are, none where they are not kept.
+    columns: in place of them, where the rows have been counted, what each pane counts. texts: ids as they are, none where they are not kept.
     By the place of a pane: ids, and how many rows have one that is no text; unexpected: rows by name of a feature that was not expected.
     """
 
     ranks: Int
     marks: Int
     before: Int
-    columns: ColumnBatch | None
+    columns: ColumnBatch | Iterator[Part]
     more: More | None
     ids: Mapping[int, tuple[HashedIds, int]]
     texts: Sequence[str | None]
