@@ -18,7 +18,7 @@ import numpy as np
 
 from monitor.chance.calibration import SCALES
 from monitor.decision import fixed
-from monitor.decision.effects import count_interval, fixed_rule, psi_interval, psi_values
+from monitor.decision.effects import count_interval, fixed_rule, psi_effects
 from monitor.decision.probabilities import benjamini_hochberg
 from monitor.decision.shape import CHECK
 from monitor.decision.tails import CHECK as TAILS
@@ -146,8 +146,8 @@ class _Judge:
         if not measurement.scales:
             return Finding(measurement, "insufficient", rule.threshold, rule.severity, rule=rule)
         rejected, told_of = self._told_of(measurement, rule)
-        value, test = max(((self._effects[id(test)], test) for test in told_of), key=lambda one: one[0])
-        interval = psi_interval(*test.cells, _phi(test), value)
+        test = max(told_of, key=lambda test: self._effects[id(test)][0])
+        value, interval = self._effects[id(test)]
         rows = (int(test.cells[1].sum()), int(test.cells[0].sum()))
         measured = measurement._replace(value=value, n=rows[0], n_ref=rows[1], p_value=test.p_value)
         alone = (measurement.n, measurement.n_ref, int(measurement.evidence["cells"]))
@@ -162,13 +162,13 @@ class _Judge:
         return rejected, rejected or [min(measurement.scales, key=lambda test: test.p_value / limits[test.scale])]
 
     @cached_property
-    def _effects(self) -> dict[int, float]:
-        """Psi of every test that a finding may be about, by identity; computed together."""
+    def _effects(self) -> dict[int, tuple[float, tuple[float, float]]]:
+        """Psi of every test that a finding may be about, and its interval, by identity; computed together."""
         tests = [
             test for m, rule in self._cases if m.check == CHECK and m.over == 1 and m.scales for test in self._told_of(m, rule)[1]
         ]
-        values = psi_values([test.cells for test in tests], [_phi(test) for test in tests])
-        return dict(zip(map(id, tests), values, strict=True))
+        effects = psi_effects([test.cells for test in tests], [_phi(test) for test in tests])
+        return dict(zip(map(id, tests), effects, strict=True))
 
     def _of_count(self, measurement: Measurement, rule: Rule, p_value: float) -> Finding:
         assert measurement.counted is not None

@@ -31,33 +31,35 @@ def psi_effect(reference: Int, window: Int, phi: float) -> tuple[float, tuple[fl
     >>> round(value, 4), round(low, 4), round(high, 4)
     (0.0001, -0.0158, 0.016)
     """
-    [value] = psi_values([(reference, window)], [phi])
-    return value, psi_interval(reference, window, phi, value)
+    [effect] = psi_effects([(reference, window)], [phi])
+    return effect
 
 
-def psi_interval(reference: Int, window: Int, phi: float, value: float) -> tuple[float, float]:
-    """Return the interval of `psi_effect` around a value."""
-    sides, n, m = Sides(reference, window), int(window.sum()), int(reference.sum())
-    p, q, _ = sides.smoothed
-    parts = ((q, np.log(q / p) - p / q, n), (p, np.log(p / q) - q / p, m))
-    first = sum((float((share * g * g).sum()) - float((share * g).sum()) ** 2) / rows for share, g, rows in parts)
-    k, each = len(reference), 1 / n + 1 / m
-    error = math.sqrt(phi * first + 2 * phi * phi * (k - 1) * each * each)
-    return value - Z95 * error, value + Z95 * error
-
-
-def psi_values(cells: Sequence[tuple[Int, Int]], phis: Sequence[float]) -> list[float]:
-    """Return psi less its expectation of several comparisons, (reference, window) counts each; those of as many cells are computed together."""
-    values = [0.0] * len(cells)
+def psi_effects(cells: Sequence[tuple[Int, Int]], phis: Sequence[float]) -> list[tuple[float, tuple[float, float]]]:
+    """Return `psi_effect` of several comparisons, (reference, window) counts each; those of as many cells are computed together."""
+    effects = [(0.0, (0.0, 0.0))] * len(cells)
     alike: dict[int, list[int]] = {}
     for i, (reference, _) in enumerate(cells):
         alike.setdefault(len(reference), []).append(i)
     for k, places in alike.items():
         sides = Sides(np.stack([cells[i][0] for i in places]), np.stack([cells[i][1] for i in places]))
-        rows = zip(places, psi(sides).tolist(), sides.n[:, 0].tolist(), sides.m[:, 0].tolist(), strict=True)
-        for i, value, n, m in rows:
-            values[i] = value - phis[i] * (k - 1) * (1 / n + 1 / m)
-    return values
+        rows = zip(places, psi(sides).tolist(), _first_order(sides), sides.n[:, 0].tolist(), sides.m[:, 0].tolist(), strict=True)
+        for i, value, first, n, m in rows:
+            phi, each = phis[i], 1 / n + 1 / m
+            middle = value - phi * (k - 1) * each
+            error = math.sqrt(phi * first + 2 * phi * phi * (k - 1) * each * each)
+            effects[i] = middle, (middle - Z95 * error, middle + Z95 * error)
+    return effects
+
+
+def _first_order(sides: Sides) -> list[float]:
+    """Return the variance of psi's first-order term of each comparison, without φ."""
+    p, q, _ = sides.smoothed
+    of_q, of_p = np.log(q / p) - p / q, np.log(p / q) - q / p
+    parts = ((q, of_q, sides.n[:, 0]), (p, of_p, sides.m[:, 0]))
+    variances = [((share * g * g).sum(axis=-1) - (share * g).sum(axis=-1) ** 2) / rows for share, g, rows in parts]
+    found: list[float] = (variances[0] + variances[1]).tolist()
+    return found
 
 
 def count_interval(test: CountTest, value: float, design_effect: float) -> tuple[float, float]:

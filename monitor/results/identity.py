@@ -37,4 +37,7 @@ def record_id(*identity: str | int) -> str:
 
 def keyed(identity: Sequence[str | int], record: msgspec.Struct) -> tuple[bytes, bytes]:
     """Return (key, value) of a record: the same bytes for the same content."""
-    return "|".join(map(str, identity)).encode(), orjson.dumps(msgspec.to_builtins(record), option=orjson.OPT_SORT_KEYS)
+    return "|".join(map(str, identity)).encode(), _encode(record)
+
+
+_encode = msgspec.json.Encoder(order="sorted").encode
