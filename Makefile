@@ -50,13 +50,14 @@ test-mutation: $(STAMP) ## Mutation score of windows, stages and codec, of a sam
 	@$(BIN)/pip install --quiet --disable-pip-version-check -e '.[mutation]' 1>&2
 	@nice -n 15 $(BIN)/python -m tests.mutation --mutants $(MUTANTS)
 
-test-native: $(STAMP) ## The compiled part with gcc's sanitizers: no byte is read that is not an event's
+test-native: $(STAMP) ## The compiled part with gcc's sanitizers: no byte is touched that is not its own
 	@rm -rf .cache/sanitized && mkdir -p .cache/sanitized && cp -R native .cache/sanitized/source
 	@CFLAGS="-fsanitize=address,undefined -fno-omit-frame-pointer -g -O1" \
 		$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --target .cache/sanitized/lib .cache/sanitized/source 1>&2
 	@LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" UBSAN_OPTIONS=halt_on_error=1 \
 		ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc PYTHONPATH=.cache/sanitized/lib \
-		$(BIN)/python -m pytest -q -p no:cacheprovider tests/unit/test_table_reader.py tests/properties/test_tables.py
+		$(BIN)/python -m pytest -q -p no:cacheprovider tests/unit/test_table_reader.py \
+		tests/properties/test_tables.py tests/properties/test_tally.py tests/properties/test_id_sample.py
 
 bench-storm: $(STAMP) ## Null storms on 200 features, 100 seeds: one incident each, its root named
 	@NULL_STORM_SEEDS=100 $(BIN)/python -m pytest -q -s tests/unit/test_null_storm.py

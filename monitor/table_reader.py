@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 
 from monitor.columns import Bool, Coded, ColumnBatch, Float, Indices, Int, NoValue, Said, present
+from monitor.compiled import columns as native
 from monitor.event_envelope import FIELD_TYPES, MORE, tag_of
 from monitor.event_time import INVALID_MS, TimeUnit, times_ms
 from monitor.feature_reader import (
@@ -32,11 +33,6 @@ from monitor.json_objects import FAILURES, is_utf8
 from monitor.reference import SCORE
 from monitor.views import checked
 
-try:
-    from monitor_native import columns as native
-except ImportError:  # there was no compiler
-    native = None  # type: ignore[assignment]
-
 FORGET: Final = 2_048
 """A column that has had more texts is given new codes: they hardly repeat."""
 MANY_KEYS: Final = 1 << 16
@@ -48,9 +44,6 @@ _BAD: Final = object()
 """A JSON text that is not what is required, or that no decoder takes."""
 
 _Decode = Callable[[bytes], Any]
-
-is_available: Final = native is not None
-"""Whether events can be read so."""
 
 
 class _Place(NamedTuple):
@@ -87,7 +80,7 @@ class _Wanted:
 
 
 class TableReader:
-    """Reads events whose features are those of a reader's layout; only where `is_available`.
+    """Reads events whose features are those of a reader's layout; only where the compiled part is.
 
     fields: names of an event's fields, in the order that producers write them. time_field, time_unit: as of `NativeFormat`.
     """

@@ -13,19 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from monitor.columns import ColumnBatch, Float, Indices, Int, Objects, Places, Special, present
+from monitor.compiled import counting as native
 from monitor.layout import N_SPECIAL, Layout
 from monitor.outside import Found
 from monitor.parts import Part
 from monitor.profiles import Profile
 from monitor.sketches.moments import quantise_far
-
-try:
-    from monitor_native import counting as native
-except ImportError:  # there was no compiler
-    native = None  # type: ignore[assignment]
-
-is_available: Final = native is not None
-"""Whether rows can be counted so."""
 
 MAX_GRIDS: Final = 2_048
 """Layouts that are remembered from one tally to the next."""
@@ -50,7 +43,7 @@ class Grids(dict[str, Any]):
 
 
 class Tally:
-    """Counts rows of profiles whose layouts have one shape and no segments; only where `is_available`.
+    """Counts rows of profiles whose layouts have one shape and no segments; only where the compiled part is.
 
     layout: of one of them. profile_of: of a place, asked once. Cells are counted in the profiles themselves; the rest is theirs with
     `parts`, after which nothing more may come.

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from monitor.table_reader import is_available
+from monitor.compiled import is_available
 
 REQUIRED = os.environ.get("REQUIRE_NATIVE") == "1"
 

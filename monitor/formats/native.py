@@ -27,6 +27,7 @@ from monitor.columns import (
     Said,
     Special,
 )
+from monitor.compiled import is_available
 from monitor.event_envelope import envelope_of, said_by, tag_of
 from monitor.event_reader import Event, EventReader, text_id
 from monitor.event_time import INVALID_MS, TimeUnit, times_ms
@@ -35,7 +36,7 @@ from monitor.feature_reader import FeatureReader
 from monitor.json_objects import fields_of
 from monitor.layout import Layout
 from monitor.ports import Record
-from monitor.table_reader import TableReader, is_available
+from monitor.table_reader import TableReader
 from monitor.table_rows import EVENT_BYTES, TableRows, in_order, joined
 
 INSPECT_EVERY = 64

@@ -16,6 +16,7 @@ import confluent_kafka as ck
 import faust
 import structlog
 
+from monitor import compiled
 from monitor.bootstrap import build_pipeline, label_topics
 from monitor.config.settings import Config
 from monitor.errors import ConfigError, StateMismatch
@@ -42,7 +43,6 @@ from monitor.runtime.store import StoreFull, StoreMemory, has_space
 from monitor.runtime.telemetry import Observed, Telemetry
 from monitor.runtime.topic_watch import TopicWatch
 from monitor.runtime.window_gauges import WindowGauges
-from monitor.table_reader import is_available
 
 __all__ = ["Worker", "check_environment"]
 
@@ -323,7 +323,7 @@ class Worker:
         """Run until SIGTERM or SIGINT; the exit code is that of the process."""
         forward_libraries()
         http = f"{self.config.http.bind.rpartition(':')[0]}:{self.server.server_port}"
-        log.info("worker_starts", http=http, has_native=is_available)
+        log.info("worker_starts", http=http, has_native=compiled.is_available)
         worker = _Process(self.app, override_logging=False, redirect_stdouts=False, quiet=True)
         threading.Thread(target=_end_by_force, args=(worker,), daemon=True).start()
         self._topic_watch.start()

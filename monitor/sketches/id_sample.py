@@ -17,11 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from monitor.columns import Int
-
-try:
-    from monitor_native import ids as native
-except ImportError:  # there was no compiler
-    native = None  # type: ignore[assignment]
+from monitor.compiled import ids as native
 
 N_IDS = 256
 """Ids kept: a duplicates ratio of 5 % then has a standard error of about 1.4 points."""

@@ -22,7 +22,6 @@ from monitor.stages.ingest.meta import COUNTED, REVISED, IngestMeta
 from monitor.stages.ingest.outcome_rows import OutcomeRows
 from monitor.stages.ingest.panes import Pane
 from monitor.tally import Grids, Tally
-from monitor.tally import is_available as can_count
 
 READ_ROWS = 64
 """Rows of a shape in a fetch: reading fewer at once costs as much as reading so many."""
@@ -134,7 +133,7 @@ class Reading:
             self._left_out.add(shape)
             return False
         layout = self._panes[places[0]].layout
-        is_counted = in_tables and can_count and not layout.segmentations and self._outcomes is None
+        is_counted = in_tables and not layout.segmentations and self._outcomes is None
         self._gathered[shape] = Gathered(layout, Tally(layout, self._profile_of, self._grids) if is_counted else None)
         return True
 
