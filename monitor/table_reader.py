@@ -215,10 +215,11 @@ class Table:
     def said(self) -> Said:
         """Return what events say of themselves."""
         ids = self.ids()
+        has_ids = all(ids) or None not in ids  # the first is the faster question; empty ids fail it
         columns = [self._coded(name) for name in MORE]
         if not any(codes.any() for _, codes in columns):
-            return Said(ids, None not in ids)
-        return Said(ids, None not in ids, tuple([values[code] for code in codes.tolist()] for values, codes in columns))
+            return Said(ids, has_ids)
+        return Said(ids, has_ids, tuple([values[code] for code in codes.tolist()] for values, codes in columns))
 
     def columns(self) -> ColumnBatch:
         """Return the columns of the reader's layout."""

@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from monitor.columns import ColumnBatch, Float, Indices, Int, Objects, Places, Special, present
+from monitor.columns import Coded, ColumnBatch, Float, Indices, Int, Objects, Places, Special, present
 from monitor.compiled import counting as native
 from monitor.layout import N_SPECIAL, Layout
 from monitor.outside import Found
@@ -45,8 +45,8 @@ class Grids(dict[str, Any]):
 class Tally:
     """Counts rows of profiles whose layouts have one shape and no segments; only where the compiled part is.
 
-    layout: of one of them. profile_of: of a place, asked once. Cells are counted in the profiles themselves; the rest is theirs with
-    `parts`, after which nothing more may come.
+    layout: of one of them. profile_of: of a place, asked once. held_bytes: memory that it takes, about. Cells are counted in the profiles
+    themselves; the rest is theirs with `parts`, after which nothing more may come.
     """
 
     def __init__(self, layout: Layout, profile_of: Callable[[int], Profile], grids: Grids) -> None:
@@ -64,11 +64,7 @@ class Tally:
         self._extremes: Float = np.zeros((0, len(layout.numbers), 2))
         self._far: list[tuple[int, int, int]] = []
         self._categories = [_Category(i) for i in range(len(layout.categories))]
-
-    @property
-    def held_bytes(self) -> int:
-        """Memory that it takes, about; the counts are the profiles'."""
-        return self._sums.nbytes + self._extremes.nbytes + sum(category.held_bytes for category in self._categories)
+        self.held_bytes = 0
 
     def add(self, batch: ColumnBatch, places: Int) -> None:
         """Count rows. places: of their profiles, shape (n,)."""
@@ -89,6 +85,8 @@ class Tally:
             centres, exponents = self._profiles[slot].layout.grid
             q = quantise_far(float(batch.numbers[number, row]), float(centres[number]), int(exponents[number]))
             self._far.append((slot, number, q))
+        of_categories = sum(category.held_bytes for category in self._categories)
+        self.held_bytes = self._sums.nbytes + self._extremes.nbytes + of_categories
 
     def _slots(self, places: Int) -> Int:
         """Return the slot of each row's profile; new ones get one."""
@@ -139,6 +137,8 @@ class _Category:
     def __init__(self, index: int) -> None:
         self._index = index
         self._values = Places()
+        self._read: Sequence[object] = ()
+        self._code_of: Indices = np.zeros(0, np.int32)
         self._cells: Indices = np.zeros((0, 0), np.int32)
         self._outside_cells: Int = np.zeros((0, 2), np.int64)
         self._outside: list[tuple[Int, list[object]]] = []
@@ -153,11 +153,11 @@ class _Category:
     ) -> None:
         """Write the cells of a column, shape (n,). layout_of: the place of each row's layout; None where there is but one."""
         if len(self._values) * len(layouts) > MAX_CODES:
-            self._values, self._cells = Places(), np.zeros((0, 0), np.int32)
-        codes = self._values.codes(column)
-        missing = (len(layouts) - self._cells.shape[0], len(self._values) - self._cells.shape[1])
-        if any(missing):
-            self._cells = np.pad(self._cells, [(0, n) for n in missing], constant_values=_UNKNOWN)
+            self._values, self._read, self._cells = Places(), (), np.zeros((0, 0), np.int32)
+        codes = self._codes(column)
+        if self._cells.shape != (len(layouts), len(self._values)):
+            known, self._cells = self._cells, np.full((len(layouts), len(self._values)), _UNKNOWN, np.int32)
+            self._cells[: known.shape[0], : known.shape[1]] = known
             new = [layout.outside_cells(self._index) for layout in layouts[len(self._outside_cells) :]]
             self._outside_cells = np.concatenate((self._outside_cells, np.array(new, np.int64).reshape(-1, 2)))
         rows: Int | int = 0 if layout_of is None else layout_of
@@ -170,6 +170,15 @@ class _Category:
         if is_outside.any():
             values = list(self._values)
             self._outside.append((slots[is_outside], [values[code] for code in codes[is_outside].tolist()]))
+
+    def _codes(self, column: Sequence[object]) -> Indices:
+        """Return the code of each row's value; what has coded a column of one batch mostly codes that of the next."""
+        if not isinstance(column, Coded):
+            return self._values.codes(column)
+        if column.values is not self._read or len(column.values) != len(self._code_of):
+            self._read, self._code_of = column.values, self._values.codes(column.values)
+        codes: Indices = self._code_of[column.codes]
+        return codes
 
     def _learn(self, layouts: Sequence[Layout], layout_of: Int, codes: Indices) -> None:
         """Find the cells of values that come for the first time under their layouts."""

@@ -76,6 +76,11 @@ class Gathered:
         )
 
     @property
+    def is_counted(self) -> bool:
+        """Whether rows are counted as they come."""
+        return self._tally is not None
+
+    @property
     def held_bytes(self) -> int:
         """Memory that the rows take, about."""
         of_values = self._columns.held_bytes if self._tally is None else self._tally.held_bytes

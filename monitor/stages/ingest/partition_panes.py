@@ -37,6 +37,8 @@ MAX_PENDING_ROWS = 50_000
 """Rows of all panes together that may wait."""
 COMPACT = 5
 """So many times as many rows wait where they do so as columns: they are small, and in order when they are folded."""
+COUNTED_ROWS = 50_000
+"""At least so many wait where they have been counted: a fold is a pane's own part only, however few its rows."""
 
 
 class PartitionPanes:
@@ -136,7 +138,8 @@ class PartitionPanes:
                 self._arrived.append(arrived)
             if len(admitted.future) or arrived.late.any():
                 self.settle()
-        if self._waiting_rows >= enough or self._reading.n >= COMPACT * enough or self._waiting.is_too_much:
+        is_enough = self._waiting_rows >= enough or self._reading.n >= COMPACT * enough
+        if is_enough or self._reading.n_counted >= max(COUNTED_ROWS, COMPACT * enough) or self._waiting.is_too_much:
             self._fold_all()
 
     @property

@@ -32,13 +32,13 @@ PaneOf = Callable[[str, str, int, int], Pane | None]
 
 
 class Reading:
-    """The rows of one partition that wait as columns. n: how many. meta: the owner's; `settle` brings its counts by model up to date.
+    """The rows of one partition that were read with their fetch. n: how many wait as columns. n_counted: how many have been counted.
 
-    outcomes: told of every row as it is folded, where there is a join.
+    meta: the owner's; `settle` brings its counts by model up to date. outcomes: told of every row as it is folded, where there is a join.
     """
 
     def __init__(self, meta: IngestMeta, outcomes: OutcomeRows | None = None) -> None:
-        self.n = 0
+        self.n = self.n_counted = 0
         self._meta = meta
         self._outcomes = outcomes
         self._gathered: dict[_Shape, Gathered] = {}
@@ -76,15 +76,19 @@ class Reading:
             if self._outcomes is not None:
                 read = read._replace(ids=wire.ids(part.payloads))
             gathered.add(read, places[mine], part.marks, part.before, limits)
+            if gathered.is_counted:
+                self.n_counted += len(part.rows)
+            else:
+                self.n += len(part.rows)
         if not is_read.any():
             return arrived
-        self.n += int(np.count_nonzero(is_read))
         self._uncounted.append(places[is_read])
         return arrived.part(np.flatnonzero(~is_read))
 
     def pause(self) -> None:
         """Read nothing up to the next `fold`; nothing was since the last one."""
         assert not self.n
+        assert not self.n_counted
         self._is_paused = True
 
     def _places_of(self, arrived: Arrived, pane_of: PaneOf) -> Int:
@@ -156,7 +160,7 @@ class Reading:
         """Fold what waits, and return the panes that it was for."""
         self.settle()
         folded = [pane for gathered in self._gathered.values() for pane in fold_gathered(gathered, self._panes, self._outcomes)]
-        self.n = 0
+        self.n = self.n_counted = 0
         self._gathered, self._left_out, self._places, self._is_paused = {}, set(), {}, False
         self._panes, self._limits, self._keys, self._shapes, self._shape_of = [], [], [], Places(), []
         return folded
