@@ -91,27 +91,27 @@ cdef extern from *:
 fill_crc_table()
 
 
+ctypedef uint32_t (*Hash)(const uint8_t *, size_t) noexcept nogil
+
+
 def crcs(list texts, uint32_t[::1] found):
     """Write the CRC-32 of each text, shape (n,). Raises ValueError for another length, TypeError for what is no bytes."""
-    cdef Py_ssize_t i
-    cdef bytes text
-    if found.shape[0] != len(texts):
-        raise ValueError(f"{found.shape[0]} sums of {len(texts)} texts")
-    for i in range(len(texts)):
-        text = texts[i]
-        if text is None:
-            raise TypeError(f"text {i} is None")
-        found[i] = crc_of(<const uint8_t *>PyBytes_AS_STRING(text), PyBytes_GET_SIZE(text))
+    hash_all(texts, found, crc_of)
 
 
 def blake2b_32(list texts, uint32_t[::1] found):
     """Write the digest of four bytes of each text, as a big-endian number, shape (n,). Raises as `crcs` does."""
+    hash_all(texts, found, blake2b_32_of)
+
+
+cdef int hash_all(list texts, uint32_t[::1] found, Hash hash_of) except -1:
     cdef Py_ssize_t i
     cdef bytes text
     if found.shape[0] != len(texts):
-        raise ValueError(f"{found.shape[0]} digests of {len(texts)} texts")
+        raise ValueError(f"{found.shape[0]} places for the hashes of {len(texts)} texts")
     for i in range(len(texts)):
         text = texts[i]
         if text is None:
             raise TypeError(f"text {i} is None")
-        found[i] = blake2b_32_of(<const uint8_t *>PyBytes_AS_STRING(text), PyBytes_GET_SIZE(text))
+        found[i] = hash_of(<const uint8_t *>PyBytes_AS_STRING(text), PyBytes_GET_SIZE(text))
+    return 0
