@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monitor import tally
-from monitor.columns import NOTHING_SAID, ColumnBatch, Int, NoValue, Special
+from monitor.columns import NOTHING_SAID, Coded, ColumnBatch, Int, NoValue, Special
 from monitor.features import CategoryFeature, NumberFeature
 from monitor.hash_key import HashKey
 from monitor.layout import Layout
@@ -25,7 +26,7 @@ pytestmark = needs_native
 
 KEY = HashKey("a key of the tests")
 TEXTS = ["a", "b", "c", "d", "é", "new", "newer"]
-VALUES = st.sampled_from([*TEXTS, None, NoValue.ABSENT, NoValue.WRONG_TYPE])
+VALUES = [*TEXTS, None, NoValue.ABSENT, NoValue.WRONG_TYPE]
 SPECIALS = st.sampled_from([Special.VALUE] * 4 + [s for s in Special if s != Special.NEVER_SEEN])
 
 
@@ -80,9 +81,16 @@ def _batch(draw: st.DrawFn, layouts: list[Layout], n_numbers: int, n_categories:
     if draw(st.booleans()):
         specials = np.array([[draw(SPECIALS) for _ in range(n)] for _ in range(n_numbers)], np.uint8).reshape(n_numbers, n)
         numbers = np.where(specials == Special.NAN, np.nan, numbers)
-    categories = [[draw(VALUES) for _ in range(n)] for _ in range(n_categories)]
+    categories = [_column(draw, n) for _ in range(n_categories)]
     places = np.array([draw(st.integers(0, len(layouts) - 1)) for _ in range(n)], np.int64)
     return ColumnBatch(n, numbers, specials, categories), places
+
+
+def _column(draw: st.DrawFn, n: int) -> Sequence[object]:
+    """A list; or coded by values of its own, or by those of all columns, more of which may come."""
+    codes = np.array([draw(st.integers(0, len(VALUES) - 1)) for _ in range(n)], np.int32)
+    values = draw(st.sampled_from([VALUES, list(VALUES), None]))
+    return [VALUES[code] for code in codes.tolist()] if values is None else Coded(values, codes)
 
 
 def of_place(batch: ColumnBatch, rows: Int) -> ColumnBatch:
@@ -122,6 +130,19 @@ def test_forgetting_values_and_layouts_changes_nothing(case: Case) -> None:
         assert [p.to_bytes() for p in tallied(case)] == [p.to_bytes() for p in updated(case)]
 
 
+def test_values_that_are_coded_later_are_known_then() -> None:
+    layout = Layout((CategoryFeature(name="y", values=("a", "b")),))
+    profile, values = Profile(layout), ["b"]
+    counts = Tally(layout, lambda _: profile, Grids())
+    for _ in range(3):
+        counts.add(ColumnBatch(1, np.zeros((0, 1)), None, [Coded(values, np.array([len(values) - 1]))]), np.zeros(1, np.int64))
+        values += ["new" if "a" in values else "a"]
+    (part,) = counts.parts((0,))
+    profile.add_part(part, NOTHING_SAID)
+    summary = profile.summary("y")
+    assert (summary.values.tolist(), summary.never_seen) == ([1, 1, 0], 1)
+
+
 def test_counts_are_widened_before_they_pass_their_limit() -> None:
     layout = Layout((NumberFeature(name="x", edges=(0.0,), reported=(), minimum=0.0, maximum=0.0, centre=0.0, exponent=-36),))
     profiles = [Profile(layout), Profile(layout)]
@@ -157,8 +178,10 @@ def test_the_compiled_part_refuses_what_does_not_fit_and_counts_nothing_then() -
         (7, np.zeros((0, 1, 2))),
     ]
     for place, value in bad:
+        arguments = [*good]
+        arguments[place] = value
         with pytest.raises(ValueError, match=r"slot|row|shape|number"):
-            native.count(*good[:place], value, *good[place + 1 :])
+            native.count(*arguments)
         assert not counts.any()
     assert list(native.count(*good)) == []
     assert counts.tolist() == [0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1]
