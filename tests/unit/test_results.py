@@ -6,7 +6,6 @@ from typing import Any
 
 import msgspec
 import numpy as np
-import orjson
 import pytest
 
 from monitor.checks import CHECKS, WHOLE_CHECKS
@@ -32,7 +31,7 @@ def result(columns: Any, reference: Reference | None = REFERENCE, **changes: Any
     [(key, value)] = judge_window(closed(reference, columns, **changes), b"", DEFAULT_RULE_SET).results
     assert key == b"credit|7|all|0|3600000|3600000"
     record = msgspec.json.decode(value, type=Result)
-    assert orjson.dumps(msgspec.to_builtins(record), option=orjson.OPT_SORT_KEYS) == value
+    assert msgspec.json.encode(record, order="sorted") == value
     return dict(json.loads(value))
 
 
