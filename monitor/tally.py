@@ -79,7 +79,8 @@ class Tally:
         layout_of = None if len(layouts) == 1 else self._layout_of[slots]
         for category, column, of_column in zip(self._categories, batch.categories, cells, strict=True):
             category.place(column, slots, layouts, layout_of, of_column)
-        counted = (slots, batch.numbers, batch.specials, cells, self._sums, self._extremes)
+        specials = None if batch.specials is None else np.ascontiguousarray(batch.specials)
+        counted = (slots, np.ascontiguousarray(batch.numbers), specials, cells, self._sums, self._extremes)
         for number, row in native.count(self._grids, self._counts, *counted):
             slot = int(slots[row])
             centres, exponents = self._profiles[slot].layout.grid
@@ -114,9 +115,10 @@ class Tally:
         n = len(places)
         self._layout_of = np.concatenate((self._layout_of, np.array(layout_of, np.int64)))
         self._rows, self._room = (np.concatenate((kept, np.zeros(n, np.int64))) for kept in (self._rows, self._room))
-        self._sums = np.concatenate((self._sums, np.zeros((n, *self._sums.shape[1:]), np.int64)))
-        extremes = np.broadcast_to(np.array((np.inf, -np.inf)), (n, *self._extremes.shape[1:]))
-        self._extremes = np.concatenate((self._extremes, extremes))
+        known, self._sums = self._sums, np.zeros((len(self._profiles), *self._sums.shape[1:]), np.int64)
+        self._sums[: len(known)] = known
+        ends, self._extremes = self._extremes, np.empty((len(self._profiles), *self._extremes.shape[1:]))
+        self._extremes[: len(ends)], self._extremes[len(ends) :] = ends, (np.inf, -np.inf)
 
     def parts(self, places: Iterable[int]) -> Iterator[Part]:
         """Yield what was counted of the profiles of some places, all of which had rows."""

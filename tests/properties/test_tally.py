@@ -143,6 +143,17 @@ def test_values_that_are_coded_later_are_known_then() -> None:
     assert (summary.values.tolist(), summary.never_seen) == ([1, 1, 0], 1)
 
 
+def test_profiles_may_come_one_after_another_and_arrays_in_any_order_of_memory() -> None:
+    layout = Layout((NumberFeature(name="x", edges=(0.0,), reported=(), minimum=0.0, maximum=0.0, centre=0.0, exponent=-36),))
+    profiles = [Profile(layout) for _ in range(4)]
+    counts = Tally(layout, profiles.__getitem__, Grids())
+    for places in ([0], [1, 2], [3, 0]):
+        numbers = np.ones((len(places), 2)).T[:1]
+        specials = np.zeros((len(places), 2), np.uint8).T[:1]
+        counts.add(ColumnBatch(len(places), numbers, specials, []), np.array(places))
+    assert [(part.n, part.maximum.tolist()) for part in counts.parts(range(4))] == [(2, [1.0]), *[(1, [1.0])] * 3]
+
+
 def test_counts_are_widened_before_they_pass_their_limit() -> None:
     layout = Layout((NumberFeature(name="x", edges=(0.0,), reported=(), minimum=0.0, maximum=0.0, centre=0.0, exponent=-36),))
     profiles = [Profile(layout), Profile(layout)]
