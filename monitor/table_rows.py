@@ -16,12 +16,10 @@ from monitor.table_reader import Table
 
 EVENT_BYTES = 300
 """What an event takes beside its record, once it is made."""
-
-_offset_of, _timestamp_of = attrgetter("offset"), attrgetter("timestamp")
-
-
 SAMPLED = 8
 """Of so many records the length of one is asked, for what they take together, about."""
+
+_offset_of, _timestamp_of = attrgetter("offset"), attrgetter("timestamp")
 
 
 class TableRows(PayloadRows):

@@ -56,7 +56,8 @@ class Tally:
         self._profiles: list[Profile] = []
         self._grids: list[Any] = []
         self._counts: list[npt.NDArray[Any]] = []
-        self._layouts: dict[str, Layout] = {}
+        self._layout_places = Places()
+        self._layouts: list[Layout] = []
         self._layout_of: Int = np.zeros(0, np.int64)
         self._rows: Int = np.zeros(0, np.int64)
         self._room: Int = np.zeros(0, np.int64)
@@ -75,10 +76,9 @@ class Tally:
             self._room[slot] = np.iinfo(self._counts[slot].dtype).max - self._profiles[slot].n
         self._rows = rows
         cells = np.empty((len(self._categories), batch.n), np.int32)
-        layouts = list(self._layouts.values())
-        layout_of = None if len(layouts) == 1 else self._layout_of[slots]
+        layout_of = None if len(self._layouts) == 1 else self._layout_of[slots]
         for category, column, of_column in zip(self._categories, batch.categories, cells, strict=True):
-            category.place(column, slots, layouts, layout_of, of_column)
+            category.place(column, slots, self._layouts, layout_of, of_column)
         specials = None if batch.specials is None else np.ascontiguousarray(batch.specials)
         counted = (slots, np.ascontiguousarray(batch.numbers), specials, cells, self._sums, self._extremes)
         for number, row in native.count(self._grids, self._counts, *counted):
@@ -102,7 +102,7 @@ class Tally:
 
     def _open(self, places: Sequence[int]) -> None:
         """Give slots to places that have none."""
-        layout_of, indices = [], {sha256: i for i, sha256 in enumerate(self._layouts)}
+        layout_of = []
         for place in places:
             profile = self._profile_of(place)
             layout = profile.layout
@@ -110,8 +110,9 @@ class Tally:
             self._profiles.append(profile)
             self._grids.append(self._known.of(layout))
             self._counts.append(profile.room_for(0))
-            self._layouts.setdefault(layout.sha256, layout)
-            layout_of.append(indices.setdefault(layout.sha256, len(indices)))
+            layout_of.append(self._layout_places[layout.sha256])
+            if layout_of[-1] == len(self._layouts):
+                self._layouts.append(layout)
         n = len(places)
         self._layout_of = np.concatenate((self._layout_of, np.array(layout_of, np.int64)))
         self._rows, self._room = (np.concatenate((kept, np.zeros(n, np.int64))) for kept in (self._rows, self._room))
