@@ -64,7 +64,8 @@ class StoreDamaged(Exception):
 class StoreMemory:
     """RocksDB's block cache and write buffers: one budget for every partition of a worker.
 
-    limit: bytes of both together; write buffers, half of it at most, count as part of the cache.
+    limit: bytes of both together; write buffers, half of it at most, count as part of the cache. RocksDB divides it among shards and
+    takes nothing from one that is in use at the moment, so a shard with several reservations of write buffers may be above its share.
     """
 
     def __init__(self, limit: int) -> None:
