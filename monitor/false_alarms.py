@@ -218,9 +218,9 @@ def _of_distance(check: str, compared: Compared, limit: float, n: int) -> tuple[
     distance = _LAWS[check]
     assert distance.law is not None
     reference = compared.cells[0]
-    sample = sample_of(reference, np.rint(reference * (n / max(1, int(reference.sum())))).astype(np.int64))
+    sample = sample_of([(reference, np.rint(reference * (n / max(1, int(reference.sum())))).astype(np.int64))])
     sample = sample._replace(n=n, k=sample.k if distance.cells == "reported" else len(compared.reference.values))
-    bare = distance.law.p_value(limit, sample) if limit > 0 else 1.0
+    bare = float(distance.law.p_value(limit, sample)[0]) if limit > 0 else 1.0
     return min(ALPHA, bare), bare
 
 

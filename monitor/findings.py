@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
@@ -20,7 +18,7 @@ from monitor.profiles import FeatureSummary, Profile
 from monitor.reference import Reference
 from monitor.rules import Rule, Severity
 from monitor.segments import ALL
-from monitor.sides import FineSides, Sides, Spread, stacked
+from monitor.sides import FineSides, Sides, Spread
 from monitor.windows import Window
 
 
@@ -79,8 +77,10 @@ class Compared(NamedTuple):
     reference: FeatureSummary
     cells: tuple[Int, Int]
     """(reference, window) counts of the reported cells, (k,) each."""
-    below_min: int
-    above_max: int
+    edges: Float = np.zeros(0)
+    """Of a number: where its value cells end, all but the last."""
+    below_min: int = 0
+    above_max: int = 0
     """Rows outside the reference's range; exact, both ends are cell borders. 0 for a category."""
 
     @property
@@ -92,13 +92,6 @@ class Compared(NamedTuple):
     def filled(self) -> int:
         """How many of the reported cells hold a row of either side."""
         return int(np.count_nonzero(self.cells[0] + self.cells[1]))
-
-    @property
-    def fine(self) -> FineSides:
-        """The fine cells of a number that both sides have values of."""
-        assert isinstance(self.feature, NumberFeature)
-        spreads = (_spread(self.reference), _spread(self.window))
-        return FineSides(self.reference.values, self.window.values, _borders(self.feature)[3], *spreads)
 
 
 class Evidence(NamedTuple):
@@ -272,41 +265,25 @@ def compare(closed: ClosedWindow, segment: int = 0) -> dict[str, Compared]:
     """Return every feature of the reference next to a segment of the window; empty without a reference."""
     if closed.reference is None:
         return {}
-    compared = {}
-    other = reference_segment(closed, segment)
-    for feature in closed.profile.layout.features:
-        window, reference = closed.profile.summary(feature.name, segment), closed.reference.profile.summary(feature.name, other)
-        if isinstance(feature, NumberFeature):
-            groups, below, above, _ = _borders(feature)
-            k = len(feature.reported) + 1
-            cells = (_grouped(reference.values, groups, k), _grouped(window.values, groups, k))
-            outside = (int(window.values[:below].sum()), int(window.values[above:].sum()))
-        else:
-            cells, outside = _category_cells(closed, feature, (reference, other), (window, segment)), (0, 0)
-        compared[feature.name] = Compared(feature, window, reference, cells, *outside)
-    return compared
-
-
-@lru_cache(maxsize=4_096)
-def _borders(feature: NumberFeature) -> tuple[Int, int, int, Float]:
-    """Return the reported cell of each value cell, how many cells lie below the minimum, the first one above the maximum, and the edges."""
-    below = bisect_right(feature.edges, math.nextafter(feature.minimum, -math.inf))
-    return (
-        feature.reported_groups(),
-        below,
-        bisect_left(feature.edges, feature.maximum) + 1,
-        np.asarray(feature.edges, np.float64),
+    layout, other = closed.profile.layout, reference_segment(closed, segment)
+    counts = closed.profile.counts_of(segment)
+    numbers = zip(
+        layout.reported_cells(closed.reference.profile.counts_of(other)),
+        layout.reported_cells(counts),
+        layout.out_of_range.rows(counts).tolist(),
+        layout.edges,
+        strict=True,
     )
-
-
-def outside_cells(feature: NumberFeature) -> tuple[int, int]:
-    """Return how many value cells lie below the reference's minimum, and the first one above its maximum."""
-    return _borders(feature)[1:3]
-
-
-def _spread(summary: FeatureSummary) -> Spread:
-    """Return where the values of a side lie that has some."""
-    return Spread(*(value or 0.0 for value in (summary.minimum, summary.maximum, summary.mean, summary.std)))
+    sides = zip(layout.features, closed.profile.summaries(segment), closed.reference.profile.summaries(other), strict=True)
+    compared = {}
+    for feature, window, reference in sides:
+        if isinstance(feature, NumberFeature):
+            *cells, outside, edges = next(numbers)
+            compared[feature.name] = Compared(feature, window, reference, (cells[0], cells[1]), edges, *outside)
+        else:
+            both = _category_cells(closed, feature, (reference, other), (window, segment))
+            compared[feature.name] = Compared(feature, window, reference, both)
+    return compared
 
 
 def gather(closed: ClosedWindow, segment: int = 0, registry: tuple[Distance, ...] = DISTANCES) -> Evidence:
@@ -332,9 +309,7 @@ def measure(features: Mapping[str, Compared], registry: tuple[Distance, ...] = D
         if kind == "number":
             groups.setdefault(("fine", kind, i // STACK), []).append(name)
     for (cells, kind, _), names in groups.items():
-        sides = (
-            _reported([features[name] for name in names]) if cells == "reported" else stacked([features[n].fine for n in names])
-        )
+        sides = (_reported if cells == "reported" else _fine)([features[name] for name in names])
         for distance in registry:
             if distance.cells == cells and kind in distance.kinds:
                 for name, value in zip(names, distance.function(sides).tolist(), strict=True):
@@ -347,8 +322,18 @@ def _reported(compared: Sequence[Compared]) -> Sides:
     return Sides(np.stack([c.cells[0] for c in compared]), np.stack([c.cells[1] for c in compared]))
 
 
-def _grouped(values: Int, groups: Int, k: int) -> Int:
-    return np.bincount(groups, weights=values, minlength=k).astype(np.int64)
+def _fine(compared: Sequence[Compared]) -> FineSides:
+    """Return the fine cells of numbers that both sides have values of, as many as the largest has: empty ones of no width are put behind."""
+    k = max(len(one.window.values) for one in compared)
+    counts, edges = np.zeros((2, len(compared), k), np.int64), np.full((len(compared), k - 1), np.inf)
+    for i, one in enumerate(compared):
+        own = len(one.window.values)
+        counts[0, i, :own], counts[1, i, :own], edges[i, : own - 1] = one.reference.values, one.window.values, one.edges
+    return FineSides(counts[0], counts[1], edges, _spread([c.reference for c in compared]), _spread([c.window for c in compared]))
+
+
+def _spread(summaries: Sequence[FeatureSummary]) -> Spread:
+    return Spread(*np.array([(s.minimum, s.maximum, s.mean, s.std) for s in summaries], np.float64).T)
 
 
 def _category_cells(

@@ -9,6 +9,8 @@ Only numbers and categories are counted. A feature of a richer kind (text, list 
 from __future__ import annotations
 
 import hashlib
+import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -34,6 +36,22 @@ SORTED_ROWS = 256
 """From so many rows on their values are sorted, and the edges searched among them: 11 ns a value, a search of each is 38."""
 MAX_COUNT_BYTES, MAX_MOMENT_BYTES = 5, 80
 """What a count below 2^35, and the moments and extremes of a number, take at the most."""
+
+
+class Spans(NamedTuple):
+    """Runs of cells of the flat vector, half-open; (…,) each."""
+
+    first: Int
+    stop: Int
+
+    def rows(self, counts: Int) -> Int:
+        """Return how many rows lie in each run, given flat counts (n_cells,)."""
+        before = np.concatenate(([0], np.cumsum(counts)))
+        return np.asarray(before[self.stop] - before[self.first])
+
+    def pairs(self) -> list[list[tuple[int, int]]]:
+        """Return the runs of each of several sets, as (first, stop); of shape (sets, …)."""
+        return [list(zip(first.ravel().tolist(), stop.ravel().tolist(), strict=True)) for first, stop in zip(*self, strict=True)]
 
 
 class _Lookup(dict[object, int]):
@@ -227,6 +245,45 @@ class Layout:
     def edges(self) -> tuple[Float, ...]:
         """Where the value cells of each number end, all but the last; rising."""
         return tuple(np.asarray(feature.edges, np.float64) for _, feature in self.numbers)
+
+    @cached_property
+    def specials(self) -> Int:
+        """The special cells of each feature in the order of `Special`, (n_features, N_SPECIAL)."""
+        return np.array(self.offsets[:-1], np.int64)[:, np.newaxis] + np.arange(N_SPECIAL)
+
+    @cached_property
+    def values(self) -> Spans:
+        """The value cells of each feature; (n_features,)."""
+        return Spans(np.array(self.offsets[:-1], np.int64) + N_SPECIAL, np.array(self.offsets[1:], np.int64))
+
+    @cached_property
+    def out_of_range(self) -> Spans:
+        """The value cells below each number's minimum in the reference, and above its maximum; (n_numbers, 2)."""
+        ends = np.zeros((2, len(self.numbers), 2), np.int64)
+        for i, (position, feature) in enumerate(self.numbers):
+            at = self.value_slice(position)
+            below = bisect_right(feature.edges, math.nextafter(feature.minimum, -math.inf))
+            above = bisect_left(feature.edges, feature.maximum) + 1
+            ends[:, i] = (at.start, at.start + above), (at.start + below, at.stop)
+        return Spans(*ends)
+
+    def reported_cells(self, counts: Int) -> list[Int]:
+        """Return how many rows each number's reported cells hold, (k,) each, given flat counts (n_cells,)."""
+        spans, places = self._reported
+        rows = spans.rows(counts)
+        return [rows[at] for at in places]
+
+    @cached_property
+    def _reported(self) -> tuple[Spans, tuple[slice, ...]]:
+        """The reported cells of all numbers, and which of them are each number's."""
+        spans, places = [], [0]
+        for position, feature in self.numbers:
+            groups, cells = feature.reported_groups(), np.arange(len(feature.reported) + 1)
+            ends = [np.searchsorted(groups, cells, side=side) for side in ("left", "right")]
+            spans.append(np.array(ends, np.int64) + self.value_slice(position).start)
+            places.append(places[-1] + len(cells))
+        flat = np.concatenate(spans, axis=1) if spans else np.zeros((2, 0), np.int64)
+        return Spans(*flat), tuple(slice(first, stop) for first, stop in pairwise(places))
 
     @cached_property
     def grid(self) -> tuple[Float, Int]:

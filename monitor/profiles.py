@@ -15,8 +15,8 @@ import numpy.typing as npt
 
 from monitor.columns import About, ColumnBatch, Float, Int, Objects, Special, by_place
 from monitor.errors import StateMismatch, UnknownCodec
-from monitor.features import CategoryFeature, NumberFeature
-from monitor.layout import N_SPECIAL, Layout
+from monitor.features import CategoryFeature
+from monitor.layout import Layout
 from monitor.outside import Found, Frequent, Outside, OutsideWire
 from monitor.parts import Part
 from monitor.sketches import bounded, varint
@@ -275,45 +275,49 @@ class Profile:
 
     def summary(self, name: str, segment: int = 0) -> FeatureSummary:
         """Return what was counted of one feature. Raises KeyError for a name outside the layout."""
-        position = self.layout.index[name]
-        feature = self.layout.features[position]
-        start = self.layout.offsets[position]
-        counts = self._counts[segment]
-
-        specials = counts[start : start + N_SPECIAL].tolist()
-
-        def special(kind: Special) -> int:
-            return int(specials[kind - 1])
-
+        position, counts = self.layout.index[name], self._counts[segment]
         values = counts[self.layout.value_slice(position)].astype(np.int64)
-        never_seen = special(Special.NEVER_SEEN)
-        n = int(values.sum())
+        return self._summary(position, segment, counts[self.layout.specials[position]].tolist(), values, int(values.sum()))
+
+    def summaries(self, segment: int = 0) -> list[FeatureSummary]:
+        """Return `summary` of every feature, in the layout's order."""
+        counts = self.counts_of(segment)
+        specials, n = counts[self.layout.specials].tolist(), self.layout.values.rows(counts).tolist()
+        return [
+            self._summary(i, segment, specials[i], counts[self.layout.value_slice(i)], n[i])
+            for i in range(len(self.layout.features))
+        ]
+
+    def _summary(self, position: int, segment: int, specials: list[int], values: Int, in_cells: int) -> FeatureSummary:
+        """Return it of the feature at a position, given what its cells hold; in_cells: rows in its value cells."""
+        feature, row = self.layout.features[position], self.layout.rows[position]
+        missing, absent, nan, positive, negative, wrong_type, never_seen = specials
+        n, mean, std, low, high, distinct = in_cells, None, None, None, None, None
+        frequent: tuple[Frequent, ...] = ()
         if isinstance(feature, CategoryFeature):
             n += never_seen  # of a number they lie in value cells too
-        mean = std = low = high = None
-        if isinstance(feature, NumberFeature) and n:
-            row = self.layout.rows[position]
+            if segment == 0:
+                outside = self.outside[row]
+                distinct, frequent = _distinct(values[:-1], outside), tuple(outside.most_frequent(MAX_FREQUENT))
+        elif n:
             first, second = self.sums[segment, row].tolist()
             mean, std = mean_std(n, first, second, feature.centre, feature.exponent)
             low, high = float(self.minimum[segment, row]), float(self.maximum[segment, row])
-        outside = None
-        if isinstance(feature, CategoryFeature) and segment == 0:
-            outside = self.outside[self.layout.rows[position]]
         return FeatureSummary(
             n=n,
-            missing=special(Special.MISSING) + special(Special.ABSENT),
-            absent=special(Special.ABSENT),
-            nan=special(Special.NAN),
-            infinite=special(Special.POS_INF) + special(Special.NEG_INF),
-            wrong_type=special(Special.WRONG_TYPE),
+            missing=missing + absent,
+            absent=absent,
+            nan=nan,
+            infinite=positive + negative,
+            wrong_type=wrong_type,
             never_seen=never_seen,
             values=values,
             mean=mean,
             std=std,
             minimum=low,
             maximum=high,
-            distinct=_distinct(values[:-1], outside),
-            frequent=tuple(outside.most_frequent(MAX_FREQUENT)) if outside else (),
+            distinct=distinct,
+            frequent=frequent,
         )
 
     def to_bytes(self) -> bytes:
@@ -400,8 +404,8 @@ def merge_all(profiles: Sequence[Profile], layout: Layout) -> Profile:
     return total
 
 
-def _distinct(dictionary: Int, outside: Outside | None) -> int | None:
-    beyond = outside.distinct() if outside else None
+def _distinct(dictionary: Int, outside: Outside) -> int | None:
+    beyond = outside.distinct()
     return None if beyond is None else int(np.count_nonzero(dictionary)) + beyond
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from monitor.chance.counts import ALPHA, critical_excess, critical_extremes, excess_p, extremes_p
+from collections.abc import Mapping
+from typing import Any
+
+from monitor.chance.counts import ALPHA, critical_excess, critical_extremes
 from monitor.findings import CountTest, Measurement
 
 MIN_ROWS = 30
@@ -14,33 +17,29 @@ def ratio(check: str, feature: str, bad: int, n: int, n_ref: int = 0) -> Measure
     return Measurement(check, feature, bad / n if n else 0.0, n, n_ref, min_n=MIN_ROWS, evidence={"rows": bad})
 
 
-def with_excess(measured: Measurement, bad: int, bad_ref: int, less: float = 0.0, tests: int = 1) -> Measurement:
-    """Add the largest value that chance still explains, and beyond it the exact p (Fisher's test, one-sided).
+def excess(
+    check: str, feature: str, test: CountTest, less: float | None = None, evidence: Mapping[str, Any] | None = None
+) -> Measurement:
+    """Return by how much the share of bad rows exceeds `less`, the reference's share where None.
 
-    less: what the value is lower than the share by. tests: so many cells were looked at for the largest excess (Bonferroni).
+    With the largest value that chance still explains, and beyond it the exact p (Fisher's test, one-sided).
     """
-    n, m = measured.n, measured.n_ref
+    k, n, k_ref, m, _, parts = test
+    share, share_ref = k / n if n else 0.0, k_ref / m if m else 0.0
+    facts = {"rows": k, "share": share, "share_ref": share_ref} if evidence is None else evidence
+    less = share_ref if less is None else less
     if not (n and m):
-        return measured
-    enough = critical_excess(n, bad_ref, m, ALPHA / tests)
-    p_value = min(1.0, tests * excess_p(bad, n, bad_ref, m)) if bad >= enough else None
-    test = CountTest(bad, n, bad_ref, m, "excess", tests)
-    return measured._replace(critical_value=(enough - 1) / n - less, p_value=p_value, counted=test)
+        return Measurement(check, feature, share - less, n, m, min_n=MIN_ROWS, evidence=facts)
+    enough = critical_excess(n, k_ref, m, ALPHA / parts)
+    p_value, limit = test.p_value() if k >= enough else None, (enough - 1) / n - less
+    return Measurement(check, feature, share - less, n, m, limit, p_value, MIN_ROWS, evidence=facts, counted=test)
 
 
-def excess(check: str, feature: str, bad: tuple[int, int], rows: tuple[int, int], tests: int = 1) -> Measurement:
-    """Return by how much the share of bad rows exceeds the reference's; both pairs are (window, reference)."""
-    share, share_ref = (count / of if of else 0.0 for count, of in zip(bad, rows, strict=True))
-    facts = {"rows": bad[0], "share": share, "share_ref": share_ref}
-    measured = Measurement(check, feature, share - share_ref, *rows, min_n=MIN_ROWS, evidence=facts)
-    return with_excess(measured, *bad, share_ref, tests)
-
-
-def with_extremes(measured: Measurement, k: int, sides: int) -> Measurement:
-    """Add what chance alone puts outside the reference's range, at both ends or at a given one; holds for any distribution."""
-    n, m = measured.n, measured.n_ref
+def extremes(check: str, feature: str, test: CountTest, evidence: Mapping[str, Any] | None = None) -> Measurement:
+    """Return the share of values outside the reference's range, with what chance alone puts there, whatever the distribution."""
+    k, n, _, m, _, sides = test
+    facts = {"rows": k} if evidence is None else evidence
     if not (n and m):
-        return measured
-    enough = critical_extremes(n, m, sides)
-    p_value = extremes_p(k, n, m, sides) if k else None
-    return measured._replace(critical_value=(enough - 1) / n, p_value=p_value, counted=CountTest(k, n, 0, m, "extremes", sides))
+        return Measurement(check, feature, k / n if n else 0.0, n, m, min_n=MIN_ROWS, evidence=facts)
+    p_value, limit = test.p_value() if k else None, (critical_extremes(n, m, sides) - 1) / n
+    return Measurement(check, feature, k / n, n, m, limit, p_value, MIN_ROWS, evidence=facts, counted=test)

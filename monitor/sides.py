@@ -5,7 +5,6 @@ What every distance needs is derived once. Differences of shares are taken betwe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -125,21 +124,6 @@ class FineSides(Sides):
     edges: Float
     reference_spread: Spread
     window_spread: Spread
-
-
-def stacked(sides: Sequence[FineSides]) -> FineSides:
-    """Return many comparisons as one, shape (len(sides), k) with the largest k: empty cells of no width are put behind the last."""
-    k = max(one.k for one in sides)
-    counts = np.zeros((2, len(sides), k), np.int64)
-    edges = np.full((len(sides), k - 1), np.inf)
-    for i, one in enumerate(sides):
-        counts[0, i, : one.k], counts[1, i, : one.k], edges[i, : one.k - 1] = one.reference, one.window, one.edges
-    spreads = (_stacked([one.reference_spread for one in sides]), _stacked([one.window_spread for one in sides]))
-    return FineSides(counts[0], counts[1], edges, *spreads)
-
-
-def _stacked(spreads: Sequence[Spread]) -> Spread:
-    return Spread(*np.array([(one.minimum, one.maximum, one.mean, one.std) for one in spreads], np.float64).T)
 
 
 def summed(parts: Float) -> Float:

@@ -2,43 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+
+import numpy as np
 
 from monitor.chance.laws import Sample, sample_of
 from monitor.distances import Distance
-from monitor.findings import Compared, Evidence, Measurement
+from monitor.findings import Evidence, Measurement
 
 MIN_ROWS = 100
 """Below, a distance says nothing (docs: what every number means)."""
 
 
 def drift(evidence: Evidence) -> Iterator[Measurement]:
-    """Yield `drift.<distance>` per feature and distance with a law, with the critical value at n, m and k."""
-    with_law = [distance for distance in evidence.registry if distance.law is not None]
-    for name, compared in evidence.features.items():
-        if compared.reference.n:
-            samples, values = _samples(compared), evidence.distances.get(name, {})
-            for distance in with_law:
-                if compared.feature_kind in distance.kinds:
-                    yield _measure(name, samples[distance.cells], distance, values.get(distance.name, 0.0))
+    """Yield `drift.<distance>` per distance with a law and feature, with the critical value at n, m and k."""
+    compared = {name: one for name, one in evidence.features.items() if one.reference.n}
+    if not compared:
+        return
+    names = list(compared)
+    reported = sample_of([one.cells for one in compared.values()])
+    samples = {"reported": reported, "fine": reported._replace(k=np.array([len(one.window.values) for one in compared.values()]))}
+    kinds = [one.feature_kind for one in compared.values()]
+    for distance in evidence.registry:
+        if distance.law is not None:
+            places = np.array([i for i, kind in enumerate(kinds) if kind in distance.kinds], np.int64)
+            yield from _measure(distance, evidence, [names[i] for i in places.tolist()], samples[distance.cells].of(places))
 
 
-def _samples(compared: Compared) -> dict[str, Sample]:
-    reported = sample_of(*compared.cells)
-    return {"reported": reported, "fine": reported._replace(k=len(compared.window.values))}
-
-
-def _measure(feature: str, sample: Sample, distance: Distance, value: float) -> Measurement:
+def _measure(distance: Distance, evidence: Evidence, names: Sequence[str], sample: Sample) -> Iterator[Measurement]:
     assert distance.law is not None
-    critical = distance.law.critical(sample) if sample.n else None
-    return Measurement(
-        check=distance.check,
-        feature=feature,
-        value=value,
-        n=sample.n,
-        n_ref=sample.m,
-        critical_value=critical,
-        p_value=distance.law.p_value(value, sample) if critical is not None and value > critical else None,
-        min_n=MIN_ROWS,
-        evidence={"cells": sample.k},
-    )
+    values = [evidence.distances.get(name, {}).get(distance.name, 0.0) for name in names]
+    some = sample._replace(n=np.maximum(sample.n, 1))
+    columns = (sample.n, sample.m, sample.k, distance.law.critical(some), distance.law.p_value(np.array(values), some))
+    for name, value, n, m, k, critical, p_value in zip(names, values, *(np.asarray(c).tolist() for c in columns), strict=True):
+        yield Measurement(
+            distance.check,
+            name,
+            value,
+            n,
+            m,
+            critical if n else None,
+            p_value if n and value > critical else None,
+            MIN_ROWS,
+            evidence={"cells": k},
+        )

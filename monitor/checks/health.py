@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from monitor.chance.counts import wilson_upper
 from monitor.features import NumberFeature
-from monitor.findings import CheckInfo, Compared, Evidence, Measurement
-from monitor.ratios import MIN_ROWS, excess, ratio, with_excess, with_extremes
+from monitor.findings import CheckInfo, Compared, CountTest, Evidence, Measurement
+from monitor.ratios import MIN_ROWS, excess, extremes, ratio
 from monitor.segments import ALL
 
 HAD_IT_RATIO = 0.1
@@ -108,8 +108,8 @@ def health(evidence: Evidence) -> Iterator[Measurement]:
             yield _out_of_range(name, compared)
             yield _beyond("health.below_min", name, compared, compared.below_min)
             yield _beyond("health.above_max", name, compared, compared.above_max)
-            yield excess("health.nan", name, (window.nan, reference.nan), (rows, rows_ref))
-            yield excess("health.infinite", name, (window.infinite, reference.infinite), (rows, rows_ref))
+            yield excess("health.nan", name, CountTest(window.nan, rows, reference.nan, rows_ref, "excess"))
+            yield excess("health.infinite", name, CountTest(window.infinite, rows, reference.infinite, rows_ref, "excess"))
         if not isinstance(compared.feature, NumberFeature) or compared.feature.is_integral:
             yield _never_seen(name, compared)
     yield from _unexpected(evidence)
@@ -119,10 +119,8 @@ def _missing(name: str, compared: Compared, rows: int, rows_ref: int) -> Measure
     """Return by how much the missing ratio exceeds the reference's; what it allows is no more critical than what chance explains."""
     missing, missing_ref = compared.window.missing, compared.reference.missing
     ratio_ref = missing_ref / rows_ref if rows_ref else 0.0
-    measured = ratio("health.missing", name, missing, rows, rows_ref)
-    facts = {"rows": missing, "missing_ratio": measured.value, "missing_ratio_ref": ratio_ref}
-    measured = measured._replace(value=measured.value - ratio_ref, evidence=facts)
-    measured = with_excess(measured, missing, missing_ref, ratio_ref)
+    facts = {"rows": missing, "missing_ratio": missing / rows if rows else 0.0, "missing_ratio_ref": ratio_ref}
+    measured = excess("health.missing", name, CountTest(missing, rows, missing_ref, rows_ref, "excess"), ratio_ref, facts)
     allowed = compared.feature.max_missing_ratio
     if allowed is None or measured.critical_value is None:
         return measured
@@ -132,35 +130,38 @@ def _missing(name: str, compared: Compared, rows: int, rows_ref: int) -> Measure
 
 
 def _incomplete(name: str, compared: Compared, rows: int, rows_ref: int) -> Measurement:
-    missing, bound = compared.window.missing, wilson_upper(compared.reference.missing, rows_ref)
-    measured = ratio("health.incomplete", name, missing, rows, rows_ref)
-    facts = {"rows": missing, "missing_ratio": measured.value, "missing_ratio_bound": bound}
-    measured = measured._replace(value=measured.value - bound, evidence=facts)
-    return with_excess(measured, missing, compared.reference.missing, bound)
+    missing, missing_ref = compared.window.missing, compared.reference.missing
+    bound = wilson_upper(missing_ref, rows_ref)
+    facts = {"rows": missing, "missing_ratio": missing / rows if rows else 0.0, "missing_ratio_bound": bound}
+    return excess("health.incomplete", name, CountTest(missing, rows, missing_ref, rows_ref, "excess"), bound, facts)
 
 
 def _absent(name: str, compared: Compared, rows: int, rows_ref: int) -> Measurement:
     had_it = compared.reference.n >= HAD_IT_RATIO * rows_ref > 0
     absent = compared.window.absent if had_it else 0
-    return with_excess(ratio("schema.missing_feature", name, absent, rows, rows_ref), absent, compared.reference.missing)
+    test = CountTest(absent, rows, compared.reference.missing, rows_ref, "excess")
+    return excess("schema.missing_feature", name, test, 0.0, {"rows": absent})
 
 
 def _never_seen(name: str, compared: Compared) -> Measurement:
     """Return the share of values that the reference does not have; of an integer, of fractional values."""
-    bad = compared.window.never_seen
-    measured = ratio("health.never_seen", name, bad, compared.window.n, compared.reference.n)
-    return with_excess(measured, bad, compared.reference.never_seen)
+    window, reference = compared.window, compared.reference
+    test = CountTest(window.never_seen, window.n, reference.never_seen, reference.n, "excess")
+    return excess("health.never_seen", name, test, 0.0, {"rows": window.never_seen})
 
 
 def _out_of_range(name: str, compared: Compared) -> Measurement:
     k = compared.below_min + compared.above_max
     facts = {"rows": k, "below_min": compared.below_min, "above_max": compared.above_max}
-    measured = ratio("health.out_of_range", name, k, compared.window.n, compared.reference.n)
-    return with_extremes(measured._replace(evidence=facts), k, sides=2)
+    return extremes("health.out_of_range", name, _outside(compared, k, sides=2), facts)
 
 
 def _beyond(check: str, name: str, compared: Compared, k: int) -> Measurement:
-    return with_extremes(ratio(check, name, k, compared.window.n, compared.reference.n), k, sides=1)
+    return extremes(check, name, _outside(compared, k, sides=1))
+
+
+def _outside(compared: Compared, k: int, sides: int) -> CountTest:
+    return CountTest(k, compared.window.n, 0, compared.reference.n, "extremes", sides)
 
 
 def _unexpected(evidence: Evidence) -> Iterator[Measurement]:

@@ -100,10 +100,14 @@ def _search(closed: ClosedWindow) -> tuple[list[Slice], int]:
         corrected, statistics = psi_corrected(sides), chi2(sides)
         excess = corrected - max(0.0, float(corrected[0]))
         least = critical(sides.k - 1, ALPHA)  # rare cells ask for more
-        for i in np.flatnonzero((excess > 0) & (statistics > least)).tolist():
-            segment = int(enough[i])
-            p_value = _LAW.p_value(float(statistics[i]), sample_of(reference[segment], window[segment]))
-            candidates.append(Slice(float(excess[i]), segment, feature, float(corrected[i]), p_value))
+        found = np.flatnonzero((excess > 0) & (statistics > least))
+        if not len(found):
+            continue
+        at = enough[found]
+        p_values = _LAW.p_value(statistics[found], sample_of(list(zip(reference[at], window[at], strict=True))))
+        columns = (excess[found], at, corrected[found], p_values)
+        for above, segment, own, p_value in zip(*(column.tolist() for column in columns), strict=True):
+            candidates.append(Slice(above, segment, feature, own, p_value))
     candidates.sort(key=lambda s: s.p_value)
     rejected = [i for i, s in enumerate(candidates) if s.p_value <= ALPHA * (i + 1) / n_compared]
     return candidates[: rejected[-1] + 1] if rejected else [], n_compared

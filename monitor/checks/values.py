@@ -14,8 +14,8 @@ import numpy as np
 from monitor.chance.counts import ALPHA, normal_p, normal_quantile
 from monitor.columns import Float
 from monitor.features import OTHER, CategoryFeature, NumberFeature
-from monitor.findings import CheckInfo, Compared, Evidence, Measurement
-from monitor.ratios import MIN_ROWS, excess, ratio, with_excess, with_extremes
+from monitor.findings import CheckInfo, Compared, CountTest, Evidence, Measurement
+from monitor.ratios import MIN_ROWS, excess, extremes
 
 MIN_MOMENT_ROWS = 100
 """Below, the normal law says too little of a mean or a spread."""
@@ -123,10 +123,9 @@ def _top_share(name: str, compared: Compared) -> Measurement:
     else:
         before, now = compared.cells
     top = int(np.argmax(now))
-    rows = (window.n, reference.n)
-    cells = int(np.count_nonzero(now + before))
-    measured = excess("health.top_share", name, (int(now[top]), int(before[top])), rows, tests=max(cells, 1))
-    return measured._replace(evidence={**measured.evidence, "value": _cell_name(compared, top)})
+    k, k_ref, cells = int(now[top]), int(before[top]), int(np.count_nonzero(now + before))
+    facts = {"rows": k, "share": k / window.n, "share_ref": k_ref / reference.n, "value": _cell_name(compared, top)}
+    return excess("health.top_share", name, CountTest(k, window.n, k_ref, reference.n, "excess", max(cells, 1)), evidence=facts)
 
 
 def _cell_name(compared: Compared, cell: int) -> str | None:
@@ -145,8 +144,9 @@ def _cell_name(compared: Compared, cell: int) -> str | None:
 def _zeros(name: str, compared: Compared, feature: NumberFeature) -> Iterator[Measurement]:
     at = bisect_left(feature.edges, 0.0)
     if 0 < at < len(feature.edges) and feature.edges[at] == 0 and feature.edges[at - 1] == _BELOW_ZERO:
-        zeros = (int(compared.window.values[at]), int(compared.reference.values[at]))
-        yield excess("health.zeros", name, zeros, (compared.window.n, compared.reference.n))
+        window, reference = compared.window, compared.reference
+        test = CountTest(int(window.values[at]), window.n, int(reference.values[at]), reference.n, "excess")
+        yield excess("health.zeros", name, test)
 
 
 def _negative(name: str, compared: Compared, feature: NumberFeature) -> Iterator[Measurement]:
@@ -157,8 +157,8 @@ def _negative(name: str, compared: Compared, feature: NumberFeature) -> Iterator
     is_exact = surely > 0 and feature.edges[surely - 1] == _BELOW_ZERO
     has_some = window.minimum is not None and window.minimum < 0
     k = int(window.values[: surely + (not is_exact)].sum()) if has_some else 0
-    measured = ratio("health.negative", name, k, window.n, compared.reference.n)
-    yield with_extremes(measured._replace(evidence={"rows": k, "exact": is_exact or not has_some}), k, sides=1)
+    facts = {"rows": k, "exact": is_exact or not has_some}
+    yield extremes("health.negative", name, CountTest(k, window.n, 0, compared.reference.n, "extremes"), facts)
 
 
 def _boolean_share(name: str, compared: Compared, feature: CategoryFeature) -> Measurement:
@@ -170,9 +170,8 @@ def _boolean_share(name: str, compared: Compared, feature: CategoryFeature) -> M
     is_more = share >= share_ref
     if not is_more:  # as many too few are an excess of false
         bad, bad_ref = n - bad, m - bad_ref
-    measured = ratio("health.boolean_share", name, bad, n, m)._replace(value=abs(share - share_ref))
-    measured = with_excess(measured, bad, bad_ref, bad_ref / m, tests=2)
-    return measured._replace(evidence={"share": share, "share_ref": share_ref})
+    facts = {"share": share, "share_ref": share_ref}
+    return excess("health.boolean_share", name, CountTest(bad, n, bad_ref, m, "excess", 2), evidence=facts)
 
 
 def _moments(name: str, compared: Compared, feature: NumberFeature) -> Iterator[Measurement]:

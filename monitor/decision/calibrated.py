@@ -18,7 +18,7 @@ import numpy as np
 
 from monitor.chance.calibration import SCALES
 from monitor.decision import fixed
-from monitor.decision.effects import count_interval, fixed_rule, psi_effects
+from monitor.decision.effects import count_interval, fixed_rules, psi_effects
 from monitor.decision.probabilities import benjamini_hochberg
 from monitor.decision.shape import CHECK
 from monitor.decision.tails import CHECK as TAILS
@@ -126,8 +126,8 @@ class _Judge:
     def finding(self, i: int) -> Finding:
         """Return what is to be said of the i-th case."""
         measurement, rule = self._cases[i]
-        if measurement.check == CHECK and measurement.over == 1:
-            return self._of_distribution(measurement, rule)
+        if _is_distribution(measurement):
+            return self._of_distribution(i)
         if i in self._p_of_count:
             return self._of_count(measurement, rule, self._p_of_count[i])
         return fixed.judge(measurement, rule)
@@ -141,34 +141,40 @@ class _Judge:
             if test.scale == 1 and test.p_value <= self._scales[self._budget(rule), 1].p
         )
 
-    def _of_distribution(self, measurement: Measurement, rule: Rule) -> Finding:
+    def _of_distribution(self, i: int) -> Finding:
         """Judge by the scale that is rejected with the largest effect; where none is, tell of the one that came nearest."""
+        measurement, rule = self._cases[i]
         if not measurement.scales:
             return Finding(measurement, "insufficient", rule.threshold, rule.severity, rule=rule)
-        rejected, told_of = self._told_of(measurement, rule)
-        test = max(told_of, key=lambda test: self._effects[id(test)][0])
-        value, interval = self._effects[id(test)]
-        rows = (int(test.cells[1].sum()), int(test.cells[0].sum()))
-        measured = measurement._replace(value=value, n=rows[0], n_ref=rows[1], p_value=test.p_value)
-        alone = (measurement.n, measurement.n_ref, int(measurement.evidence["cells"]))
-        fixed_of = fixed_rule(float(measurement.evidence["psi"]), alone, _phi(test))
-        details = _Details(interval, test.scale, dict(test.tests), dict(test.phi), fixed_of)
-        return self._made(measured, rule, details, self._scales[self._budget(rule), test.scale], is_rejected=bool(rejected))
-
-    def _told_of(self, measurement: Measurement, rule: Rule) -> tuple[list[ScaleTest], list[ScaleTest]]:
-        """Return the tests of a distribution that are rejected, and those that its finding may be about: these, or the nearest one."""
-        limits = {test.scale: self._scales[self._budget(rule), test.scale].p for test in measurement.scales}
-        rejected = [test for test in measurement.scales if test.p_value <= limits[test.scale]]
-        return rejected, rejected or [min(measurement.scales, key=lambda test: test.p_value / limits[test.scale])]
+        told = self._told[i]
+        test, rows = told.test, (int(told.test.cells[1].sum()), int(told.test.cells[0].sum()))
+        measured = measurement._replace(value=told.value, n=rows[0], n_ref=rows[1], p_value=test.p_value)
+        details = _Details(told.interval, test.scale, dict(test.tests), dict(test.phi), told.fixed_rule)
+        return self._made(measured, rule, details, self._scales[self._budget(rule), test.scale], is_rejected=told.is_rejected)
 
     @cached_property
-    def _effects(self) -> dict[int, tuple[float, tuple[float, float]]]:
-        """Psi of every test that a finding may be about, and its interval, by identity; computed together."""
-        tests = [
-            test for m, rule in self._cases if m.check == CHECK and m.over == 1 and m.scales for test in self._told_of(m, rule)[1]
-        ]
-        effects = psi_effects([test.cells for test in tests], [_phi(test) for test in tests])
-        return dict(zip(map(id, tests), effects, strict=True))
+    def _told(self) -> dict[int, _Told]:
+        """What there is to say of each distribution, by place of its case; computed together."""
+        near = {i: self._nearest(m, rule) for i, (m, rule) in enumerate(self._cases) if _is_distribution(m) and m.scales}
+        tests = [test for _, of in near.values() for test in of]
+        effects = dict(zip(map(id, tests), psi_effects([t.cells for t in tests], [_phi(t) for t in tests]), strict=True))
+        chosen = {i: max(of, key=lambda test: effects[id(test)][0]) for i, (_, of) in near.items()}
+        of = [self._cases[i][0] for i in near]
+        rules = fixed_rules(
+            [float(one.evidence["psi"]) for one in of],
+            [(one.n, one.n_ref, int(one.evidence["cells"])) for one in of],
+            [_phi(test) for test in chosen.values()],
+        )
+        return {
+            i: _Told(near[i][0], test, *effects[id(test)], fixed) for (i, test), fixed in zip(chosen.items(), rules, strict=True)
+        }
+
+    def _nearest(self, measurement: Measurement, rule: Rule) -> tuple[bool, list[ScaleTest]]:
+        """Return whether a distribution is rejected, and the tests that its finding may be about: those rejected, or the nearest one."""
+        limits = {test.scale: self._scales[self._budget(rule), test.scale].p for test in measurement.scales}
+        rejected = [test for test in measurement.scales if test.p_value <= limits[test.scale]]
+        nearest = rejected or [min(measurement.scales, key=lambda test: test.p_value / limits[test.scale])]
+        return bool(rejected), nearest
 
     def _of_count(self, measurement: Measurement, rule: Rule, p_value: float) -> Finding:
         assert measurement.counted is not None
@@ -217,6 +223,11 @@ def _floor(rule: Rule) -> float:
     return rule.threshold if rule.floor is None else max(rule.threshold, rule.floor)
 
 
+def _is_distribution(measurement: Measurement) -> bool:
+    """Whether it is judged by the tests of its scales."""
+    return measurement.check == CHECK and measurement.over == 1
+
+
 def _can_be_rejected(measurement: Measurement) -> bool:
     """Whether it is a hypothesis at all: with no bad row on either side an exact test cannot reject, and need not be paid for (Tarone 1990)."""
     test = measurement.counted
@@ -226,6 +237,16 @@ def _can_be_rejected(measurement: Measurement) -> bool:
 def _is_beyond_chance(measurement: Measurement) -> bool:
     """Whether a count is beyond what chance explains once in 1000 if rows are independent; no budget allows more for one of many."""
     return measurement.p_value is not None and measurement.value > (measurement.critical_value or 0.0)
+
+
+class _Told(NamedTuple):
+    """What there is to say of a distribution: test is the one that the finding is about."""
+
+    is_rejected: bool
+    test: ScaleTest
+    value: float
+    interval: tuple[float, float]
+    fixed_rule: FixedRule
 
 
 class _Details(NamedTuple):

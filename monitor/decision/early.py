@@ -24,8 +24,8 @@ from monitor.decision.shape import CHECK, UNKNOWN_PHI, design_effects
 from monitor.decision.tails import CHECK as TAILS
 from monitor.decision.tails import tail_spans
 from monitor.features import NumberFeature
-from monitor.findings import ClosedWindow, outside_cells, reference_segment
-from monitor.layout import Layout
+from monitor.findings import ClosedWindow, reference_segment
+from monitor.layout import Layout, Spans
 from monitor.policy import RuleSet
 from monitor.profiles import Profile
 from monitor.rules import FalseAlarms, Rule
@@ -120,24 +120,18 @@ class Sets(NamedTuple):
     """(h,)"""
     features: Int
     """(h,) positions"""
-    first: Int
-    stop: Int
-    """(s,) half-open spans of flat cells, one per set"""
+    spans: Spans
+    """(s,) one per set"""
     hypothesis: Int
     """(s,)"""
     weight: Float
     """(s,) adds up to 1 over the sets of a hypothesis"""
 
-    def counts(self, flat: Int) -> Int:
-        """Return the rows of each set."""
-        total = np.concatenate(([0], np.cumsum(flat)))
-        return np.asarray(total[self.stop] - total[self.first])
-
 
 @lru_cache(maxsize=256)
 def sets_of(ranked: Profile) -> Sets:
     """Return the sets of the layout of a reference's rows. Cached by identity of the rows."""
-    layout, tails = ranked.layout, tail_spans(ranked)
+    layout, tails, outside = ranked.layout, tail_spans(ranked), ranked.layout.out_of_range.pairs()
     made: list[tuple[str, int, list[tuple[int, int]], float]] = []
     for position, feature in enumerate(layout.features):
         for check, spans in _special_spans(layout, position):
@@ -146,9 +140,7 @@ def sets_of(ranked: Profile) -> Sets:
         cells = [(cell, cell + 1) for cell in range(values.start, values.stop)]
         if isinstance(feature, NumberFeature):
             ends = tails[position]
-            below, above = outside_cells(feature)
-            outside = [(values.start, values.start + below), (values.start + above, values.stop)]
-            made.append(("health.out_of_range", position, outside, 1.0))
+            made.append(("health.out_of_range", position, outside[layout.rows[position]], 1.0))
             made.append((TAILS, position, ends, 1.0))
             made.append((CHECK, position, ends, 0.5))
             made.append((CHECK, position, cells, 0.5))
@@ -158,7 +150,7 @@ def sets_of(ranked: Profile) -> Sets:
     index = {key: i for i, key in enumerate(keys)}
     flat = [(a, b, index[check, position], share / len(spans)) for check, position, spans, share in made for a, b in spans]
     first, stop, hypothesis, weight = (np.array(column) for column in zip(*flat, strict=True))
-    return Sets(tuple(c for c, _ in keys), np.array([p for _, p in keys]), first, stop, hypothesis, weight)
+    return Sets(tuple(c for c, _ in keys), np.array([p for _, p in keys]), Spans(first, stop), hypothesis, weight)
 
 
 def _special_spans(layout: Layout, position: int) -> Iterator[tuple[str, list[tuple[int, int]]]]:
@@ -265,7 +257,7 @@ def _p_values(window: OpenWindow, segment: int, sets: Sets, phi: Float, history:
         _cached_limits(of) if closed.reference.panes is None else _limits(of)
     )  # those of earlier traffic are of one window only
     of_set = phi[sets.features[sets.hypothesis]]
-    logs = log_evidence(sets.counts(closed.profile.counts[segment]) / of_set, limits * whole / of_set)
+    logs = log_evidence(sets.spans.rows(closed.profile.counts[segment]) / of_set, limits * whole / of_set)
     evidence = np.bincount(sets.hypothesis, sets.weight * np.exp(logs), minlength=len(sets.checks))
     return np.asarray(1 / np.maximum(evidence, 1.0))
 
@@ -300,7 +292,7 @@ def _limits(of: _Ref) -> Float:
     is_special = np.array([check in SPECIAL_CHECKS for check in sets.checks])
     m = np.where(is_special, int(of.profile.rows[of.segment]), values[sets.features])[sets.hypothesis]
     phi = np.array(of.phi)[sets.features[sets.hypothesis]]
-    return share_limits(sets.counts(counts), m, phi)
+    return share_limits(sets.spans.rows(counts), m, phi)
 
 
 _cached_limits = lru_cache(maxsize=256)(_limits)

@@ -77,14 +77,15 @@ def _wilson(share: float, rows: float) -> tuple[float, float]:
     return (centre - reach) / (1 + extra), (centre + reach) / (1 + extra)
 
 
-def fixed_rule(psi_value: float, rows: tuple[int, int, int], phi: float) -> FixedRule:
-    """Return what psi > `PSI_RULE` says, and how often it does of quiet data; rows: (n, m, cells) of the window alone."""
-    sample = Sample(*rows, rows[2], 0)
-    statistic = PSI_RULE / (1 / max(rows[0], 1) + 1 / max(rows[1], 1))
-    return FixedRule(
-        psi=psi_value,
-        threshold=PSI_RULE,
-        fires=psi_value > PSI_RULE,
-        quiet_rate=PSI_LAW.p_value(PSI_RULE, sample) if rows[0] else 0.0,
-        quiet_rate_phi=survival(statistic / phi, rows[2] - 1) if rows[0] and rows[2] > 1 else 0.0,
-    )
+def fixed_rules(psi_values: Sequence[float], rows: Sequence[tuple[int, int, int]], phis: Sequence[float]) -> list[FixedRule]:
+    """Return what psi > `PSI_RULE` says of several windows, and how often it does of quiet data; rows: (n, m, cells) of each window alone."""
+    n, m, cells = np.array(rows, np.int64).reshape(-1, 3).T
+    sample = Sample(np.maximum(n, 1), np.maximum(m, 1), cells, cells, 0)
+    can_fire = (n > 0) & (cells > 1)
+    statistics = PSI_RULE / (1 / sample.n + 1 / sample.m)
+    quiet = np.where(can_fire, PSI_LAW.p_value(PSI_RULE, sample), 0.0).tolist()
+    quiet_phi = np.where(can_fire, survival(statistics / np.array(phis, np.float64), cells - 1), 0.0).tolist()
+    return [
+        FixedRule(psi=value, threshold=PSI_RULE, fires=value > PSI_RULE, quiet_rate=rate, quiet_rate_phi=rate_phi)
+        for value, rate, rate_phi in zip(psi_values, quiet, quiet_phi, strict=True)
+    ]

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import NamedTuple
 
 import numpy as np
 
 from monitor.chance.calibration import MIN_ROWS
 from monitor.columns import Int
-from monitor.findings import CheckInfo, Evidence, Measurement, reference_segment
+from monitor.findings import CheckInfo, CountTest, Evidence, Measurement, reference_segment
+from monitor.layout import Spans
 from monitor.profiles import Profile
 from monitor.ratios import excess
 
@@ -22,6 +22,8 @@ CHECK = "drift.tails"
 DEPTHS = tuple(2.0**-i for i in (10, 11, 12, 13))
 """Shares of the reference's rows that a tail holds at most: the layout has borders there (cells.fine_ranks)."""
 SIDES = ("low", "high")
+TAILS = len(SIDES) * len(DEPTHS)
+"""Of a number."""
 INFO = CheckInfo(
     CHECK,
     "by how much the share of rows that lie as far out as the outermost 1/1024, 1/2048, 1/4096 or 1/8192 of the reference's, on one side, "
@@ -29,14 +31,6 @@ INFO = CheckInfo(
     "Fisher's exact test, one-sided, Bonferroni over both sides and four depths, within the budget of false alarms",
     MIN_ROWS,
 )
-
-
-class _Ends(NamedTuple):
-    """positions: of the numbers, (f,). first, stop: flat cells of each tail, (f, sides, depths)."""
-
-    positions: tuple[int, ...]
-    first: Int
-    stop: Int
 
 
 def tails(evidence: Evidence) -> Iterator[Measurement]:
@@ -47,49 +41,44 @@ def tails(evidence: Evidence) -> Iterator[Measurement]:
     segment = closed.profile.layout.segments.index(evidence.segment)
     window, reference = closed.profile.counts_of(segment), closed.reference.profile.counts_of(reference_segment(closed, segment))
     ends = _ends(closed.reference.ranked)
-    bad, bad_ref = (_between(counts, ends) for counts in (window, reference))
-    for i, position in enumerate(ends.positions):
-        name = closed.profile.layout.features[position].name
-        compared = evidence.features[name]
-        if compared.reference.n:
-            rows = (compared.window.n, compared.reference.n)
-            at = _most_surprising(bad[i], bad_ref[i], rows)
-            counts = (int(bad[i].flat[at]), int(bad_ref[i].flat[at]))
-            measured = excess(CHECK, name, counts, rows, tests=bad[i].size)
+    bad, bad_ref = (ends.rows(counts).reshape(-1, TAILS) for counts in (window, reference))
+    compared = [evidence.features[feature.name] for _, feature in closed.profile.layout.numbers]
+    rows = [(one.window.n, one.reference.n) for one in compared]
+    most = _most_surprising(bad, bad_ref, np.array(rows, np.int64).reshape(-1, 2))
+    for i, (one, at) in enumerate(zip(compared, most.tolist(), strict=True)):
+        if one.reference.n:
+            n, m = rows[i]
+            test = CountTest(int(bad[i, at]), n, int(bad_ref[i, at]), m, "excess", TAILS)
+            measured = excess(CHECK, one.feature.name, test)
             facts = {**measured.evidence, "side": SIDES[at // len(DEPTHS)], "depth": DEPTHS[at % len(DEPTHS)]}
             yield measured._replace(min_n=MIN_ROWS, segment=evidence.segment, evidence=facts)
 
 
 def tail_spans(ranked: Profile) -> dict[int, list[tuple[int, int]]]:
     """Return, by position of a number, the half-open spans of flat cells of its tails: both sides, each at every depth."""
-    ends = _ends(ranked)
-    spans = np.stack((ends.first, ends.stop), axis=-1).reshape(len(ends.positions), -1, 2).tolist()
-    return {position: [(first, stop) for first, stop in of] for position, of in zip(ends.positions, spans, strict=True)}
+    return {position: spans for (position, _), spans in zip(ranked.layout.numbers, _ends(ranked).pairs(), strict=True)}
 
 
-def _between(counts: Int, ends: _Ends) -> Int:
-    total = np.concatenate(([0], np.cumsum(counts)))
-    return np.asarray(total[ends.stop] - total[ends.first])
+def _most_surprising(bad: Int, bad_ref: Int, rows: Int) -> Int:
+    """Return at which tail of each number the Poisson deviance of an excess is largest: about where p is smallest.
 
-
-def _most_surprising(bad: Int, bad_ref: Int, rows: tuple[int, int]) -> int:
-    """Return where the Poisson deviance of an excess is largest: about where p is smallest."""
-    expected = (bad_ref + 0.5) * (rows[0] / rows[1])
+    bad, bad_ref: (f, tails). rows: (f, 2), of window and reference.
+    """
+    expected = (bad_ref + 0.5) * (rows[:, :1] / np.maximum(rows[:, 1:], 1))
     excesses = bad * np.log(np.maximum(bad, 1) / np.maximum(expected, 1e-9)) - (bad - expected)
-    return int(np.argmax(np.where(bad > expected, excesses, -1.0)))
+    return np.asarray(np.argmax(np.where(bad > expected, excesses, -1.0), axis=1))
 
 
 @lru_cache(maxsize=256)
-def _ends(ranked: Profile) -> _Ends:
-    """Cached by identity of the rows."""
+def _ends(ranked: Profile) -> Spans:
+    """Return the cells of each tail, (f, sides, depths). Cached by identity of the rows."""
     layout, counts = ranked.layout, ranked.counts_of(0)
-    positions = tuple(position for position, _ in layout.numbers)
-    first = np.zeros((len(positions), len(SIDES), len(DEPTHS)), np.int64)
+    first = np.zeros((len(layout.numbers), len(SIDES), len(DEPTHS)), np.int64)
     stop = np.zeros_like(first)
-    for i, position in enumerate(positions):
+    for i, (position, _) in enumerate(layout.numbers):
         at = layout.value_slice(position)
         rows = counts[at]
         most = np.ceil(np.array(DEPTHS) * rows.sum())
         first[i, 0], stop[i, 0] = at.start, at.start + np.searchsorted(np.cumsum(rows), most, side="right")
         first[i, 1], stop[i, 1] = at.stop - np.searchsorted(np.cumsum(rows[::-1]), most, side="right"), at.stop
-    return _Ends(positions, first, stop)
+    return Spans(first, stop)

@@ -38,5 +38,4 @@ def chi2_p(sides: Sides) -> Float:
     >>> round(float(chi2_p(Sides(np.array([50, 50]), np.array([25, 75])))), 9)
     0.00026073
     """
-    found = [survival(x, dof - 1) for x, dof in zip(chi2(sides).ravel().tolist(), sides.filled.ravel().tolist(), strict=True)]
-    return np.array(found).reshape(sides.filled.shape)
+    return survival(chi2(sides), sides.filled - 1)

@@ -230,4 +230,4 @@ def _selection_bias(counts: Counts) -> SelectionBias | None:
     if used < 2:
         return SelectionBias(by, 0.0, 1.0)
     difference = float(np.abs(window / n - other / m).sum()) / 2
-    return SelectionBias(by, difference, survival(float(chi_square(window, other)), used - 1))
+    return SelectionBias(by, difference, float(survival(chi_square(window, other), used - 1)))

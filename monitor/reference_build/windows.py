@@ -176,11 +176,8 @@ def _psi_share(counts: Int, total: Int) -> float:
         return 0.0
     counts, n, rest_n = counts[enough], n[enough], rest_n[enough]
     values = psi(Sides(total - counts, counts))
-    limits = [
-        max(PSI_THRESHOLD, PSI_LAW.critical(Sample(int(a), int(b), len(total), len(total), 0)))
-        for a, b in zip(n, rest_n, strict=True)
-    ]
-    return float(np.mean(values > np.array(limits)))
+    limits = np.maximum(PSI_THRESHOLD, PSI_LAW.critical(Sample(n, rest_n, len(total), len(total), 0)))
+    return float(np.mean(values > limits))
 
 
 def _why_unknown(windows: int) -> str:

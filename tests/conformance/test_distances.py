@@ -200,6 +200,5 @@ def test_without_drift_one_window_in_a_thousand_exceeds_the_critical_value(
 ) -> None:
     dice, shares = np.random.default_rng(2), shares / shares.sum()
     sides = sides_of(distance, dice.multinomial(m, shares, N_WINDOWS), dice.multinomial(n, shares, N_WINDOWS))
-    samples = map(sample_of, sides.reference, sides.window)
-    over = sum(value > law_of(distance).critical(s) for value, s in zip(distance.function(sides).tolist(), samples, strict=True))
-    assert over <= at_most
+    sample = sample_of(list(zip(sides.reference, sides.window, strict=True)))
+    assert np.count_nonzero(distance.function(sides) > law_of(distance).critical(sample)) <= at_most

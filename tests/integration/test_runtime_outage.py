@@ -24,7 +24,8 @@ def test_a_broker_that_is_gone_for_longer_than_a_session_is_waited_for(kafka: Ka
         log = tmp_path / "workers.log"
         with workers(path) as supervisor:
             send(config, events(2_000))
-            time.sleep(6)
+            assert wait_for(lambda: "partitions_taken_over" in log.read_text(), 40)
+            time.sleep(2)  # heartbeats are answered
             broker.kill(0, signal.SIGKILL)
             assert wait_for(lambda: "no heartbeat was answered for" in log.read_text(), 15)
             assert wait_for(lambda: '"code": 75' in log.read_text(), 25)

@@ -38,7 +38,7 @@ def test_divergences_follow_chi_square(name: str, statistic, dof: int) -> None:
 def test_without_a_second_cell_nothing_is_unlikely() -> None:
     law, sample = OF["chi2"].law, Sample(100, 100, 2, 1, 0)
     assert law is not None
-    assert (law.critical(sample), law.p_value(0.0, sample)) == (0.0, 1.0)
+    assert (float(law.critical(sample)), float(law.p_value(0.0, sample))) == (0.0, 1.0)
 
 
 @pytest.mark.parametrize(("n", "m"), [(100, 100), (100, 1000), (500, 500), (300, 5000)])
@@ -64,4 +64,4 @@ def test_rare_cells_expect_fewer_than_ten_rows_on_the_smaller_side() -> None:
     reference, window = np.array([9_000, 900, 90, 10, 0, 0]), np.array([880, 100, 19, 0, 1, 0])
     pooled = (reference + window) / 11_000 * 1_000
     assert pooled.round(2).tolist() == [898.18, 90.91, 9.91, 0.91, 0.09, 0.0]
-    assert sample_of(reference, window) == Sample(1_000, 10_000, 6, 5, 3)
+    assert [column.tolist() for column in sample_of([(reference, window)])] == [[1_000], [10_000], [6], [5], [3]]

@@ -33,8 +33,8 @@ def test_each_distance_with_a_law_is_measured_once_per_feature_that_it_is_for() 
     with_law = [distance for distance in DISTANCES if distance.law]
     assert measured({"c": ["a"] * 200, "x": [1.0] * 200}, reference) == [
         (name, distance.check)
-        for name, kind in (("c", "category"), ("x", "number"))
         for distance in with_law
+        for name, kind in (("c", "category"), ("x", "number"))
         if kind in distance.kinds
     ]
     assert ("c", "drift.ks") not in measured({"c": ["a"] * 200}, reference)

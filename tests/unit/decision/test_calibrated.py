@@ -23,7 +23,7 @@ from monitor.decision.state import DecisionState
 from monitor.findings import CountTest, Finding, Measurement, ScaleTest
 from monitor.pipeline import judge_window
 from monitor.policy import DEFAULT_RULE_SET, DEFAULT_RULES, Policy, RuleSet
-from monitor.ratios import excess, ratio, with_excess
+from monitor.ratios import excess
 from monitor.rules import DEFAULT_FALSE_ALARMS, FalseAlarms, Rule
 from monitor.windows import WindowSpec
 from tests.unit.decision.observed import closed, reference, rows
@@ -44,7 +44,7 @@ def shape(p: float, scale: int = 1, cells: Any = MOVED, feature: str = "x", **ch
 
 
 def missing(bad: int, bad_ref: int = 100, feature: str = "x", m: int = 20_000) -> Measurement:
-    return excess("health.missing", feature, (bad, bad_ref), (1_000, m))
+    return excess("health.missing", feature, CountTest(bad, 1_000, bad_ref, m, "excess"))
 
 
 def verdicts(*measurements: Measurement, setting: Setting = HOURLY, rules: RuleSet = DEFAULT_RULE_SET) -> list[str]:
@@ -81,11 +81,11 @@ def test_tests_for_outliers_pay_and_get_a_fifth_of_what_others_do() -> None:
     """Beside as many features with outliers to look for, 28 missing rows are still believed; so are 12 of 1000 where the outermost 1 is."""
     limit = counts_alpha(DEFAULT_FALSE_ALARMS, HOURLY.spec) / (50 + 0.2 * 50)
     quiet = [missing(10, 1_680, f"y{i}", m=168_000) for i in range(49)]
-    tails = [excess("drift.tails", f"y{i}", (1, 168), (1_000, 168_000), tests=8) for i in range(50)]
+    tails = [excess("drift.tails", f"y{i}", CountTest(1, 1_000, 168, 168_000, "excess", 8)) for i in range(50)]
     found = decide([missing(28, 1_680, m=168_000), *quiet, *tails], DEFAULT_RULE_SET, HOURLY).findings[0]
     assert (found.verdict, found.decision and found.decision.p_limit) == ("breach", pytest.approx(limit))
     for bad, verdict in ((9, "ok"), (12, "breach")):
-        out = excess("drift.tails", "x", (bad, 168), (1_000, 168_000), tests=8)
+        out = excess("drift.tails", "x", CountTest(bad, 1_000, 168, 168_000, "excess", 8))
         of = decide([out, *tails[1:], missing(10, 1_680, m=168_000), *quiet], DEFAULT_RULE_SET, HOURLY).findings[0]
         assert of.decision is not None
         assert (of.verdict, of.decision.p_limit) == (verdict, pytest.approx(OUTLIER_WEIGHT * limit))
@@ -95,7 +95,7 @@ def test_a_threshold_that_chance_never_reaches_is_no_hypothesis() -> None:
     """That a field is absent from 99 of 100 rows says enough; the tests beside it need not prove more because of it."""
 
     def absent(bad: int, i: int) -> Measurement:
-        return with_excess(ratio("schema.missing_feature", f"y{i}", bad, 1_000, 168_000), bad, 1_680)
+        return excess("schema.missing_feature", f"y{i}", CountTest(bad, 1_000, 1_680, 168_000, "excess"), 0.0)
 
     measured = [missing(29, 1_680, m=168_000), *(missing(10, 1_680, f"y{i}", m=168_000) for i in range(49))]
     decided = decide([*measured, *(absent(10, i) for i in range(49)), absent(1_000, 49)], DEFAULT_RULE_SET, HOURLY).findings

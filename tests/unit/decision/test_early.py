@@ -75,7 +75,7 @@ def test_the_sets_of_a_feature_are_each_cell_and_the_tails_and_weigh_one() -> No
     assert weights == pytest.approx(np.ones(len(sets.checks)))
     layout = reference().layout
     at = sets.checks.index("health.missing")
-    assert sets.stop[sets.hypothesis == at] - sets.first[sets.hypothesis == at] == [2]
+    assert (sets.spans.stop - sets.spans.first)[sets.hypothesis == at].tolist() == [2]
     of_x = [check for check, position in zip(sets.checks, sets.features, strict=True) if position == layout.index["x"]]
     of_colour = [check for check, position in zip(sets.checks, sets.features, strict=True) if position == layout.index["colour"]]
     assert {"drift.distribution", "drift.tails", "health.out_of_range", "health.nan"} <= set(of_x)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from monitor.decision.effects import count_interval, fixed_rule, psi_effect
+from monitor.decision.effects import count_interval, fixed_rules, psi_effect
 from monitor.findings import CountTest
 
 DICE = np.random.default_rng(10)
@@ -51,7 +51,7 @@ def test_how_often_the_bare_rule_fires_is_what_a_simulation_counts(n: int, k: in
 
     p, m, runs = np.full(k, 1 / k), 20_000, 20_000
     values = psi(Sides(DICE.multinomial(m, p, runs), DICE.multinomial(n, p, runs)))
-    found = fixed_rule(0.3, (n, m, k), 1.0)
+    [found] = fixed_rules([0.3], [(n, m, k)], [1.0])
     share = float(np.mean(values > 0.2))
     assert found.quiet_rate == pytest.approx(share, rel=0.5, abs=0.002)
     assert found.fires
@@ -59,8 +59,10 @@ def test_how_often_the_bare_rule_fires_is_what_a_simulation_counts(n: int, k: in
 
 
 def test_clusters_make_it_fire_more_often_and_a_large_window_never() -> None:
-    found = fixed_rule(0.1, (300, 20_000, 10), 5.0)
+    found, large, single, empty = fixed_rules(
+        [0.1] * 4, [(300, 20_000, 10), (100_000, 100_000, 10), (300, 20_000, 1), (0, 20_000, 10)], [5.0, 1.0, 1.0, 1.0]
+    )
     assert not found.fires
     assert found.quiet_rate < 1e-6
     assert found.quiet_rate_phi > 0.1
-    assert fixed_rule(0.1, (100_000, 100_000, 10), 1.0).quiet_rate == 0.0
+    assert large.quiet_rate == single.quiet_rate == empty.quiet_rate == 0.0
