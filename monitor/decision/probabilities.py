@@ -60,11 +60,13 @@ def gamma_tail(z: Float, skewness: Float) -> Float:
     >>> gamma_tail(np.array([3.090232, 3.090232]), np.array([0.0, 0.5])).round(5).tolist()
     [0.001, 0.00453]
     """
-    lean = np.where(np.abs(skewness) < _SYMMETRIC, _SYMMETRIC, np.abs(skewness))
-    shape = 4 / lean**2
-    reach = np.maximum(shape + np.sqrt(shape) * np.where(skewness < 0, -z, z), 0.0)
-    skewed = np.where(skewness < 0, special.gammainc(shape, reach), special.gammaincc(shape, reach))
-    return np.asarray(np.where(np.abs(skewness) < _SYMMETRIC, special.ndtr(-z), skewed))
+    z, skewness = np.broadcast_arrays(z, skewness)
+    tail = np.array(special.ndtr(-z))
+    for sign, function in ((1, special.gammaincc), (-1, special.gammainc)):
+        leans = sign * skewness >= _SYMMETRIC
+        shape = 4 / skewness[leans] ** 2
+        tail[leans] = function(shape, np.maximum(shape + np.sqrt(shape) * sign * z[leans], 0.0))
+    return tail
 
 
 def chi_square_p(x2: Float, moments: Moments, phi: Float, shape_dof: Float, independent: Float) -> Float:
@@ -104,9 +106,10 @@ def two_sided_p(z: Float, skewness: Float, phi: Float, independent: Float) -> Fl
     Otherwise z/√phi ~ t(max(3, independent)), after its skewness was taken out.
     """
     scaled = z / np.sqrt(phi)
-    upper = gamma_tail(scaled, skewness)
-    lower = gamma_tail(-scaled, -skewness)
-    p = np.clip(2 * np.minimum(upper, lower), SMALLEST, 1.0)
+    smaller = gamma_tail(scaled, skewness)
+    is_upper = smaller > 0.5
+    smaller[is_upper] = gamma_tail(-scaled[is_upper], -skewness[is_upper])
+    p = np.clip(2 * smaller, SMALLEST, 1.0)
     heavy = 2 * special.stdtr(np.maximum(3.0, independent), special.ndtri(p / 2))
     return np.asarray(np.where(phi > 1, heavy, p))
 

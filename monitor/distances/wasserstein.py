@@ -35,17 +35,17 @@ def w1(sides: FineSides) -> Float:
     p, q = sides.shares
     first = _placed(sides.reference, p, borders, _scaled(before, exponent))
     second = _placed(sides.window, q, borders, _scaled(after, exponent))
-    knots = np.sort(np.stack((*first, *second), axis=-1), axis=-1)
-    knots = np.concatenate((borders[..., :-1, np.newaxis], knots, borders[..., 1:, np.newaxis]), axis=-1)
-    middle, length = (knots[..., 1:] + knots[..., :-1]) / 2, knots[..., 1:] - knots[..., :-1]
+    knots = np.sort(np.stack((*first, *second)), axis=0)
+    knots = np.concatenate((borders[np.newaxis, ..., :-1], knots, borders[np.newaxis, ..., 1:]))
+    middle, length = (knots[1:] + knots[:-1]) / 2, knots[1:] - knots[:-1]
     at_start = sides.cumulative_differences - sides.differences
     gain, gain_slope = _ramp(q, second, middle)
     loss, loss_slope = _ramp(p, first, middle)
-    gap = np.abs(at_start[..., np.newaxis] + gain - loss)
+    gap = np.abs(at_start + gain - loss)
     half = np.abs(gain_slope - loss_slope) * length / 2  # the gap at a piece's ends is gap ± half
     is_crossed = gap < half
     crossing = (gap * gap + half * half) / np.where(is_crossed, 2 * half, 1.0)
-    area = (length * np.where(is_crossed, crossing, gap)).sum(axis=(-2, -1))
+    area = (length * np.where(is_crossed, crossing, gap)).sum(axis=(0, -1))
     with np.errstate(over="ignore"):
         return np.asarray(np.minimum(np.ldexp(area, exponent[..., 0]), _LARGEST))
 
@@ -109,8 +109,8 @@ def _placed(counts: Int, shares: Float, borders: Float, spread: tuple[Float, Flo
 
 
 def _ramp(shares: Float, pieces: _Pieces, at: Float) -> tuple[Float, Float]:
-    """Return how much of each cell's share lies below a place, and the slope there; `at`: (..., k, 5), never on a piece's end."""
-    start, end, share = pieces.start[..., np.newaxis], pieces.end[..., np.newaxis], shares[..., np.newaxis]
+    """Return how much of each cell's share lies below a place, and the slope there; `at`: (5, ..., k), never on a piece's end."""
+    start, end = pieces
     is_wide = end - start > _NARROW
-    slope = np.where(is_wide & (start < at) & (at < end), share / np.where(is_wide, end - start, 1.0), 0.0)
-    return np.where(at >= end, share, slope * (at - start)), slope
+    slope = np.where(is_wide & (start < at) & (at < end), shares / np.where(is_wide, end - start, 1.0), 0.0)
+    return np.where(at >= end, shares, slope * (at - start)), slope
