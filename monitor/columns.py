@@ -6,6 +6,7 @@ from abc import abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, IntEnum
+from operator import attrgetter
 from typing import Any, NamedTuple, overload
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy.typing as npt
 from msgspec import UNSET
 
 from monitor.events import Outcome, Rejection
+from monitor.ports import Record
 
 Float = npt.NDArray[np.float64]
 Int = npt.NDArray[np.int64]
@@ -312,6 +314,21 @@ class Places(dict[Any, int]):
             of_code[found] = self.codes([column.values[code] for code in found.tolist()])
             return np.take(of_code, column.codes)
         return np.fromiter(map(self.__getitem__, column), np.int32, len(column))
+
+
+def offsets_of(records: Sequence[Record]) -> Int:
+    """Return the offsets of records, which rise; mostly without asking each of them."""
+    if records and records[-1].offset - records[0].offset == len(records) - 1:
+        return np.arange(records[0].offset, records[-1].offset + 1)
+    return np.fromiter((record.offset for record in records), np.int64, len(records))
+
+
+_timestamp_of = attrgetter("timestamp")
+
+
+def stamps_of(records: Sequence[Record]) -> Int:
+    """Return the timestamps of records, epoch milliseconds."""
+    return np.fromiter(map(_timestamp_of, records), np.int64, len(records))
 
 
 def present(places: npt.NDArray[np.integer]) -> Int:

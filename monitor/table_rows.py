@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from operator import attrgetter
 from typing import Any, overload
 
 import numpy as np
 
-from monitor.columns import Bool, DecodedBatch, Indices, Int, PayloadRows, Places, first_rows
+from monitor.columns import Bool, DecodedBatch, Indices, Int, PayloadRows, Places, first_rows, offsets_of, stamps_of
 from monitor.event_reader import text_id
 from monitor.ports import Record
 from monitor.table_reader import Table
@@ -18,8 +17,6 @@ EVENT_BYTES = 300
 """What an event takes beside its record, once it is made."""
 SAMPLED = 8
 """Of so many records the length of one is asked, for what they take together, about."""
-
-_offset_of, _timestamp_of = attrgetter("offset"), attrgetter("timestamp")
 
 
 class TableRows(PayloadRows):
@@ -86,8 +83,8 @@ def joined(
     records: of the table's events. named: models and versions, and the place of each event's among them. event: as in `TableRows`.
     """
     names, key_index = named
-    offsets, times, rows = _offsets(records), table.times_ms, np.arange(len(records))
-    stamps = np.fromiter(map(_timestamp_of, records), np.int64, len(records))
+    offsets, times, rows = offsets_of(records), table.times_ms, np.arange(len(records))
+    stamps = stamps_of(records)
     if len(rest.offsets):
         order = np.argsort(np.concatenate((offsets, rest.offsets)))
         offsets, times, stamps, rows, key_index = (
@@ -111,14 +108,6 @@ def joined(
         payloads=TableRows(table, rows, rest.payloads, event),
         held_bytes=rest.held_bytes + len(table) * EVENT_BYTES + SAMPLED * sum(map(len, table.records[::SAMPLED])),
     )
-
-
-def _offsets(records: Sequence[Record]) -> Int:
-    """Return the offsets of records, which rise."""
-    first, beyond = records[0].offset, records[-1].offset + 1
-    if beyond - first == len(records):
-        return np.arange(first, beyond)
-    return np.fromiter(map(_offset_of, records), np.int64, len(records))
 
 
 def in_order(names: Sequence[tuple[str, str]], places: Int | Indices) -> tuple[list[tuple[str, str]], Int]:

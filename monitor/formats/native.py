@@ -26,6 +26,8 @@ from monitor.columns import (
     Read,
     Said,
     Special,
+    offsets_of,
+    stamps_of,
 )
 from monitor.compiled import is_available
 from monitor.event_envelope import envelope_of, said_by, tag_of
@@ -53,7 +55,7 @@ _MAX_NAMES = 10_000
 
 _Key = tuple[str, str | int | None]
 _key_of, _time_of = attrgetter("model", "version"), attrgetter("time")
-_offset_of, _timestamp_of, _value_of = attrgetter("offset"), attrgetter("timestamp"), attrgetter("value")
+_value_of = attrgetter("value")
 
 
 class _Known(NamedTuple):
@@ -141,9 +143,9 @@ class NativeFormat:
         others.sort()
         names, key_index = in_order([self._names[key] for key in keys], places)
         return DecodedBatch(
-            offsets=np.fromiter(map(_offset_of, accepted), np.int64, len(accepted)),
+            offsets=offsets_of(accepted),
             times_ms=times,
-            record_ms=np.fromiter(map(_timestamp_of, accepted), np.int64, len(accepted)),
+            record_ms=stamps_of(accepted),
             keys=names,
             key_index=key_index,
             payloads=Payloads(zip(events, values, strict=True)),

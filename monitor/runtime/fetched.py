@@ -7,10 +7,12 @@ two thirds of what a record costs it.
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from typing import Any
 
 import crc32c
 from aiokafka.consumer import fetcher
+from aiokafka.consumer.fetcher import READ_COMMITTED
 from aiokafka.errors import CorruptRecordException
 from aiokafka.record import MemoryRecords
 
@@ -58,11 +60,59 @@ class BareRecords(fetcher.PartitionRecords):  # type: ignore[misc]
     def __init__(self, *args: Any) -> None:
         *others, _check_crcs, isolation_level = args
         super().__init__(*others, False, isolation_level)
+        self.next_fetch_offset: int
+        self.leaves_out_aborted = isolation_level == READ_COMMITTED
+        self._batches = self._parsed()
+        self._left: list[Any] = []
+        self._end = self.next_fetch_offset
+        self.is_spent = False
+
+    def take(self, most: int) -> list[Any]:
+        """Return the next records, at most so many, those of aborted transactions too."""
+        taken = self._left
+        while len(taken) < most:
+            found = next(self._batches, None)
+            if found is None:
+                break
+            taken += found
+        taken, self._left = taken[:most], taken[most:]
+        self.next_fetch_offset = taken[-1].offset + 1 if self._left else self._end
+        self.is_spent = len(taken) < most
+        return taken
+
+    def _parsed(self) -> Iterator[list[Any]]:
+        """Yield the records of each batch from the offset on that was asked for. Ends with the batch that does not have its sum."""
+        while self._records.has_next():
+            batch = self._records.next_batch()
+            records = [] if batch.is_control_batch else list(batch)
+            if records and records[0].offset < self._end:
+                records = [record for record in records if record.offset >= self._end]
+            self.next_fetch_offset = self._end = batch.next_offset
+            yield records
 
     def _consumer_record(self, tp: Any, record: Any) -> Any:
         return record
 
 
+class WholeFetch(fetcher.FetchResult):  # type: ignore[misc]
+    """What was fetched of a partition, handed over by whole batches: record by record, that costs 0.2 µs each."""
+
+    _partition_records: BareRecords | None
+
+    def getall(self, max_records: int | None = None) -> list[Any]:
+        """Return what is left, at most so many records, and move the consumer's position."""
+        found = self._partition_records
+        if found is None or found.leaves_out_aborted or max_records is None:
+            return list(super().getall(max_records))
+        if not self.check_assignment(self._topic_partition):
+            return []
+        taken = found.take(max_records)
+        self._update_position()
+        if found.is_spent:
+            self._partition_records = None
+        return taken
+
+
 def replace_fetched() -> None:
     """Have every consumer of this process read so."""
-    fetcher.MemoryRecords, fetcher.PartitionRecords = SummedRecords, BareRecords
+    fetcher.MemoryRecords, fetcher.PartitionRecords, fetcher.FetchResult = SummedRecords, BareRecords, WholeFetch

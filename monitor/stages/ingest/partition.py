@@ -9,11 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from operator import attrgetter
 from typing import NamedTuple
 
-import numpy as np
-
+from monitor.columns import offsets_of
 from monitor.formats import Format
 from monitor.ports import Checkpoint, Message, Outbox, Record
 from monitor.reference import References
@@ -30,8 +28,6 @@ from monitor.stages.rows import META, Predecessors, Versions, check_kinds
 from monitor.stages.settings import Settings
 from monitor.stages.topology import is_ahead
 from monitor.windows import FOREVER_MS, NEVER_MS
-
-_offset_of = attrgetter("offset")
 
 ROWS_AT_ONCE, ROWS_PER_MODEL = 1_000, 2
 """Of a fetch, and at least: enough for numpy, few enough that what they are decoded to is in the processor's cache until it is counted."""
@@ -148,7 +144,7 @@ class IngestPartition:
         records = records[first_new:]
         if not records:
             return
-        self._cursor.take(np.fromiter(map(_offset_of, records), np.int64, len(records)))
+        self._cursor.take(offsets_of(records))
         for piece in pieces(records, len(self._meta.models), in_tables=self._wire.in_tables):
             self._take(piece, now_ms)
 

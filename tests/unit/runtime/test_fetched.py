@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
+import crc32c
 import pytest
 from aiokafka.consumer import fetcher
 from aiokafka.errors import CorruptRecordException
@@ -12,7 +14,7 @@ from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.legacy_records import LegacyRecordBatchBuilder
 from aiokafka.structs import TopicPartition
 
-from monitor.runtime.fetched import BareRecords, SummedRecords
+from monitor.runtime.fetched import BareRecords, SummedRecords, WholeFetch
 
 TP = TopicPartition("events", 3)
 CODECS = {"none": 0, "gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}
@@ -103,10 +105,64 @@ def test_the_next_offset_is_that_of_the_record_handed_over() -> None:
     assert [(next(found).offset, found.next_fetch_offset) for _ in range(2)] == [(5, 6), (6, 7)]
 
 
+def whole(data: bytes, most: int, first: int = 0, until: int = 100) -> tuple[list[int], list[int]]:
+    """Return the offsets that a fetch gives, at most so many at a time, and the positions after each time."""
+    state = SimpleNamespace(paused=False, position=first)
+    state.consumed_to = lambda position: vars(state).update(position=position)
+    assignment = SimpleNamespace(active=True, state_value=lambda _: state)
+    records = BareRecords(TP, SummedRecords(data), None, first, None, None, True, 0)
+    fetch = WholeFetch(TP, assignment=assignment, partition_records=records, backoff=0)
+    offsets, positions = [], []
+    while fetch.has_more() and len(positions) < until:
+        found = fetch.getall(most)
+        assert len(found) <= most
+        offsets += [record.offset for record in found]
+        positions.append(state.position)
+    return offsets, positions
+
+
+@pytest.mark.parametrize(("most", "position"), [(1, 4), (2, 5), (3, 6), (4, 7), (5, 8), (6, 11), (8, 13), (9, 13), (100, 13)])
+def test_a_fetch_is_handed_over_whole_or_cut_where_the_poll_is_full(most: int, position: int) -> None:
+    data = b"".join(batch(first, [b"a", b"b", b"c"], 4) for first in (2, 5, 10))
+    offsets, positions = whole(data, most, first=3)
+    assert offsets == [3, 4, 5, 6, 7, 10, 11, 12]
+    assert positions == sorted(positions)
+    assert (positions[0], positions[-1]) == (position, 13)
+
+
+def test_a_position_between_two_batches_is_the_end_of_the_first() -> None:
+    """Records between them may have been compacted away."""
+    offsets, positions = whole(batch(0, [b"a", b"b"]) + batch(7, [b"c"]), 2, until=1)
+    assert (offsets, positions) == ([0, 1], [2])
+
+
+def test_what_came_before_a_changed_byte_is_fetched_again() -> None:
+    changed = bytearray(batch(1, [b"b" * 50]))
+    changed[-1] ^= 1
+    positions = []
+    state = SimpleNamespace(paused=False, position=0, consumed_to=positions.append)
+    assignment = SimpleNamespace(active=True, state_value=lambda _: state)
+    records = BareRecords(TP, SummedRecords(batch(0, [b"a"]) + bytes(changed)), None, 0, None, None, True, 0)
+    fetch = WholeFetch(TP, assignment=assignment, partition_records=records, backoff=0)
+    with pytest.raises(CorruptRecordException):
+        fetch.getall(10)
+    assert fetch.getall(10) == []
+    assert not fetch.has_more()
+    assert positions == []
+
+
+def test_a_control_batch_moves_the_position_and_gives_nothing() -> None:
+    marker = bytearray(batch(1, [b"x"]))
+    marker[21:23] = (0x30).to_bytes(2, "big")  # transactional, control
+    marker[17:21] = crc32c.crc32c(bytes(marker[21:])).to_bytes(4, "big")
+    assert whole(batch(0, [b"a"]) + bytes(marker), 10) == ([0], [2])
+
+
 def test_every_consumer_of_a_worker_reads_so(monkeypatch: pytest.MonkeyPatch) -> None:
     from monitor.runtime import fetched
 
     monkeypatch.setattr(fetcher, "MemoryRecords", fetcher.MemoryRecords)
     monkeypatch.setattr(fetcher, "PartitionRecords", fetcher.PartitionRecords)
+    monkeypatch.setattr(fetcher, "FetchResult", fetcher.FetchResult)
     fetched.replace_fetched()
-    assert (fetcher.MemoryRecords, fetcher.PartitionRecords) == (SummedRecords, BareRecords)
+    assert (fetcher.MemoryRecords, fetcher.PartitionRecords, fetcher.FetchResult) == (SummedRecords, BareRecords, WholeFetch)
