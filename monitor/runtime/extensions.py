@@ -7,7 +7,7 @@
 4. Recovery (recovery.py): stock recovery resumes sources before it seeks and clears queues after that: records are lost and committed.
    It takes the consumer's word for what it has read, at 4,800 changelog records a second.
 5. App: the last checkpoint before a stop, while partitions are still owned.
-6. Records (fetched.py): aiokafka spends two thirds of its time for a record on its sum and on an object of twelve fields.
+6. Records (fetched.py): aiokafka spends two thirds of its time for a record on its sum, on an object of twelve fields and on handing it over alone.
 """
 
 from __future__ import annotations

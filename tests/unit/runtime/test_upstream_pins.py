@@ -54,10 +54,11 @@ PINS: list[tuple[Any, str]] = [
     (GroupCoordinator._do_heartbeat, "dc1d6632aaa68e96"),
     (Worker._on_sigusr2, "82a9df91cebbc1d6"),
     (PartitionRecords._consumer_record, "e668541600b047ab"),
-    # relied on
-    (PartitionRecords.__init__, "8ec1c2ae6ea1af87"),
     (PartitionRecords._unpack_records, "b803e6d46480732c"),
     (FetchResult.getall, "3e717e30de5068d5"),
+    # relied on
+    (PartitionRecords.__init__, "8ec1c2ae6ea1af87"),
+    (FetchResult.check_assignment, "b5340df67e3f330f"),
     (Fetcher._proc_fetch_request, "59bf948fff47eed5"),
     (Consumer.perform_seek, "0e8c130ff4b0afd8"),
     (Fetcher.fetched_records, "be4348896b9b66af"),
