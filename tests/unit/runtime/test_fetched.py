@@ -8,6 +8,7 @@ from typing import Any
 import crc32c
 import pytest
 from aiokafka.consumer import fetcher
+from aiokafka.consumer.fetcher import READ_COMMITTED
 from aiokafka.errors import CorruptRecordException
 from aiokafka.record import MemoryRecords
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
@@ -105,12 +106,12 @@ def test_the_next_offset_is_that_of_the_record_handed_over() -> None:
     assert [(next(found).offset, found.next_fetch_offset) for _ in range(2)] == [(5, 6), (6, 7)]
 
 
-def whole(data: bytes, most: int, first: int = 0, until: int = 100) -> tuple[list[int], list[int]]:
+def whole(data: bytes, most: int, first: int = 0, until: int = 100, aborted: Any = None) -> tuple[list[int], list[int]]:
     """Return the offsets that a fetch gives, at most so many at a time, and the positions after each time."""
     state = SimpleNamespace(paused=False, position=first)
     state.consumed_to = lambda position: vars(state).update(position=position)
     assignment = SimpleNamespace(active=True, state_value=lambda _: state)
-    records = BareRecords(TP, SummedRecords(data), None, first, None, None, True, 0)
+    records = BareRecords(TP, SummedRecords(data), aborted, first, None, None, True, 0 if aborted is None else READ_COMMITTED)
     fetch = WholeFetch(TP, assignment=assignment, partition_records=records, backoff=0)
     offsets, positions = [], []
     while fetch.has_more() and len(positions) < until:
@@ -156,6 +157,14 @@ def test_a_control_batch_moves_the_position_and_gives_nothing() -> None:
     marker[21:23] = (0x30).to_bytes(2, "big")  # transactional, control
     marker[17:21] = crc32c.crc32c(bytes(marker[21:])).to_bytes(4, "big")
     assert whole(batch(0, [b"a"]) + bytes(marker), 10) == ([0], [2])
+
+
+def test_what_a_transaction_has_aborted_is_left_out_for_whoever_reads_only_what_is_committed() -> None:
+    builder = DefaultRecordBatchBuilder(2, 0, True, 9, 0, 0, 1 << 20)
+    assert builder.append(0, 1_000, None, b"x", []) is not None
+    data = bytes(builder.build()) + batch(1, [b"a"])
+    assert whole(data, 10) == ([0, 1], [2])
+    assert whole(data, 10, aborted=[(9, 0)]) == ([1], [2])
 
 
 def test_every_consumer_of_a_worker_reads_so(monkeypatch: pytest.MonkeyPatch) -> None:
