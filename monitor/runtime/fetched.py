@@ -7,7 +7,6 @@ over alone: together most of what a record costs it.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
 from typing import Any
 
 import crc32c
@@ -28,11 +27,11 @@ class SummedRecords:
         self._batches = MemoryRecords(data)
         self._data = memoryview(data)
         self._at = 0
+        self._is_whole = True
 
     def has_next(self) -> bool:
-        """Whether a whole batch follows; the last one of a fetch may be cut off."""
-        found: bool = self._batches.has_next()
-        return found
+        """Whether a whole batch follows; the last one of a fetch may be cut off, and nothing follows one without its sum."""
+        return self._is_whole and bool(self._batches.has_next())
 
     def size_in_bytes(self) -> int:
         """Return what the fetch takes, a batch that is cut off included."""
@@ -44,10 +43,12 @@ class SummedRecords:
         self._at = end = begin + _OVERHEAD + _LENGTH.unpack_from(self._data, begin + _LENGTH_AT)[0]
         batch = self._batches.next_batch()
         if self._data[begin + _MAGIC_AT] < 2:
-            is_whole = batch.validate_crc()  # formats before Kafka 0.11: of another polynomial
+            self._is_whole = batch.validate_crc()  # formats before Kafka 0.11: of another polynomial
         else:
-            is_whole = crc32c.crc32c(self._data[begin + _SUMMED_FROM : end]) == _SUM.unpack_from(self._data, begin + _SUM_AT)[0]
-        if not is_whole:
+            self._is_whole = (
+                crc32c.crc32c(self._data[begin + _SUMMED_FROM : end]) == _SUM.unpack_from(self._data, begin + _SUM_AT)[0]
+            )
+        if not self._is_whole:
             raise CorruptRecordException(
                 f"the record batch of {end - begin} bytes at byte {begin} of a fetch does not have its sum"
             )
@@ -62,33 +63,29 @@ class BareRecords(fetcher.PartitionRecords):  # type: ignore[misc]
         super().__init__(*others, False, isolation_level)
         self.next_fetch_offset: int
         self.leaves_out_aborted = isolation_level == READ_COMMITTED
-        self._batches = self._parsed()
         self._left: list[Any] = []
         self._end = self.next_fetch_offset
         self.is_spent = False
 
     def take(self, most: int) -> list[Any]:
-        """Return the next records, at most so many, those of aborted transactions too."""
+        """Return the next records, at most so many, those of aborted transactions too. They are not iterated over from then on."""
+        self._records_iterator = None  # it refers to this object: the collector is seldom run, and a fetch would stay until it is
         taken = self._left
-        while len(taken) < most:
-            found = next(self._batches, None)
-            if found is None:
-                break
-            taken += found
+        while len(taken) < most and self._records.has_next():
+            taken += self._parsed()
         taken, self._left = taken[:most], taken[most:]
         self.next_fetch_offset = taken[-1].offset + 1 if self._left else self._end
         self.is_spent = len(taken) < most
         return taken
 
-    def _parsed(self) -> Iterator[list[Any]]:
-        """Yield the records of each batch from the offset on that was asked for. Ends with the batch that does not have its sum."""
-        while self._records.has_next():
-            batch = self._records.next_batch()
-            records = [] if batch.is_control_batch else list(batch)
-            if records and records[0].offset < self._end:
-                records = [record for record in records if record.offset >= self._end]
-            self.next_fetch_offset = self._end = batch.next_offset
-            yield records
+    def _parsed(self) -> list[Any]:
+        """Return the records of the next batch, from the offset on that was asked for."""
+        batch = self._records.next_batch()
+        records = [] if batch.is_control_batch else list(batch)
+        if records and records[0].offset < self._end:
+            records = [record for record in records if record.offset >= self._end]
+        self.next_fetch_offset = self._end = batch.next_offset
+        return records
 
     def _consumer_record(self, tp: Any, record: Any) -> Any:
         return record

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from types import SimpleNamespace
 from typing import Any
 
@@ -150,6 +152,21 @@ def test_what_came_before_a_changed_byte_is_fetched_again() -> None:
     assert fetch.getall(10) == []
     assert not fetch.has_more()
     assert positions == []
+
+
+def test_a_fetch_that_was_handed_over_is_gone_without_the_collector() -> None:
+    """It runs seldom (garbage.py): what a fetch holds would add up to gigabytes until then."""
+    gc.collect()
+    gc.disable()
+    try:
+        for most in (2, 100):
+            records = BareRecords(TP, SummedRecords(batch(0, [b"a", b"b", b"c"])), None, 0, None, None, True, 0)
+            assert len(records.take(most)) == min(most, 3)
+            gone = weakref.ref(records)
+            del records
+            assert gone() is None
+    finally:
+        gc.enable()
 
 
 def test_a_control_batch_moves_the_position_and_gives_nothing() -> None:
