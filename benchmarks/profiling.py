@@ -17,7 +17,7 @@ PARTS = {
     "start, imports": r"<module> \(.*importlib|_find_and_load",
     "closed windows: merging, judging, results": r"stages/merge|monitor/judgement/|findings\.py|monitor/decision/|monitor/results/|incidents\.py",
     "facts of the stream: ids, delays": r"stream_facts\.py",
-    "cells and counts": r"(update|_count|_add_\w+|cells) \(monitor/(profiles|layout)\.py|monitor/(layout|cells|sketches/\w+)\.py",
+    "cells and counts": r"(update|_count|_add_\w+|cells) \(monitor/(profiles|layout)\.py|monitor/(layout|cells|tally|sketches/\w+)\.py",
     "columns": r"(columns|values) \(monitor/formats|(columns|said) \(monitor/table_reader|feature_reader\.py",
     "decode": r"monitor/(formats/native|event_reader|table_reader|table_rows)\.py",
     "checkpoints: rows as bytes, changelog, local store": r"(checkpoint|_snapshot|_finish_write|snapshot|_send|outbox) \(monitor/",
