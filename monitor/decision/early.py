@@ -288,7 +288,7 @@ class _Ref(NamedTuple):
 def _limits(of: _Ref) -> Float:
     """Return the highest share of each set, (s,): of rows of a value where values are counted, of all rows else."""
     sets, counts, layout = sets_of(of.ranked), of.profile.counts[of.segment], of.profile.layout
-    values = np.array([int(counts[layout.value_slice(i)].sum()) for i in range(len(layout.features))])
+    values = layout.values.rows(counts)
     is_special = np.array([check in SPECIAL_CHECKS for check in sets.checks])
     m = np.where(is_special, int(of.profile.rows[of.segment]), values[sets.features])[sets.hypothesis]
     phi = np.array(of.phi)[sets.features[sets.hypothesis]]

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
-import numpy as np
 
+from monitor.columns import offsets_of
 from monitor.errors import OffsetGap, StateMismatch
 from monitor.ports import Checkpoint, Message, Outbox, Pending, Record
 from monitor.reference import References
@@ -211,7 +211,7 @@ class JoinPartition:
     def _take(self, records: Sequence[Record], cursor: Cursor, joining: Joining, clock: OutcomeClock) -> None:
         if not records:
             return
-        cursor.take(np.fromiter((record.offset for record in records), np.int64, len(records)))
+        cursor.take(offsets_of(records))
         told = [(record.offset, outcomes.decode(record.value)) for record in records if record.value]
         self._entries.load(keys_of(one for _, one in told))
         for offset, one in told:

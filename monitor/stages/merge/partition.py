@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import msgspec
-import numpy as np
 
+from monitor.columns import offsets_of
 from monitor.ports import Checkpoint, Outbox, Record
 from monitor.reference import References
 from monitor.stages import codec_1, partials
@@ -195,7 +195,7 @@ class MergePartition:
         records = [record for record in records if record.offset >= self.next_offset]
         if not records:
             return
-        self._cursor.take(np.array([record.offset for record in records], np.int64))
+        self._cursor.take(offsets_of(records))
         self._meta_dirty = True
         for record in records:
             if not record.value:
