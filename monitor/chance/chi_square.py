@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 from scipy import special  # type: ignore[import-untyped]  # it has no stubs
 
 from monitor.columns import Float, Int
+
+KNOWN = 1_024
+"""Quantiles of fewer degrees of freedom are kept."""
 
 
 def survival(x: Float | float, dof: Int | int) -> Float:
@@ -24,4 +29,16 @@ def critical(dof: Int | int, alpha: float) -> Float:
     >>> critical(np.array([9, 0]), 0.001).round(9).tolist()
     [27.877164871, 0.0]
     """
-    return np.asarray(np.where(np.greater(dof, 0), special.chdtri(np.maximum(dof, 1), alpha), 0.0))
+    dof = np.maximum(dof, 0)
+    known = _quantiles(alpha)
+    return known[dof] if np.max(dof, initial=0) < len(known) else _critical(dof, alpha)
+
+
+@lru_cache(maxsize=8)
+def _quantiles(alpha: float) -> Float:
+    """Return `critical` of 0, 1, … degrees of freedom: each takes a microsecond to find, and most distances of a window ask for the same."""
+    return _critical(np.arange(KNOWN), alpha)
+
+
+def _critical(dof: Int, alpha: float) -> Float:
+    return np.asarray(np.where(dof > 0, special.chdtri(np.maximum(dof, 1), alpha), 0.0))

@@ -89,4 +89,4 @@ def _chance(n: int, shares: Float) -> Float:
 
 
 def _one_chance(n: int, share: float) -> float:
-    return float(_chance(n, np.array([share]))[0])
+    return -math.expm1(n * math.log1p(-share)) if share < 1 else 1.0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import sys
-from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
@@ -142,8 +141,9 @@ def _cell_name(compared: Compared, cell: int) -> str | None:
 
 
 def _zeros(name: str, compared: Compared, feature: NumberFeature) -> Iterator[Measurement]:
-    at = bisect_left(feature.edges, 0.0)
-    if 0 < at < len(feature.edges) and feature.edges[at] == 0 and feature.edges[at - 1] == _BELOW_ZERO:
+    edges = np.asarray(feature.edges)
+    at = int(edges.searchsorted(0.0))
+    if 0 < at < len(edges) and edges[at] == 0 and edges[at - 1] == _BELOW_ZERO:
         window, reference = compared.window, compared.reference
         test = CountTest(int(window.values[at]), window.n, int(reference.values[at]), reference.n, "excess")
         yield excess("health.zeros", name, test)
@@ -152,9 +152,9 @@ def _zeros(name: str, compared: Compared, feature: NumberFeature) -> Iterator[Me
 def _negative(name: str, compared: Compared, feature: NumberFeature) -> Iterator[Measurement]:
     if feature.minimum < 0:
         return
-    window = compared.window
-    surely = bisect_right(feature.edges, _BELOW_ZERO)  # cells that end below zero
-    is_exact = surely > 0 and feature.edges[surely - 1] == _BELOW_ZERO
+    window, edges = compared.window, np.asarray(feature.edges)
+    surely = int(edges.searchsorted(_BELOW_ZERO, side="right"))  # cells that end below zero
+    is_exact = surely > 0 and bool(edges[surely - 1] == _BELOW_ZERO)
     has_some = window.minimum is not None and window.minimum < 0
     k = int(window.values[: surely + (not is_exact)].sum()) if has_some else 0
     facts = {"rows": k, "exact": is_exact or not has_some}

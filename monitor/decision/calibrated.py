@@ -216,7 +216,9 @@ class _Judge:
 
     def _count_p(self, measurement: Measurement) -> float:
         assert measurement.counted is not None
-        return measurement.counted.p_value(self._setting.design_effects.get(measurement.feature, 1.0))
+        assert measurement.p_value is not None
+        effect = self._setting.design_effects.get(measurement.feature, 1.0)
+        return measurement.p_value if effect == 1 else measurement.counted.p_value(effect)
 
 
 def _floor(rule: Rule) -> float:

@@ -58,17 +58,21 @@ class Plan(NamedTuple):
     """(g,)"""
     numbers: Int
     """(n_numbers,) positions of the numbers"""
-    number_slices: tuple[slice, ...]
-    """of each number's value cells in the flat vector"""
-    scores: tuple[tuple[Int32, Int32], ...]
-    """of each number: location and dispersion score of its fine cells"""
+    fine: Int32
+    """(c,) places of the numbers' value cells in the flat vector, number after number"""
+    fine_starts: Int
+    """(n_numbers,) first of each"""
+    scores: Int32
+    """(2, c) location and dispersion score of each; in 4 bytes, of which `SCORE_BITS` leave room: a plan is kept for every reference"""
 
     def tally(self, counts: Int) -> Tallies:
         """Return the tallies of a segment's flat counts, (n_cells,)."""
         cells = np.zeros(self.n_groups + 1, np.int64)
         np.add.at(cells, self.group_of, counts)
-        sums = [[int(counts[at] @ s) for s in scores] for at, scores in zip(self.number_slices, self.scores, strict=True)]
-        return Tallies(cells[:-1], np.array(sums, np.int64).reshape(-1, 2))
+        sums = (
+            np.add.reduceat(counts[self.fine] * self.scores, self.fine_starts, axis=1) if len(self.numbers) else np.zeros((2, 0))
+        )
+        return Tallies(cells[:-1], np.ascontiguousarray(sums.T, np.int64))
 
     def rows(self, cells: Int) -> Int:
         """Return the rows with a value of each feature; (…, g) → (…, n_features)."""
@@ -93,23 +97,20 @@ def plan_of(ranked: Profile) -> Plan:
     group_of[group_of < 0] = n_groups
     sizes = np.diff([*starts, n_groups])
     positions = [position for position, _ in layout.numbers]
-    slices = tuple(layout.value_slice(position) for position in positions)
+    slices = [layout.value_slice(position) for position in positions]
+    fine = [np.arange(at.start, at.stop, dtype=np.int32) for at in slices]
     counts = ranked.counts_of(0)
-    scores = tuple(_narrow(quantised_scores(counts[at])) for at in slices)
+    scores = [np.stack(quantised_scores(counts[at])).astype(np.int32) for at in slices]
     return Plan(
         group_of=group_of.astype(np.int32),
         n_groups=n_groups,
         starts=np.array(starts, np.int64),
         feature_of_cell=np.repeat(np.arange(len(starts), dtype=np.int32), sizes),
         numbers=np.array(positions, np.int64),
-        number_slices=slices,
-        scores=scores,
+        fine=np.concatenate(fine, dtype=np.int32) if fine else np.zeros(0, np.int32),
+        fine_starts=np.cumsum([0, *map(len, fine)])[:-1],
+        scores=np.concatenate(scores, axis=1) if scores else np.zeros((2, 0), np.int32),
     )
-
-
-def _narrow(scores: tuple[Int, Int]) -> tuple[Int32, Int32]:
-    """Return scores in 4 bytes, of which `SCORE_BITS` leave room: a plan is kept for every reference."""
-    return scores[0].astype(np.int32), scores[1].astype(np.int32)
 
 
 def plan_for(closed: ClosedWindow) -> Plan | None:
@@ -120,22 +121,28 @@ def plan_for(closed: ClosedWindow) -> Plan | None:
 
 
 class Merged(NamedTuple):
-    """Tallies of the windows of a scale, the newest among them."""
+    """The newest windows taken as one, at every scale that there are windows enough for; s scales."""
 
+    scales: tuple[int, ...]
+    """So many windows each."""
     cells: Int
+    """(s, g), as `Tallies.cells`"""
     scores: Int
+    """(s, n_numbers, 2), as `Tallies.scores`"""
+    rows: Int
+    """(s, n_features) rows with a value"""
     windows: Int
-    """(n_features,) windows that have rows of the feature"""
+    """(s, n_features) windows that have such rows"""
 
 
-def merged(own: Tallies, earlier: Sequence[Tallies], scale: int, plan: Plan) -> Merged | None:
-    """Return the sums over the newest `scale` windows; None while there are not so many. earlier: newest first."""
-    if len(earlier) < scale - 1:
-        return None
-    each = [own, *earlier[: scale - 1]]
+def merged(own: Tallies, earlier: Sequence[Tallies], plan: Plan) -> Merged:
+    """Return the sums over the newest windows. earlier: newest first."""
+    scales = tuple(scale for scale in SCALES if scale <= len(earlier) + 1)
+    each = [own, *earlier[: scales[-1] - 1]]
     cells = np.stack([one.cells for one in each])
-    windows = np.count_nonzero(plan.rows(cells), axis=0)
-    return Merged(cells.sum(axis=0), np.sum([one.scores for one in each], axis=0), windows)
+    scores, rows = np.stack([one.scores for one in each]), plan.rows(cells)
+    sums = (np.stack([part[:scale].sum(axis=0) for scale in scales]) for part in (cells, scores, rows, rows > 0))
+    return Merged(scales, *sums)
 
 
 class _Wire(msgspec.Struct, array_like=True):
@@ -202,7 +209,8 @@ class Sampled(NamedTuple):
 
 def sampled(plan: Plan, reference: Int) -> Sampled:
     """Return the moments of the scores over a segment of a reference, (n_cells,) counts; zeros where it has no row."""
-    moments = [[_moments(reference[at], s) for s in scores] for at, scores in zip(plan.number_slices, plan.scores, strict=True)]
+    each = zip(*(np.split(part, plan.fine_starts[1:], axis=-1) for part in (reference[plan.fine], plan.scores)), strict=True)
+    moments = [[_moments(rows, score) for score in scores] for rows, scores in each] if len(plan.numbers) else []
     of = np.array(moments, np.float64).reshape(-1, 2, 3)
     return Sampled(of[..., 0], of[..., 1], of[..., 2])
 

@@ -16,7 +16,7 @@ import numpy as np
 from monitor.chance.calibration import MIN_ROWS, SCALES, Calibration, ScaleLaw
 from monitor.chance.scores import category_groups, chi_square, number_groups
 from monitor.columns import Float, Int
-from monitor.decision.probabilities import Moments, cauchy, chi_square_moments, chi_square_p, one_cell_p, two_sided_p
+from monitor.decision.probabilities import Mask, Moments, cauchy, chi_square_moments, chi_square_p, one_cell_p, two_sided_p
 from monitor.decision.scales import MIN_MERGED_SHARE, Merged, Plan, Sampled, Tallies, merged, sampled
 from monitor.features import CategoryFeature
 from monitor.findings import CheckInfo, Evidence, Measurement, ScaleTest, reference_segment
@@ -43,9 +43,9 @@ TESTS = ("chi_square", "location", "dispersion")
 
 
 class Laws(NamedTuple):
-    """How the scores of a scale are distributed, by feature; (n_features,) each. `calibration.ScaleLaw` says what they mean."""
+    """How the scores are distributed, by scale and feature; (s, n_features) each. `calibration.ScaleLaw` says what they mean."""
 
-    is_judged: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
+    is_judged: Mask
     rows: Float
     dof: Float
     phi: Float
@@ -55,15 +55,29 @@ class Laws(NamedTuple):
     phi_dispersion: Float
     independent: Float
 
+    @property
+    def phis(self) -> Float:
+        """φ of each of `TESTS`, (3, s, n_features)."""
+        return np.stack((self.phi, self.phi_location, self.phi_dispersion))
+
     def at(self, n: Float) -> Laws:
         """Return them for n rows: what φ exceeds 1 by grows with the rows as it does under a cycle, and never falls below what was seen."""
         grown = np.maximum(1.0, n / self.rows)
         phis = {name: 1 + (getattr(self, name) - 1) * grown for name in ("phi", "phi_location", "phi_dispersion")}
         return self._replace(**phis)
 
-    def of(self, features: Int) -> Laws:
-        """Return those of some features."""
-        return Laws(self.is_judged[features], *(column[features] for column in self[1:]))
+    def of(self, judged: Mask) -> Laws:
+        """Return those that (s, n_features) chooses, (r,) each."""
+        return Laws(self.is_judged[judged], *(column[judged] for column in self[1:]))
+
+
+class Pool(NamedTuple):
+    """How small cells are joined for some number of rows."""
+
+    groups: np.ndarray[tuple[int, ...], np.dtype[np.uint16]]
+    """(g,) of each tallied cell: its group among those of its feature"""
+    widths: Int
+    """(n_features,) groups of each"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,29 +85,36 @@ class Side:
     """The reference's rows of a segment, as windows are compared with them."""
 
     tallies: Tallies
+    rows: Int
+    """(n_features,) with a value"""
     scored: Sampled
     names: tuple[str, ...]
     is_category: tuple[bool, ...]
     calibration: Calibration
-    _pools: dict[int, dict[int, bytes]] = field(default_factory=dict)
-    _laws: dict[int, Laws] = field(default_factory=dict)
+    _pools: dict[int, Pool] = field(default_factory=dict)
+    _laws: dict[tuple[int, ...], Laws] = field(default_factory=dict)
 
-    def laws(self, scale: int) -> Laws:
-        """Return the laws of a scale of the calibration, 0: of none. Features that no scale of is known are judged by `UNKNOWN_PHI`."""
-        if scale not in self._laws:
-            columns = np.array([_law(self.calibration, name, scale) for name in self.names], np.float64).T
-            self._laws[scale] = Laws(columns[0] > 0, *columns[1:])
-        return self._laws[scale]
+    def laws(self, scales: tuple[int, ...]) -> Laws:
+        """Return the laws of scales of the calibration, 0: of none. Features that no scale of is known are judged by `UNKNOWN_PHI`."""
+        if scales not in self._laws:
+            laws = [[_law(self.calibration, name, scale) for name in self.names] for scale in scales]
+            columns = np.moveaxis(np.array(laws, np.float64), -1, 0)
+            self._laws[scales] = Laws(columns[0] > 0, *columns[1:])
+        return self._laws[scales]
 
-    def pooled(self, feature: int, cells: Int, step: int) -> Int:
-        """Return the group of each tallied cell of a feature, so that a group expects enough of 2^(step/GRID) rows."""
-        if step not in self._pools and len(self._pools) >= MAX_STEPS:
-            self._pools.clear()
-        known = self._pools.setdefault(step, {})
-        if feature not in known:
-            make = category_groups if self.is_category[feature] else number_groups
-            known[feature] = make(cells, 2 ** (step / GRID)).astype(np.uint16).tobytes()
-        return np.frombuffer(known[feature], np.uint16).astype(np.int64)
+    def pool(self, plan: Plan, step: int) -> Pool:
+        """Return groups of cells of which each expects enough of 2^(step/GRID) rows."""
+        if step not in self._pools:
+            if len(self._pools) >= MAX_STEPS:
+                self._pools.clear()
+            rows, ends = 2 ** (step / GRID), np.append(plan.starts[1:], plan.n_groups)
+            groups = [
+                (category_groups if is_category else number_groups)(self.tallies.cells[start:end], rows)
+                for start, end, is_category in zip(plan.starts.tolist(), ends.tolist(), self.is_category, strict=True)
+            ]
+            widths = np.array([int(of_feature.max()) + 1 for of_feature in groups])
+            self._pools[step] = Pool(np.concatenate(groups).astype(np.uint16), widths)
+        return self._pools[step]
 
 
 def distribution(evidence: Evidence, plan: Plan, own: Tallies, earlier: Sequence[Tallies]) -> Iterator[Measurement]:
@@ -106,12 +127,10 @@ def distribution(evidence: Evidence, plan: Plan, own: Tallies, earlier: Sequence
     side = _side(closed.reference, plan, reference_segment(closed, closed.profile.layout.segments.index(evidence.segment)))
     calibration, ratio = closed.reference.calibration, _ratio(closed.reference.calibration, closed.window.size_ms)
     found: dict[str, list[ScaleTest]] = {name: [] for name in side.names}
-    for scale in SCALES:
-        together = merged(own, earlier, scale, plan)
-        if together is not None:
-            for name, test in _tests(plan, side, together, scale, side.laws(scale * ratio)):
-                found[name].append(test)
-    n, m = plan.rows(own.cells).tolist(), plan.rows(side.tallies.cells).tolist()
+    together = merged(own, earlier, plan)
+    for name, test in _tests(plan, side, together, side.laws(tuple(scale * ratio for scale in together.scales))):
+        found[name].append(test)
+    n, m = together.rows[0].tolist(), side.rows.tolist()
     for i, name in enumerate(side.names):
         if m[i]:
             distances = evidence.distances.get(name, {})
@@ -167,7 +186,8 @@ def _make_side(reference: Reference, plan: Plan, segment: int) -> Side:
     features, counts = reference.layout.features, reference.profile.counts_of(segment)
     kinds = tuple(isinstance(feature, CategoryFeature) for feature in features)
     names = tuple(feature.name for feature in features)
-    return Side(plan.tally(counts), sampled(plan, counts), names, kinds, reference.calibration)
+    tallies = plan.tally(counts)
+    return Side(tallies, plan.rows(tallies.cells), sampled(plan, counts), names, kinds, reference.calibration)
 
 
 class _Own(NamedTuple):
@@ -205,44 +225,55 @@ def _law(calibration: Calibration, name: str, scale: int) -> tuple[float, ...]:
     return 1.0, float(law.rows), float(law.dof), law.phi, shape_dof, law.phi_location, law.phi_dispersion, law.independent
 
 
-def _tests(plan: Plan, side: Side, together: Merged, scale: int, laws: Laws) -> Iterator[tuple[str, ScaleTest]]:
-    n, m = plan.rows(together.cells), plan.rows(side.tallies.cells)
-    enough = together.windows >= np.ceil(MIN_MERGED_SHARE * scale)
-    judged = np.flatnonzero(laws.is_judged & enough & (n >= MIN_ROWS) & (m >= MIN_ROWS))
-    if not len(judged):
+def _tests(plan: Plan, side: Side, together: Merged, laws: Laws) -> Iterator[tuple[str, ScaleTest]]:
+    """Yield the tests of every scale and feature that have enough rows, scale after scale; all are computed together."""
+    n, enough = together.rows, np.ceil(MIN_MERGED_SHARE * np.array(together.scales))
+    judged = laws.is_judged & (together.windows >= enough[:, np.newaxis]) & (n >= MIN_ROWS) & (side.rows >= MIN_ROWS)
+    if not judged.any():
         return
     laws = laws.at(n.astype(np.float64))
-    reference, window, widths = _pool(plan, side, together.cells, judged, n)
-    p_values, is_used = np.ones((3, len(side.names))), np.zeros((3, len(side.names)), bool)
+    reference, window, widths = _pooled(plan, side, together, judged)
+    p_values, is_used = np.ones((3, *judged.shape)), np.zeros((3, *judged.shape), bool)
     p_values[0, judged] = _chi_square_p(reference, window, laws.of(judged))
     is_used[0, judged] = widths > 1
-    p_values[1:, plan.numbers] = _rank_p(plan, side, together, laws).T
-    is_used[1:, plan.numbers] = side.scored.deviation.T > 0
-    joint = cauchy(p_values, is_used).tolist()
-    phis = np.stack((laws.phi, laws.phi_location, laws.phi_dispersion))
-    for place, i in enumerate(judged.tolist()):
-        tests = {test: float(p_values[j, i]) for j, test in enumerate(TESTS) if is_used[j, i]}
-        phi = {test: float(phis[j, i]) for j, test in enumerate(TESTS) if is_used[j, i]}
-        cells = (reference[place, : widths[place]], window[place, : widths[place]])
-        yield side.names[i], ScaleTest(scale, cells, joint[i], tests, phi)
+    p_values[1:, :, plan.numbers] = np.moveaxis(_rank_p(plan, side, together, laws), -1, 0)
+    is_used[1:, :, plan.numbers] = side.scored.deviation.T[:, np.newaxis] > 0
+    of_test = zip(*(part[:, judged].T.tolist() for part in (p_values, is_used, laws.phis)), strict=True)
+    joint, places = cauchy(p_values, is_used)[judged].tolist(), np.argwhere(judged).tolist()
+    for row, ((scale, feature), width, p_value, (p, used, phi)) in enumerate(
+        zip(places, widths.tolist(), joint, of_test, strict=True)
+    ):
+        tests = [test for test, is_made in enumerate(used) if is_made]
+        cells = (reference[row, :width], window[row, :width])
+        yield (
+            side.names[feature],
+            ScaleTest(together.scales[scale], cells, p_value, {TESTS[j]: p[j] for j in tests}, {TESTS[j]: phi[j] for j in tests}),
+        )
 
 
-def _pool(plan: Plan, side: Side, cells: Int, judged: Int, n: Int) -> tuple[Int, Int, Int]:
-    """Return reference and window counts by pooled cell, (f, k) each, zeros behind the last; and how many cells each feature has."""
-    steps = np.floor(GRID * np.log2(np.maximum(n, 1)) + 1e-9).astype(np.int64).tolist()
-    ends = [*plan.starts[1:].tolist(), len(plan.feature_of_cell)]
-    spans = [slice(int(plan.starts[i]), ends[i]) for i in judged]
-    groups = [side.pooled(i, side.tallies.cells[at], steps[i]) for i, at in zip(judged.tolist(), spans, strict=True)]
-    widths = np.array([int(group.max()) + 1 for group in groups])
-    k = int(widths.max())
-    flat = np.concatenate([place * k + group for place, group in enumerate(groups)])
-    taken = np.concatenate([np.arange(at.start, at.stop) for at in spans])
+def _pooled(plan: Plan, side: Side, together: Merged, judged: Mask) -> tuple[Int, Int, Int]:
+    """Return reference and window counts by pooled cell, (r, k) each, zeros behind the last; and how many cells each row has.
+
+    A row for each scale and feature of judged, (s, n_features).
+    """
+    steps = np.floor(GRID * np.log2(np.maximum(together.rows, 1)) + 1e-9).astype(np.int64)
+    groups, widths = np.zeros(together.cells.shape, np.int64), np.zeros(judged.shape, np.int64)
+    for scale, step in {
+        (scale, step) for scale, step in zip(np.nonzero(judged)[0].tolist(), steps[judged].tolist(), strict=True)
+    }:
+        pool, features = side.pool(plan, step), judged[scale] & (steps[scale] == step)
+        widths[scale, features] = pool.widths[features]
+        cells = features[plan.feature_of_cell]
+        groups[scale, cells] = pool.groups[cells]
+    k, row = int(widths.max()), np.cumsum(judged).reshape(judged.shape) - 1
+    taken = judged[:, plan.feature_of_cell]
+    flat = (row[:, plan.feature_of_cell] * k + groups)[taken]
     pooled = []
-    for counts in (side.tallies.cells, cells):
-        total = np.zeros(len(groups) * k, np.int64)
+    for counts in (np.broadcast_to(side.tallies.cells, taken.shape), together.cells):
+        total = np.zeros(int(judged.sum()) * k, np.int64)
         np.add.at(total, flat, counts[taken])
         pooled.append(total.reshape(-1, k))
-    return pooled[0], pooled[1], widths
+    return pooled[0], pooled[1], widths[judged]
 
 
 def _chi_square_p(reference: Int, window: Int, laws: Laws) -> Float:
@@ -262,14 +293,12 @@ def _chi_square_p(reference: Int, window: Int, laws: Laws) -> Float:
 
 
 def _rank_p(plan: Plan, side: Side, together: Merged, laws: Laws) -> Float:
-    """Return p of location and dispersion of each number, (n_numbers, 2): n rows against m, both drawn from where the reference's are."""
-    n = plan.rows(together.cells)[plan.numbers, np.newaxis].astype(np.float64)
-    m = plan.rows(side.tallies.cells)[plan.numbers, np.newaxis].astype(np.float64)
-    n, m = np.maximum(n, 1.0), np.maximum(m, 1.0)
+    """Return p of location and dispersion of each number, (s, n_numbers, 2): n rows against m, both drawn from where the reference's are."""
+    n, m = (np.maximum(rows[..., plan.numbers, np.newaxis].astype(np.float64), 1.0) for rows in (together.rows, side.rows))
     scored, error = side.scored, np.sqrt(1 / n + 1 / m)
     is_varied = scored.deviation > 0
     deviation = np.where(is_varied, scored.deviation, 1.0)
     z = np.where(is_varied, (together.scores / n - scored.mean) / (deviation * error), 0.0)
-    phi = np.stack((laws.phi_location, laws.phi_dispersion), axis=-1)[plan.numbers]
+    phi = np.stack((laws.phi_location, laws.phi_dispersion), axis=-1)[:, plan.numbers]
     skewness = scored.skewness * (1 / n**2 - 1 / m**2) / error**3 * np.sqrt(phi)
-    return two_sided_p(z, skewness, phi, laws.independent[plan.numbers, np.newaxis])
+    return two_sided_p(z, skewness, phi, laws.independent[:, plan.numbers, np.newaxis])

@@ -25,11 +25,12 @@ def test_tallies_of_windows_add_up_to_those_of_all_their_rows() -> None:
     each = [tally(part) for part in parts]
     assert np.array_equal(sum(one.cells for one in each), together.cells)
     assert np.array_equal(sum(one.scores for one in each), together.scores)
-    found = scales.merged(each[0], each[1:], 3, PLAN)
-    assert found is not None
-    assert np.array_equal(found.cells, together.cells)
-    assert found.windows.tolist() == [3, 3]
-    assert scales.merged(each[0], each[1:], 6, PLAN) is None
+    found = scales.merged(each[0], each[1:], PLAN)
+    assert found.scales == (1, 3)
+    assert np.array_equal(found.cells, [each[0].cells, together.cells])
+    assert np.array_equal(found.scores, [each[0].scores, together.scores])
+    assert found.rows.tolist() == [[150, 150], [450, 450]]
+    assert found.windows.tolist() == [[1, 1], [3, 3]]
 
 
 def test_scores_are_those_of_the_calibration() -> None:
