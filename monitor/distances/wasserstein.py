@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -33,19 +34,16 @@ def w1(sides: FineSides) -> Float:
     exponent = np.frexp(np.maximum(np.abs(low), np.abs(high)))[1]  # a power of two: no digit is lost, no square overflows
     borders = np.ldexp(np.clip(_ended(sides.edges, low, high), low, high), -exponent)
     p, q = sides.shares
-    first = _placed(sides.reference, p, borders, _scaled(before, exponent))
-    second = _placed(sides.window, q, borders, _scaled(after, exponent))
-    knots = np.sort(np.stack((*first, *second)), axis=0)
-    knots = np.concatenate((borders[np.newaxis, ..., :-1], knots, borders[np.newaxis, ..., 1:]))
-    middle, length = (knots[1:] + knots[:-1]) / 2, knots[1:] - knots[:-1]
-    at_start = sides.cumulative_differences - sides.differences
-    gain, gain_slope = _ramp(q, second, middle)
-    loss, loss_slope = _ramp(p, first, middle)
-    gap = np.abs(at_start + gain - loss)
-    half = np.abs(gain_slope - loss_slope) * length / 2  # the gap at a piece's ends is gap ± half
-    is_crossed = gap < half
-    crossing = (gap * gap + half * half) / np.where(is_crossed, 2 * half, 1.0)
-    area = (length * np.where(is_crossed, crossing, gap)).sum(axis=(0, -1))
+    loss = _placed(sides.reference, p, borders, _scaled(before, exponent))
+    gain = _placed(sides.window, q, borders, _scaled(after, exponent))
+    begins = sides.cumulative_differences - sides.differences
+    area = _one_ramp(
+        (begins, sides.cumulative_differences), borders, _Ramp(*(np.where(q > 0, *of) for of in zip(gain, loss, strict=True)))
+    )
+    both = np.flatnonzero((p > 0) & (q > 0))
+    cells = [part.ravel()[both] for part in (borders[..., :-1], borders[..., 1:], begins)]
+    area.reshape(-1)[both] = _two_ramps(cells, loss.of(both), gain.of(both))
+    area = area.sum(axis=-1)
     with np.errstate(over="ignore"):
         return np.asarray(np.minimum(np.ldexp(area, exponent[..., 0]), _LARGEST))
 
@@ -57,11 +55,59 @@ def w1_sigma(sides: FineSides) -> Float:
         return np.where(sigma > 0, np.minimum(w1(sides) / np.where(sigma > 0, sigma, 1.0), _LARGEST), np.nan)
 
 
-class _Pieces(NamedTuple):
-    """Where the rows of one side begin and end in each cell, shape (..., k) each."""
+class _Ramp(NamedTuple):
+    """How the rows of one side lie in each cell: evenly between two places; (..., k) each."""
 
+    share: Float
     start: Float
     end: Float
+
+    def of(self, cells: Int) -> _Ramp:
+        """Return those in some cells, given by their places in all of it, (c,)."""
+        return _Ramp(*(part.ravel()[cells] for part in self))
+
+    def below(self, at: Float) -> tuple[Float, Float]:
+        """Return how much of each cell's share lies below a place, and the slope there; at: (…, *shape), never where rows start or end."""
+        width = self.end - self.start
+        is_wide = width > _NARROW
+        is_inside = is_wide & (self.start < at) & (at < self.end)
+        slope = np.where(is_inside, self.share / np.where(is_wide, width, 1.0), 0.0)
+        return np.where(at >= self.end, self.share, slope * (at - self.start)), slope
+
+
+def _one_ramp(gaps: tuple[Float, Float], borders: Float, rows: _Ramp) -> Float:
+    """Return the area in each cell, (..., k), where at most one side has rows.
+
+    gaps: F − G where a cell begins, and where it ends. rows: of that side; where there are none it does not matter where they lie.
+    """
+    before, after = gaps
+    flat = np.abs(before) * (rows.start - borders[..., :-1]) + np.abs(after) * (borders[..., 1:] - rows.end)
+    return np.asarray(flat + _under((before + after) / 2, (after - before) / 2, rows.end - rows.start))
+
+
+def _two_ramps(cells: Sequence[Float], loss: _Ramp, gain: _Ramp) -> Float:
+    """Return the area in each of some cells, (c,), where both sides have rows: in five pieces, in each of which F − G is linear.
+
+    cells: where they begin and end, and F − G where they begin; (c,) each.
+    """
+    low, high, begins = cells
+    (start, later_start), (earlier_end, end) = _ordered(loss.start, gain.start), _ordered(loss.end, gain.end)
+    knots = np.stack((low, start, *_ordered(later_start, earlier_end), end, high))
+    middle, length = (knots[1:] + knots[:-1]) / 2, knots[1:] - knots[:-1]
+    (lost, falls), (gained, rises) = loss.below(middle), gain.below(middle)
+    return np.asarray(_under(begins + gained - lost, (rises - falls) * length / 2, length).sum(axis=0))
+
+
+def _ordered(one: Float, other: Float) -> tuple[Float, Float]:
+    """Return the smaller and the larger of each two."""
+    return np.minimum(one, other), np.maximum(one, other)
+
+
+def _under(middle: Float, half: Float, length: Float) -> Float:
+    """Return the area between 0 and lines that go from middle − half to middle + half over a length; (...) each."""
+    gap, half = np.abs(middle), np.abs(half)
+    is_crossed = gap < half
+    return np.asarray(length * np.where(is_crossed, (gap * gap + half * half) / np.where(is_crossed, 2 * half, 1.0), gap))
 
 
 def _column(values: Float | float) -> Float:
@@ -79,7 +125,7 @@ def _scaled(spread: Spread, exponent: Int) -> tuple[Float, Float, Float]:
     return minimum, maximum, mean
 
 
-def _placed(counts: Int, shares: Float, borders: Float, spread: tuple[Float, Float, Float]) -> _Pieces:
+def _placed(counts: Int, shares: Float, borders: Float, spread: tuple[Float, Float, Float]) -> _Ramp:
     """Return where a side's rows lie in each cell: evenly within its own range, narrowed so that all rows together have the side's mean.
 
     A lone row in the outermost cell is the minimum or the maximum. Wide cells with many rows, whose mean is known least, give way
@@ -105,12 +151,4 @@ def _placed(counts: Int, shares: Float, borders: Float, spread: tuple[Float, Flo
         if not is_full.any():
             break
     narrowed = 2 * shift
-    return _Pieces(np.where(missing > 0, start + narrowed, start), np.where(missing < 0, end - narrowed, end))
-
-
-def _ramp(shares: Float, pieces: _Pieces, at: Float) -> tuple[Float, Float]:
-    """Return how much of each cell's share lies below a place, and the slope there; `at`: (5, ..., k), never on a piece's end."""
-    start, end = pieces
-    is_wide = end - start > _NARROW
-    slope = np.where(is_wide & (start < at) & (at < end), shares / np.where(is_wide, end - start, 1.0), 0.0)
-    return np.where(at >= end, shares, slope * (at - start)), slope
+    return _Ramp(shares, np.where(missing > 0, start + narrowed, start), np.where(missing < 0, end - narrowed, end))

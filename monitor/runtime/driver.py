@@ -24,6 +24,8 @@ from monitor.runtime.store import StoreFull
 Start = Literal["earliest", "latest"]
 Counts = Mapping[tuple[str, ...], int]
 
+TICK_S = 0.2
+"""How often time passes for a partition. What a batch lets it send need not wait for that, where so much has passed since it sent last."""
 ASK_END_S = 1.0
 """How often the broker is asked for the end of a silent partition."""
 ASK_LAG_S = 10.0
@@ -147,6 +149,12 @@ class PartitionDriver:
     def is_busy(self) -> bool:
         """Whether something is under way: a tick would have to wait for it."""
         return self._lock.locked()
+
+    @property
+    def is_due(self) -> bool:
+        """Whether something could be sent that should not wait for the next tick."""
+        is_free = self._is_whole and self._write is None and self._sending is None and self.waits_for is None
+        return is_free and time.monotonic() - self._checkpointed_s >= TICK_S and self.stage.wants_checkpoint
 
     @asynccontextmanager
     async def _turn(self) -> AsyncIterator[bool]:

@@ -26,7 +26,7 @@ from monitor.runtime import memory, topics
 from monitor.runtime.app import build_app, check_environment
 from monitor.runtime.broker import BrokerUnreachable, partition_counts, topic_ids
 from monitor.runtime.compacted import LEAD_S, Follower, Listener, Take
-from monitor.runtime.driver import PartitionDriver, Start
+from monitor.runtime.driver import TICK_S, PartitionDriver, Start
 from monitor.runtime.exits import EXIT_SLOW_STOP, EXIT_UNREACHABLE, before_end, end_process, ending
 from monitor.runtime.extensions import CheckpointTable, MonitorApp
 from monitor.runtime.folder import claim, unwritable
@@ -46,7 +46,6 @@ from monitor.runtime.window_gauges import WindowGauges
 
 __all__ = ["Worker", "check_environment"]
 
-TICK_S = 0.2
 STOP_S = 20
 """A stop that takes longer is ended by force; the state allows it."""
 IDLE_STOP_S = 3
@@ -166,6 +165,8 @@ class Worker:
                 await driver.feed(event)
             except Exception as error:  # noqa: BLE001  (the boundary: whatever it is, the process ends and recovers)
                 self.owners.failed("feed", error, driver)
+            if driver.is_due:
+                self.app.add_future(self._tick_one(driver))
             await asyncio.sleep(0)  # batches that wait follow each other without a turn of the loop, and requests would time out
 
     async def _recovered(self, table: CheckpointTable, topic: str) -> None:
