@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
+from msgspec.structs import replace
 
 from monitor.chance.calibration import MIN_ROWS, SCALES
 from monitor.chance.counts import ALPHA, excess_p, extremes_p, normal_p, normal_quantile
@@ -72,7 +73,7 @@ def measure(reference: Reference, rules: RuleSet) -> Measured:
     )
     evidence = {name: gather(closed, i) for i, name in enumerate(reference.layout.segments) if name == ALL or rules.minds(name)}
     found = [
-        measurement._replace(segment=name)
+        replace(measurement, segment=name)
         for name, of_segment in evidence.items()
         for check in (CHECKS + WHOLE_CHECKS if name == ALL else CHECKS)
         for measurement in check(of_segment)

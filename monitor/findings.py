@@ -69,7 +69,7 @@ class Judgement(NamedTuple):
     """How the service did, for the reports of the window's performance; see `operation`."""
 
 
-class Compared(NamedTuple):
+class Compared(msgspec.Struct, frozen=True, gc=False):
     """One feature in a window and in its reference."""
 
     feature: Feature
@@ -116,7 +116,7 @@ class Evidence(NamedTuple):
         return (feature or None, None) if compared is None else (source_of(compared.feature), compared.feature.view)
 
 
-class CountTest(NamedTuple):
+class CountTest(msgspec.Struct, frozen=True, gc=False):
     """An exact test of how many rows of a window are bad, next to those of the reference."""
 
     bad: int
@@ -138,7 +138,7 @@ class CountTest(NamedTuple):
         return min(1.0, self.parts * excess_p(bad, n, bad_ref, m))
 
 
-class ScaleTest(NamedTuple):
+class ScaleTest(msgspec.Struct, frozen=True, gc=False):
     """How far a feature's rows of one or several windows in a row differ from the reference's, and how likely that is by chance."""
 
     scale: int
@@ -153,7 +153,7 @@ class ScaleTest(NamedTuple):
     """Over-dispersion that each was judged with."""
 
 
-class Measurement(NamedTuple):
+class Measurement(msgspec.Struct, frozen=True, gc=False):
     """One number that a check found, before anybody says whether it is bad. Higher is worse unless `lower_is_worse`."""
 
     check: str
@@ -240,7 +240,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     """Of `drift.distribution`."""
 
 
-class Finding(NamedTuple):
+class Finding(msgspec.Struct, frozen=True, gc=False):
     """A measurement judged by a rule."""
 
     measurement: Measurement

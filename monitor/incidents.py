@@ -11,6 +11,8 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Literal, NamedTuple
 
+from msgspec.structs import replace
+
 from monitor.decision.state import DecisionState, Incident, Track, measured_by, track_key
 from monitor.features import without_view
 from monitor.findings import Finding, Measurement
@@ -305,5 +307,5 @@ def open_severities(state: DecisionState) -> frozenset[Severity]:
 
 def no_longer_measured(key: str, severity: Severity) -> Finding:
     """Return a finding that says so."""
-    measurement = measured_by(key)._replace(evidence={"reason": "no longer measured"})
+    measurement = replace(measured_by(key), evidence={"reason": "no longer measured"})
     return Finding(measurement, "ok", 0.0, severity)

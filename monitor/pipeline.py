@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypedDict, Unpack
 
+from msgspec.structs import replace
+
 from monitor.alerts import facts_of
 from monitor.checks import CHECKS, WHOLE_CHECKS
 from monitor.decision.distributions import Distributions
@@ -115,7 +117,7 @@ def judge_window(closed: ClosedWindow, before: bytes, rules: RuleSet, history: S
     registry = with_eps(rules.psi_eps)
     evidence = {name: gather(closed, i, registry) for i, name in enumerate(closed.profile.layout.segments)}
     measured = [
-        measurement if name == ALL else measurement._replace(segment=name)
+        measurement if name == ALL else replace(measurement, segment=name)
         for name, of_segment in evidence.items()
         if name == ALL or rules.minds(name)
         for check in (CHECKS + WHOLE_CHECKS if name == ALL else CHECKS)

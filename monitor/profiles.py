@@ -6,7 +6,7 @@ Merging is addition, minimum and maximum of integers and extremes: associative, 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import cramjam
 import msgspec
@@ -31,7 +31,7 @@ _WIDTHS = (np.uint16, np.uint32, np.int64)
 """Of counts while they are counted: most panes have few rows for their many cells."""
 
 
-class FeatureSummary(NamedTuple):
+class FeatureSummary(msgspec.Struct, frozen=True, gc=False):
     """What a profile says of one feature; counts are of rows."""
 
     n: int

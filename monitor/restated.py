@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
 import msgspec
+from msgspec.structs import replace
 
 from monitor.decision.state import DecisionState, track_key
 from monitor.findings import Finding, Measurement
@@ -94,7 +95,7 @@ def _taken_back(one: Said, by_key: dict[str, Finding], after: DecisionState) -> 
         finding = by_key.get(one.key) or no_longer_measured(one.key, one.severity)
         member = Member(finding.measurement, one.severity, by_key.get(one.key))
         told = Transition("resolved", finding, one.incident, 0, one.opened_ms, one.severity, (member,))
-    finding = told.finding._replace(measurement=_as_taken_back(told.finding.measurement))
+    finding = replace(told.finding, measurement=_as_taken_back(told.finding.measurement))
     return told._replace(finding=finding, supersedes=one.alert, is_taken_back=True)
 
 
@@ -104,4 +105,4 @@ def about(transition: Transition) -> tuple[str, Literal["firing", "resolved"], s
 
 
 def _as_taken_back(measurement: Measurement) -> Measurement:
-    return measurement._replace(evidence={**measurement.evidence, "reason": "taken back by a revision of the window"})
+    return replace(measurement, evidence={**measurement.evidence, "reason": "taken back by a revision of the window"})

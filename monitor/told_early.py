@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Literal, NamedTuple
 
 import msgspec
+from msgspec.structs import replace
 
 from monitor import incidents
 from monitor.decision.state import DecisionState, Incident, measured_by, track_key
@@ -206,7 +207,7 @@ def _taken_back(one: Told, findings: Iterable[Finding]) -> Transition:
     found = next((finding for finding in findings if track_key(finding.measurement) == key), None)
     finding = found or no_longer_measured(key, one.severity)
     reason = {**finding.measurement.evidence, "reason": "taken back by the close of the window"}
-    finding = finding._replace(measurement=finding.measurement._replace(evidence=reason))
+    finding = replace(finding, measurement=replace(finding.measurement, evidence=reason))
     member = incidents.Member(finding.measurement, one.severity, found)
     told = Transition("resolved", finding, one.incident, 0, one.opened_ms, one.severity, (member,))
     return told._replace(escalations=one.escalations, supersedes=one.alert, is_taken_back=True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from msgspec.structs import replace
+
 from monitor.chance.counts import wilson_upper
 from monitor.features import NumberFeature
 from monitor.findings import CheckInfo, Compared, CountTest, Evidence, Measurement
@@ -124,8 +126,10 @@ def _missing(name: str, compared: Compared, rows: int, rows_ref: int) -> Measure
     allowed = compared.feature.max_missing_ratio
     if allowed is None or measured.critical_value is None:
         return measured
-    return measured._replace(
-        critical_value=max(measured.critical_value, allowed - ratio_ref), evidence=facts | {"max_missing_ratio": allowed}
+    return replace(
+        measured,
+        critical_value=max(measured.critical_value, allowed - ratio_ref),
+        evidence=facts | {"max_missing_ratio": allowed},
     )
 
 
@@ -171,4 +175,4 @@ def _unexpected(evidence: Evidence) -> Iterator[Measurement]:
     left_out = evidence.closed.reference.record.left_out or ()
     names = {name: rows for name, rows in sorted(profile.unexpected.items()) if name not in left_out}
     measured = ratio("schema.unexpected_feature", "", max(names.values(), default=0), profile.inspected)
-    yield measured._replace(min_n=1, evidence={"rows_inspected": profile.inspected, "names": names})  # a name seen is a fact
+    yield replace(measured, min_n=1, evidence={"rows_inspected": profile.inspected, "names": names})  # a name seen is a fact

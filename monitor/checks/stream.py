@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 
+from msgspec.structs import replace
+
 from monitor.chance.counts import ALPHA, critical_silence, normal_quantile, silence_p
 from monitor.findings import CheckInfo, ClosedWindow, Evidence, Measurement
 from monitor.ratios import MIN_ROWS, ratio
@@ -101,13 +103,13 @@ def stream(evidence: Evidence) -> Iterator[Measurement]:
 
 
 def _with_furthest(measured: Measurement, furthest_ms: int | None) -> Measurement:
-    return measured._replace(evidence={**measured.evidence, "furthest_ms": furthest_ms})
+    return replace(measured, evidence={**measured.evidence, "furthest_ms": furthest_ms})
 
 
 def _duplicates(facts: StreamFacts) -> Measurement:
     share, error = facts.ids.duplicates()
     measured = Measurement("stream.duplicate_id", "", share, facts.count("with_id"), 0, normal_quantile() * error, min_n=MIN_ROWS)
-    return measured._replace(evidence={"standard_error": error})
+    return replace(measured, evidence={"standard_error": error})
 
 
 def _schemas(facts: StreamFacts) -> Measurement:
@@ -115,25 +117,25 @@ def _schemas(facts: StreamFacts) -> Measurement:
     most = next(iter(named.values())).rows if named else 0
     spans = {name: {"rows": s.rows, "first_ms": s.first_ms, "last_ms": s.last_ms} for name, s in named.items()}
     measured = ratio("schema.id_changed", "", n - most, n)
-    return measured._replace(min_n=2, evidence={"schemas": spans, "other": facts.unnamed("schema")})
+    return replace(measured, min_n=2, evidence={"schemas": spans, "other": facts.unnamed("schema")})
 
 
 def _envelope(facts: StreamFacts, rows: int) -> Measurement:
     wrong = facts.wrong_type
-    return ratio("schema.envelope", "", max(wrong.values(), default=0), rows)._replace(evidence={"rows": wrong})
+    return replace(ratio("schema.envelope", "", max(wrong.values(), default=0), rows), evidence={"rows": wrong})
 
 
 def _sample_rate(facts: StreamFacts) -> Measurement:
     low, high = facts.rates or (1.0, 1.0)
     measured = Measurement("stream.sample_rate", "", high / low, facts.count("with_rate"), 0, min_n=2)
-    return measured._replace(evidence={"min": low, "max": high})
+    return replace(measured, evidence={"min": low, "max": high})
 
 
 def _statuses(facts: StreamFacts) -> Measurement:
     n = facts.count("with_status")
     measured = ratio("stream.error_status", "", n - facts.count("ok"), n)
     by_status = {name: sent.rows for name, sent in facts.named("status").items()}
-    return measured._replace(evidence={**measured.evidence, "statuses": by_status, "other": facts.unnamed("status")})
+    return replace(measured, evidence={**measured.evidence, "statuses": by_status, "other": facts.unnamed("status")})
 
 
 def _clock_skew(producers: Mapping[str, Sent]) -> Iterator[Measurement]:
@@ -142,7 +144,7 @@ def _clock_skew(producers: Mapping[str, Sent]) -> Iterator[Measurement]:
         ahead, behind = min(least, key=lambda name: (least[name], name)), max(least, key=lambda name: (least[name], name))
         n = sum(producers[name].rows for name in least)
         measured = Measurement("stream.clock_skew", "", float(least[behind] - least[ahead]), n, 0, min_n=2 * MIN_PRODUCER_ROWS)
-        yield measured._replace(evidence={"ahead": {ahead: least[ahead]}, "behind": {behind: least[behind]}})
+        yield replace(measured, evidence={"ahead": {ahead: least[ahead]}, "behind": {behind: least[behind]}})
 
 
 def _producer_gone(facts: StreamFacts, producers: Mapping[str, Sent]) -> Iterator[Measurement]:
@@ -178,7 +180,8 @@ def _key_skew(closed: ClosedWindow) -> Iterator[Measurement]:
     n, k = sum(rows.values()), len(rows)
     fullest = max(rows, key=lambda partition: rows[partition])
     measured = Measurement("stream.key_skew", "", skews[source], n, 0, min_n=MIN_PARTITION_ROWS)
-    yield measured._replace(
+    yield replace(
+        measured,
         critical_value=1 + normal_quantile(ALPHA / k) * math.sqrt((k - 1) / n),
         evidence={"source": source, "partition": fullest, "rows": rows[fullest], "partitions": k},
     )

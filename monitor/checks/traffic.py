@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+from msgspec.structs import replace
+
 from monitor.chance.counts import critical_silence, normal_p, normal_quantile, silence_p
 from monitor.findings import CheckInfo, ClosedWindow, Evidence, Measurement
 from monitor.segments import ALL
@@ -65,9 +67,9 @@ def _rates(closed: ClosedWindow, rows: int, n_ref: int) -> Iterator[Measurement]
     reach = normal_quantile() * spread
     facts = {"expected_rows": expected}
     low = Measurement("traffic.rate_low", "", rows / expected, rows, n_ref, lower_is_worse=True, evidence=facts)
-    yield low._replace(critical_value=1 - reach / expected, p_value=normal_p(-z))
+    yield replace(low, critical_value=1 - reach / expected, p_value=normal_p(-z))
     high = Measurement("traffic.rate_high", "", rows / expected, rows, n_ref, evidence=facts)
-    yield high._replace(critical_value=1 + reach / expected, p_value=normal_p(z))
+    yield replace(high, critical_value=1 + reach / expected, p_value=normal_p(z))
 
 
 def _stop(closed: ClosedWindow) -> Iterator[Measurement]:
@@ -77,4 +79,4 @@ def _stop(closed: ClosedWindow) -> Iterator[Measurement]:
         return
     silence = (closed.window.end_ms - last) / closed.window.size_ms
     measured = Measurement("traffic.stop", "", silence, n, 0, critical_silence(n), silence_p(silence, n), MIN_STOP_ROWS)
-    yield measured._replace(evidence={"last_ms": last})
+    yield replace(measured, evidence={"last_ms": last})

@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+from msgspec.structs import replace
 
 from monitor.chance.counts import ALPHA, normal_p, normal_quantile
 from monitor.columns import Float
@@ -105,7 +106,7 @@ def _constant(name: str, compared: Compared) -> Iterator[Measurement]:
     if is_constant:
         p_value = float(np.sum((cells / reference.n) ** window.n))
         limit = 0.0 if p_value <= ALPHA else 1.0
-        measured = measured._replace(critical_value=limit, p_value=p_value, evidence={"value": _only_value(compared)})
+        measured = replace(measured, critical_value=limit, p_value=p_value, evidence={"value": _only_value(compared)})
     yield measured
 
 

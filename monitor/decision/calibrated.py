@@ -15,6 +15,7 @@ from functools import cached_property
 from typing import Literal, NamedTuple
 
 import numpy as np
+from msgspec.structs import replace
 
 from monitor.chance.calibration import SCALES
 from monitor.decision import fixed
@@ -148,7 +149,7 @@ class _Judge:
             return Finding(measurement, "insufficient", rule.threshold, rule.severity, rule=rule)
         told = self._told[i]
         test, rows = told.test, (int(told.test.cells[1].sum()), int(told.test.cells[0].sum()))
-        measured = measurement._replace(value=told.value, n=rows[0], n_ref=rows[1], p_value=test.p_value)
+        measured = replace(measurement, value=told.value, n=rows[0], n_ref=rows[1], p_value=test.p_value)
         details = _Details(told.interval, test.scale, dict(test.tests), dict(test.phi), told.fixed_rule)
         return self._made(measured, rule, details, self._scales[self._budget(rule), test.scale], is_rejected=told.is_rejected)
 
@@ -180,8 +181,8 @@ class _Judge:
         assert measurement.counted is not None
         known = measurement.feature in self._setting.design_effects
         effect = self._setting.design_effects.get(measurement.feature, 1.0)
-        measured = measurement._replace(
-            p_value=p_value if p_value < 1 else None, is_provisional=bool(measurement.feature) and not known
+        measured = replace(
+            measurement, p_value=p_value if p_value < 1 else None, is_provisional=bool(measurement.feature) and not known
         )
         interval = count_interval(measurement.counted, measurement.value, effect)
         details = _Details(interval, 1, {"exact": p_value}, {"exact": effect}, None)

@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from msgspec.structs import replace
+
 from monitor.decision.state import DecisionState, track_key
 from monitor.findings import Measurement
 from monitor.policy import RuleSet
@@ -59,12 +61,13 @@ def _is_by_interval(measurement: Measurement) -> bool:
 def _mean(measurement: Measurement, values: Sequence[tuple[float, float | None, int]], over: int, weighting: str) -> Measurement:
     if len(values) < over:
         facts = {"windows": len(values)}
-        return measurement._replace(over=over, n=0, min_n=1, value=0.0, critical_value=None, evidence=facts, **_UNTESTED)
+        return replace(measurement, over=over, n=0, min_n=1, value=0.0, critical_value=None, evidence=facts, **_UNTESTED)
     n = sum(rows for _, _, rows in values)
     weights = [rows / n if weighting == "rows" and n else 1 / over for _, _, rows in values]
     value = math.fsum(weight * one for weight, (one, _, _) in zip(weights, values, strict=True))
     known = [uncertainty for _, uncertainty, _ in values if uncertainty is not None]
-    made = measurement._replace(
+    made = replace(
+        measurement,
         over=over,
         value=value if weighting == "rows" else math.fsum(one for one, _, _ in values) / over,
         n=n,
@@ -75,10 +78,10 @@ def _mean(measurement: Measurement, values: Sequence[tuple[float, float | None, 
     if not _is_by_interval(measurement):
         return made
     if len(known) < over:
-        return made._replace(critical_value=None, interval=(-math.inf, math.inf))
+        return replace(made, critical_value=None, interval=(-math.inf, math.inf))
     half = _Z * math.sqrt(math.fsum((weight * error) ** 2 for weight, error in zip(weights, known, strict=True)))
     ends = (made.value - half, made.value + half)
-    return made._replace(critical_value=None, interval=ends, evidence={**made.evidence, "interval": list(ends)})
+    return replace(made, critical_value=None, interval=ends, evidence={**made.evidence, "interval": list(ends)})
 
 
 _Z = 1.959963984540054

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 
 import numpy as np
+from msgspec.structs import replace
 
 from monitor.chance.calibration import MIN_ROWS
 from monitor.columns import Int
@@ -51,7 +52,7 @@ def tails(evidence: Evidence) -> Iterator[Measurement]:
             test = CountTest(int(bad[i, at]), n, int(bad_ref[i, at]), m, "excess", TAILS)
             measured = excess(CHECK, one.feature.name, test)
             facts = {**measured.evidence, "side": SIDES[at // len(DEPTHS)], "depth": DEPTHS[at % len(DEPTHS)]}
-            yield measured._replace(min_n=MIN_ROWS, segment=evidence.segment, evidence=facts)
+            yield replace(measured, min_n=MIN_ROWS, segment=evidence.segment, evidence=facts)
 
 
 def tail_spans(ranked: Profile) -> dict[int, list[tuple[int, int]]]:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from monitor.alerts import Look, WindowFacts, alert_id, alert_record, facts_of, id_of
 from monitor.chance.calibration import MIN_ROWS
 from monitor.checks import CHECKS
@@ -122,7 +124,7 @@ def judge_look(seen: Seen, before: Before, rules: RuleSet, why: Callable[[Findin
 def _measured(evidence: Evidence) -> Iterable[Measurement]:
     for check in CHECKS:
         for one in check(evidence):
-            yield one._replace(segment=evidence.segment)
+            yield replace(one, segment=evidence.segment)
     yield from tails(evidence)
     plan = plan_for(evidence.closed)
     if plan is not None:
@@ -138,7 +140,7 @@ def _finding(one: Measurement, suspect: Suspect) -> Finding | None:
             return None
         test = one.scales[0]
         value, interval = psi_effect(*test.cells, test.phi.get("chi_square", 1.0))
-        one = one._replace(value=value)
+        one = replace(one, value=value)
     elif one.counted is not None:
         interval = count_interval(one.counted, one.value, of.phi)
     if one.n < one.min_n or one.value <= (one.critical_value or 0.0):
@@ -164,5 +166,5 @@ def _finding(one: Measurement, suspect: Suspect) -> Finding | None:
         provisional=not of.is_known,
         fixed_rule=None,
     )
-    measured = one._replace(p_value=of.p_value, is_provisional=not of.is_known, scales=())
+    measured = replace(one, p_value=of.p_value, is_provisional=not of.is_known, scales=())
     return Finding(measured, "breach", floor, rule.severity_of(one.value), rule=rule, decision=decision)

@@ -8,6 +8,7 @@ from typing import Literal
 
 import msgspec
 import numpy as np
+from msgspec.structs import replace
 
 from monitor.decision.shape import CHECK, TESTS
 from monitor.findings import CountTest, Measurement, ScaleTest
@@ -191,7 +192,7 @@ def _with_scales(found: Measurement, kept: DistributionResult) -> Measurement:
         )
         for one in kept.scales
     )
-    return found._replace(evidence={"psi": kept.psi, "cells": kept.cells}, scales=scales, is_provisional=kept.provisional)
+    return replace(found, evidence={"psi": kept.psi, "cells": kept.cells}, scales=scales, is_provisional=kept.provisional)
 
 
 def _all(numbers: int | list[int], like: Sequence[object]) -> list[int]:

@@ -11,7 +11,7 @@ Bytes are read up to the NUL that Python keeps behind them: a character is stepp
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from libc.math cimport INFINITY, NAN, isfinite
-from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint8_t, uint64_t
+from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy
 
 cdef extern from *:
@@ -68,6 +68,38 @@ cdef enum:
     MAX_DIGITS = 19          # of a 64-bit integer
     MAX_EXACT_POWER = 22     # of ten, in a double
     MAX_POWER = 64           # of ten, in the table
+
+# ------------------------------------------------------------------------------------------------------------------ bytes
+
+cdef inline bint is_equal(const char *one, const char *other, Py_ssize_t size) noexcept nogil:
+    """Whether so many bytes are equal: as memcmp, but names and texts are too short to call it."""
+    cdef uint64_t a, b
+    cdef uint32_t c, d
+    cdef Py_ssize_t at = 0
+    if size >= 8:
+        while at + 8 < size:
+            memcpy(&a, one + at, 8)
+            memcpy(&b, other + at, 8)
+            if a != b:
+                return False
+            at += 8
+        memcpy(&a, one + size - 8, 8)
+        memcpy(&b, other + size - 8, 8)
+        return a == b
+    if size >= 4:
+        memcpy(&c, one, 4)
+        memcpy(&d, other, 4)
+        if c != d:
+            return False
+        memcpy(&c, one + size - 4, 4)
+        memcpy(&d, other + size - 4, 4)
+        return c == d
+    while at < size:
+        if one[at] != other[at]:
+            return False
+        at += 1
+    return True
+
 
 # ---------------------------------------------------------------------------------------------------------------- numbers
 
@@ -137,19 +169,22 @@ cdef inline const char *number(const char *p, double *found) noexcept:
     """Read a JSON number. Return what is behind it; NULL where there is none that a double can hold."""
     cdef const char *start = p
     cdef char *end
+    cdef const char *first
     cdef uint64_t mantissa = 0
-    cdef int n = 0, power = 0, exponent = 0
+    cdef Py_ssize_t n
+    cdef int power = 0, exponent = 0
     cdef bint is_negative = p[0] == b'-', is_small = False, is_whole = True
     p += is_negative
+    first = p
     if p[0] == b'0':
         p += 1
     elif 1 <= digit(p) <= 9:
         while 0 <= digit(p) <= 9:
             mantissa = mantissa * 10 + <uint64_t>digit(p)
-            n += 1
             p += 1
     else:
         return NULL
+    n = p - first
     if p[0] == b'.':
         is_whole = False
         p += 1
@@ -157,9 +192,13 @@ cdef inline const char *number(const char *p, double *found) noexcept:
             return NULL
         while 0 <= digit(p) <= 9:
             mantissa = mantissa * 10 + <uint64_t>digit(p)
-            n += n > 0 or p[0] != b'0'
-            power -= 1
             p += 1
+        power = <int>(n + 1 - (p - first))
+        n = p - first - 1
+        if n > MAX_DIGITS:  # zeros that lead are none
+            while first[0] == b'0' or first[0] == b'.':
+                n -= first[0] == b'0'
+                first += 1
     if p[0] == b'e' or p[0] == b'E':
         is_whole = False
         p += 1
@@ -309,7 +348,7 @@ cdef class _Dictionary:
             slot = &self.slots[(hash + <uint64_t>i) & <uint64_t>(self.n_slots - 1)]
             if slot.code == 0:
                 break
-            if slot.hash == hash and slot.size == size and memcmp(slot.text, text, size) == 0:
+            if slot.hash == hash and slot.size == size and is_equal(slot.text, text, size):
                 return slot.code
         else:
             return 0
@@ -501,7 +540,7 @@ cdef class Parser:
                 if expected >= fields.n:
                     expected = 0
                 field = &fields.first[expected]
-                if expected < fields.n and end - p > field.size and memcmp(p, field.key, field.size) == 0:
+                if expected < fields.n and end - p > field.size and is_equal(p, field.key, field.size):
                     p += field.size
                 else:
                     p = _name(p, fields, &expected)
@@ -627,7 +666,7 @@ cdef const char *_name(const char *p, Fields *fields, int *found) noexcept nogil
         i = expected + k
         if i >= fields.n:
             i -= fields.n
-        if fields.first[i].size == p - start and memcmp(start, fields.first[i].key, p - start) == 0:
+        if fields.first[i].size == p - start and is_equal(start, fields.first[i].key, p - start):
             found[0] = i
             return p
     return NULL if text.bits >> 7 else p

@@ -4,6 +4,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from monitor.decision.state import DecisionState
 from monitor.errors import UnknownCodec
@@ -141,7 +142,7 @@ def drawn(verdicts: str, rule: Rule, step_ms: int = 1) -> str:
     """F fires, R is resolved; f is a firing that flaps."""
     state, told = b"", ""
     for at, verdict in enumerate(verdicts):
-        one_finding = finding(verdict)._replace(rule=rule)
+        one_finding = replace(finding(verdict), rule=rule)
         transitions, state = one(state, [one_finding], (at + 1) * step_ms)
         told += (
             {"firing": "f" if transitions and transitions[0].is_flapping else "F", "resolved": "R"}[transitions[0].status]
@@ -204,7 +205,7 @@ def test_findings_that_open_together_are_one_incident_about_the_one_nearest_to_t
         ("drift.psi", "x"),
         ("performance.accuracy", ""),
     ]
-    [resolved], _ = one(state, [each._replace(verdict="ok") for each in found], 2)
+    [resolved], _ = one(state, [replace(each, verdict="ok") for each in found], 2)
     assert (resolved.status, resolved.incident_id, names(resolved)) == ("resolved", fired.incident_id, names(fired))
 
 
@@ -240,7 +241,7 @@ def test_of_equal_findings_the_root_is_the_one_with_the_largest_value() -> None:
 
 
 def quiet(*found: Finding) -> list[Finding]:
-    return [each._replace(verdict="ok") for each in found]
+    return [replace(each, verdict="ok") for each in found]
 
 
 @pytest.mark.parametrize(
@@ -282,7 +283,7 @@ def test_a_more_severe_finding_of_an_open_incident_fires_again_under_its_id() ->
 
 def test_a_finding_that_becomes_more_severe_fires_its_incident_again_and_once_only() -> None:
     def graded(verdict: str, severity: Severity, *mutes: Mute) -> Finding:
-        return finding(verdict)._replace(severity=severity, rule=Rule(mutes=mutes))
+        return replace(finding(verdict), severity=severity, rule=Rule(mutes=mutes))
 
     [fired], state = one(b"", [graded("b", "notice")], 0)
     [worse], state = one(state, [graded("b", "critical")], 1)

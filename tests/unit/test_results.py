@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from monitor.checks import CHECKS, WHOLE_CHECKS
 from monitor.distances import DISTANCES
@@ -167,7 +168,7 @@ def test_every_measurement_is_there_as_it_was_made() -> None:
     columns = {"age": [40.0, 41.0] * 150 + [MISSING] * 100, "country": ["DE", "FR", "IT", "XX"] * 100}
     for window in (closed(REFERENCE, columns, inspected=6), closed(REFERENCE, {}), closed(None, {})):
         evidence = gather(window)
-        made = [one._replace(evidence={}) for check in (*CHECKS, *WHOLE_CHECKS) for one in check(evidence)]
+        made = [replace(one, evidence={}) for check in (*CHECKS, *WHOLE_CHECKS) for one in check(evidence)]
         [(_, value)] = judge_window(window, b"", RuleSet({})).results
         record = msgspec.json.decode(value, type=Result)
         assert sorted(measurements_of(record.measurements, "all"), key=str) == sorted(made, key=str)

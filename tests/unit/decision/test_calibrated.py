@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from monitor.chance.calibration import SCALES
 from monitor.decision.calibrated import (
@@ -38,9 +39,10 @@ MOVED = (np.full(10, 2_000), np.array([60, 70, 80, 90, 100, 100, 110, 120, 130, 
 def shape(p: float, scale: int = 1, cells: Any = MOVED, feature: str = "x", **changes: Any) -> Measurement:
     test = ScaleTest(scale, cells, p, {"chi_square": p}, {"chi_square": 1.0})
     evidence = {"psi": 0.07, "cells": 10}
-    return Measurement(
-        "drift.distribution", feature, 0.06, 1_000, 20_000, None, None, 100, False, evidence, scales=(test,)
-    )._replace(**changes)
+    return replace(
+        Measurement("drift.distribution", feature, 0.06, 1_000, 20_000, None, None, 100, False, evidence, scales=(test,)),
+        **changes,
+    )
 
 
 def missing(bad: int, bad_ref: int = 100, feature: str = "x", m: int = 20_000) -> Measurement:
@@ -205,7 +207,7 @@ def test_of_several_scales_the_one_with_the_largest_effect_speaks() -> None:
     assert decision is not None
     assert (decision.scale, decision.n, decision.p_value) == (1, 1_000, 1e-12)
     assert decided.alone == {("all", "x")}
-    quiet = decide([shape(1.0, scales=(tests[1]._replace(scale=3),))], DEFAULT_RULE_SET, HOURLY)
+    quiet = decide([shape(1.0, scales=(replace(tests[1], scale=3),))], DEFAULT_RULE_SET, HOURLY)
     assert quiet.alone == frozenset()
 
 
