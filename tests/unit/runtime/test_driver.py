@@ -532,3 +532,54 @@ def test_what_was_folded_is_let_go_before_it_is_acknowledged() -> None:
     assert not event.is_acked
     asyncio.run(driver.tick())
     assert event.is_acked
+
+
+class TestDue:
+    """What a batch lets a stage send does not wait for the next tick, but is not sent more often than with every tick."""
+
+    def ended(self) -> CountingStage:
+        stage = started()
+        stage.total_due = True
+        return stage
+
+    def test_it_is_due_with_the_batch_that_allows_it_and_never_twice_within_a_tick(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        clock = 100.0
+        monkeypatch.setattr(module.time, "monotonic", lambda: clock)
+
+        async def run() -> None:
+            nonlocal clock
+            driver = drive(self.ended(), Log([0, 1, 2], high=3), Place(), checkpoint_s=60)
+            await driver.feed(batch(0))
+            assert not driver.is_due
+            clock += module.TICK_S
+            assert driver.is_due
+            await driver.tick()
+            assert not driver.is_due
+            await driver.feed(batch(1))
+            assert not driver.is_due
+            clock += module.TICK_S
+            assert driver.is_due
+
+        asyncio.run(run())
+
+    def test_a_batch_after_which_there_is_nothing_to_send_waits_for_its_checkpoint(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(module, "TICK_S", 0.0)
+        driver = drive(started(), Log([0], high=1), Place())
+        asyncio.run(driver.feed(batch(0)))
+        assert not driver.is_due
+
+    def test_nothing_is_due_while_something_is_waited_for(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(module, "TICK_S", 0.0)
+
+        async def run() -> None:
+            stage, place = self.ended(), Place(has_room=False)
+            driver = drive(stage, Log([0], high=1), place)
+            await driver.feed(batch(0))
+            assert driver.is_due
+            await driver.tick()
+            stage.meta_dirty = True
+            assert driver.waits_for is not None
+            assert stage.wants_checkpoint
+            assert not driver.is_due
+
+        asyncio.run(run())
