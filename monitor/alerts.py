@@ -16,6 +16,7 @@ from monitor.findings import Decision, Evidence, Finding
 from monitor.incidents import Member, Transition
 from monitor.policy import DEFAULT_POLICY, RuleSet
 from monitor.reasons import Reason
+from monitor.results.identity import keyed
 from monitor.windows import Window
 
 MAX_MEMBERS = 50
@@ -280,7 +281,7 @@ def alert_record(
         data=_data(facts, transition, rules, why(finding)),
     )
     identity = (facts.model, facts.version, measurement.segment, measurement.check, measurement.feature)
-    return "|".join(identity).encode(), orjson.dumps(msgspec.to_builtins(event), option=orjson.OPT_SORT_KEYS)
+    return keyed(identity, event)
 
 
 def _data(facts: WindowFacts, transition: Transition, rules: RuleSet, why: list[Reason]) -> AlertData:

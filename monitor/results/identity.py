@@ -1,4 +1,4 @@
-"""What records of results have in common: their window, and the id that makes a repeated record the same one."""
+"""What published records have in common: their window, the id that makes a repeated record the same one, and their bytes."""
 
 from __future__ import annotations
 
