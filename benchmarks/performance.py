@@ -57,6 +57,12 @@ def summary(figures: Mapping[str, Section]) -> str:
     for name in ("parsing", "peers", "streams"):
         rows = list(figures.get(name, {}).get("rows", {}).items())
         lines += [f"| {label} | {times(row['rate_ratio'])} | {times(row['cpu_ratio'])} |" for label, row in rows[1:]]
+    lines += ["", "| and | |", "|---|---|"]
+    lines += [
+        f"| {about} | {write(figures[section]['rows'][row][key])} |"
+        for about, (section, row, key, write) in SINGLE.items()
+        if row in figures.get(section, {}).get("rows", {})
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -99,6 +105,18 @@ def count(value: float) -> str:
 
 GOALS = {"peers": 5, "streams": 1}
 """Section → how many times as fast this worker is to be as each of its programs."""
+SINGLE: Mapping[str, tuple[str, str, str, Callable[[float], str]]] = {
+    "CPU time to close a window of 50 features, all of them shifted: every distance, the decision, records": (
+        "close", "this worker, every number shifted by 1 σ", "cpu_ms", lambda value: f"{times(value)} ms",
+    ),
+    "from the record that ends a window of 100 features × 50 segments to its alert on the topic, 99th percentile": (
+        "latency", "an alert", "p99_ms", lambda value: f"{value / 1000:.2f} s",
+    ),
+    "memory of a worker with 100 models × 200 features, the most": (
+        "memory", "100 models × 200 features", "resident_most_mib", lambda value: f"{count(value)} MiB",
+    ),
+}  # fmt: skip
+"""What the README says besides → section, row, key and how it is written."""
 READING = ("this worker's consume only", "this worker's consume + decode")
 
 RATE = ("events/s", "events_per_second", count)
