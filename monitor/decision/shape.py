@@ -72,12 +72,12 @@ class Laws(NamedTuple):
 
 
 class Pool(NamedTuple):
-    """How small cells are joined for some number of rows."""
+    """How small cells are joined for some number of rows; of the features that were asked for."""
 
     groups: np.ndarray[tuple[int, ...], np.dtype[np.uint16]]
     """(g,) of each tallied cell: its group among those of its feature"""
     widths: Int
-    """(n_features,) groups of each"""
+    """(n_features,) groups of each; 0: not made yet"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,19 +102,18 @@ class Side:
             self._laws[scales] = Laws(columns[0] > 0, *columns[1:])
         return self._laws[scales]
 
-    def pool(self, plan: Plan, step: int) -> Pool:
-        """Return groups of cells of which each expects enough of 2^(step/GRID) rows."""
+    def pool(self, plan: Plan, step: int, features: Mask) -> Pool:
+        """Return groups of cells of which each expects enough of 2^(step/GRID) rows, right for some features, (n_features,)."""
         if step not in self._pools:
             if len(self._pools) >= MAX_STEPS:
                 self._pools.clear()
-            rows, ends = 2 ** (step / GRID), np.append(plan.starts[1:], plan.n_groups)
-            groups = [
-                (category_groups if is_category else number_groups)(self.tallies.cells[start:end], rows)
-                for start, end, is_category in zip(plan.starts.tolist(), ends.tolist(), self.is_category, strict=True)
-            ]
-            widths = np.array([int(of_feature.max()) + 1 for of_feature in groups])
-            self._pools[step] = Pool(np.concatenate(groups).astype(np.uint16), widths)
-        return self._pools[step]
+            self._pools[step] = Pool(np.zeros(plan.n_groups, np.uint16), np.zeros(len(plan.starts), np.int64))
+        pool, ends = self._pools[step], np.append(plan.starts[1:], plan.n_groups)
+        for i in np.flatnonzero(features & (pool.widths == 0)).tolist():
+            make, at = category_groups if self.is_category[i] else number_groups, slice(plan.starts[i], ends[i])
+            pool.groups[at] = groups = make(self.tallies.cells[at], 2 ** (step / GRID))
+            pool.widths[i] = groups.max() + 1
+        return pool
 
 
 def distribution(evidence: Evidence, plan: Plan, own: Tallies, earlier: Sequence[Tallies]) -> Iterator[Measurement]:
@@ -258,10 +257,9 @@ def _pooled(plan: Plan, side: Side, together: Merged, judged: Mask) -> tuple[Int
     """
     steps = np.floor(GRID * np.log2(np.maximum(together.rows, 1)) + 1e-9).astype(np.int64)
     groups, widths = np.zeros(together.cells.shape, np.int64), np.zeros(judged.shape, np.int64)
-    for scale, step in {
-        (scale, step) for scale, step in zip(np.nonzero(judged)[0].tolist(), steps[judged].tolist(), strict=True)
-    }:
-        pool, features = side.pool(plan, step), judged[scale] & (steps[scale] == step)
+    for scale, step in set(zip(np.nonzero(judged)[0].tolist(), steps[judged].tolist(), strict=True)):
+        features = judged[scale] & (steps[scale] == step)
+        pool = side.pool(plan, step, features)
         widths[scale, features] = pool.widths[features]
         cells = features[plan.feature_of_cell]
         groups[scale, cells] = pool.groups[cells]
