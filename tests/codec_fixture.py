@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from msgspec.structs import asdict
 
 from monitor.bootstrap import build_pipeline
 from monitor.formats.native import NativeFormat
@@ -30,7 +31,7 @@ Store = dict[bytes, bytes]
 
 def plain(profile: Profile, name: str) -> dict[str, Any]:
     """Return a feature's summary as JSON has it."""
-    found = {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in profile.summary(name)._asdict().items()}
+    found = {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in asdict(profile.summary(name)).items()}
     return dict(json.loads(msgspec.json.encode(found)))
 
 
