@@ -163,10 +163,10 @@ class Worker:
                 continue  # of a former assignment: it will be read again, and is not acknowledged
             try:
                 await driver.feed(event)
+                if driver.is_due:
+                    self.app.add_future(self._tick_one(driver))
             except Exception as error:  # noqa: BLE001  (the boundary: whatever it is, the process ends and recovers)
                 self.owners.failed("feed", error, driver)
-            if driver.is_due:
-                self.app.add_future(self._tick_one(driver))
             await asyncio.sleep(0)  # batches that wait follow each other without a turn of the loop, and requests would time out
 
     async def _recovered(self, table: CheckpointTable, topic: str) -> None:
