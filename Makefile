@@ -57,7 +57,8 @@ test-native: $(STAMP) ## The compiled part with gcc's sanitizers: no byte is tou
 	@LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" UBSAN_OPTIONS=halt_on_error=1 \
 		ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc PYTHONPATH=.cache/sanitized/lib \
 		$(BIN)/python -m pytest -q -p no:cacheprovider tests/unit/test_table_reader.py \
-		tests/properties/test_tables.py tests/properties/test_tally.py tests/properties/test_id_sample.py
+		tests/properties/test_tables.py tests/properties/test_tally.py tests/properties/test_id_sample.py \
+		tests/properties/test_varint.py
 
 bench-storm: $(STAMP) ## Null storms on 200 features, 100 seeds: one incident each, its root named
 	@NULL_STORM_SEEDS=100 $(BIN)/python -m pytest -q -s tests/unit/test_null_storm.py

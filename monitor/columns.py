@@ -340,16 +340,17 @@ def present(places: npt.NDArray[np.integer]) -> Int:
     return np.flatnonzero(np.bincount(places))
 
 
-def first_rows(places: npt.NDArray[np.integer]) -> tuple[Int, Int]:
-    """Return the different places among some, rising, and the first row that has each: of small whole numbers, without sorting.
+def by_first_row(places: Int | Indices) -> Int | Indices:
+    """Return the different places among some, in the order of the first row of each: of small whole numbers, without sorting.
 
-    >>> [found.tolist() for found in first_rows(np.array([3, 1, 3]))]
-    [[1, 3], [1, 0]]
+    >>> by_first_row(np.array([3, 1, 3])).tolist()
+    [3, 1]
     """
-    found = present(places)
-    first = np.empty(int(found.max(initial=-1)) + 1, np.int64)
-    first[places[::-1]] = np.arange(len(places))[::-1]  # the last one written is the first one
-    return found, first[found]
+    rows = np.arange(len(places))
+    first = np.empty(int(places.max(initial=-1)) + 1, np.int64)
+    first[places[::-1]] = rows[::-1]  # the last one written is the first one
+    found: Int | Indices = places[first[places] == rows]
+    return found
 
 
 def order_of(places: Int) -> Int:

@@ -8,7 +8,7 @@ from typing import Any, overload
 
 import numpy as np
 
-from monitor.columns import Bool, DecodedBatch, Indices, Int, PayloadRows, Places, first_rows, offsets_of, stamps_of
+from monitor.columns import Bool, DecodedBatch, Indices, Int, PayloadRows, Places, by_first_row, offsets_of, stamps_of
 from monitor.event_reader import text_id
 from monitor.ports import Record
 from monitor.table_reader import Table
@@ -114,9 +114,8 @@ def in_order(names: Sequence[tuple[str, str]], places: Int | Indices) -> tuple[l
     """Return the different names among some rows' in order of appearance, and the place of each row's. places: among `names`."""
     if len(names) == 1:
         return [names[0]], np.zeros(len(places), np.int64)
-    found, first = first_rows(places)
-    found = found[np.argsort(first)]
-    appeared = [names[place] for place in found.tolist()]
+    found = by_first_row(places)
+    appeared = list(map(names.__getitem__, found.tolist()))
     different = list(dict.fromkeys(appeared))
     of_place = np.zeros(len(names), np.int64)
     if len(different) == len(appeared):

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
 from operator import attrgetter
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -58,7 +59,8 @@ _key_of, _time_of = attrgetter("model", "version"), attrgetter("time")
 _value_of = attrgetter("value")
 
 
-class _Known(NamedTuple):
+@dataclass(frozen=True, slots=True, eq=False)
+class _Known:
     """The reader of layouts of one shape, the decoder of events that reads its features in the same pass, and what does without events."""
 
     reader: FeatureReader
@@ -128,7 +130,7 @@ class NativeFormat:
 
     def _decode_each(self, records: Sequence[Record]) -> DecodedBatch:
         """Read records one by one."""
-        ahead = self._expected()
+        ahead = self._expected() if records else None
         accepted, events, values, others = self._events.read_all(records, ahead.decode if ahead else None)
         times = times_ms(list(map(_time_of, events)), self._time_unit)
         keys = Places()

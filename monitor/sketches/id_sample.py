@@ -73,7 +73,7 @@ class IdSample:
 
     def add_hashes(self, hashes: Hashes) -> None:
         """Count ids by their `hashes_of`, one per event, shape (n,); those beyond `limit` may be left out."""
-        self._take(hashes.copy(), np.ones(len(hashes), np.int64))
+        self._take(np.sort(hashes), np.ones(len(hashes), np.int64))  # the stable sort of all that waits goes by runs
 
     def merge(self, other: IdSample) -> None:
         """Add another sample. Raises ValueError for one of another bound."""
@@ -98,10 +98,15 @@ class IdSample:
         counts = np.concatenate([self._counts, *(counts for _, counts in self._new)])
         self._new, self._n_new = [], 0
         order = np.argsort(hashes, kind="stable")
-        hashes = hashes[order]
-        starts = np.flatnonzero(np.append(True, hashes[1:] != hashes[:-1]))[: self._bound + 1]
-        self._hashes = hashes[starts[: self._bound]]
-        self._counts = np.add.reduceat(counts[order], starts)[: self._bound]
+        ranked = hashes[order]
+        is_first = np.ones(len(ranked), bool)
+        np.not_equal(ranked[1:], ranked[:-1], out=is_first[1:])
+        if is_first.all():
+            self._hashes, self._counts = ranked[: self._bound].copy(), counts[order[: self._bound]]
+        else:
+            starts = np.flatnonzero(is_first)[: self._bound + 1]
+            self._hashes = ranked[starts[: self._bound]]
+            self._counts = np.add.reduceat(counts[order], starts)[: self._bound]
         if len(self._hashes) == self._bound:
             self.limit = int(self._hashes[-1]) >> _TIE_BITS
 
@@ -124,8 +129,9 @@ class IdSample:
     def to_wire(self) -> bytes:
         """Return 16 bytes per kept id: the bytes of the sorted hashes and of their counts, by place, so that a compressor finds the zeros."""
         self._settle()
-        table = np.stack((self._hashes, self._counts.astype(np.uint64)))
-        return table.astype("<u8").view(np.uint8).reshape(2, len(self._hashes), 8).transpose(0, 2, 1).tobytes()
+        table = np.empty((2, len(self._hashes)), "<u8")
+        table[0], table[1] = self._hashes, self._counts
+        return table.view(np.uint8).reshape(2, len(self._hashes), 8).transpose(0, 2, 1).tobytes()
 
     @classmethod
     def from_wire(cls, data: bytes, bound: int = N_IDS) -> IdSample:

@@ -1,4 +1,4 @@
-"""LEB128 for arrays of counts: one byte for a count below 128, two below 16,384; vectorised both ways."""
+"""LEB128 for arrays of counts: one byte for a count below 128, two below 16,384; by the compiled part, or vectorised, both ways."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import numpy as np
 import numpy.typing as npt
 
 from monitor.columns import Int
+from monitor.compiled import counting as native
 
-FEW_WIDE = 64
-"""Counts above 127, so many or fewer, are put in one by one."""
+_UNSIGNED = frozenset(map(np.dtype, (np.uint16, np.uint32, np.uint64)))
 
 
 def encode(counts: npt.NDArray[np.integer]) -> bytes:
@@ -19,14 +19,13 @@ def encode(counts: npt.NDArray[np.integer]) -> bytes:
     """
     if not len(counts):
         return b""
-    values = counts if counts.dtype.kind == "u" else np.ascontiguousarray(counts, np.int64).view(np.uint64)
+    values = counts if counts.dtype in _UNSIGNED else np.asarray(counts, np.int64).view(np.uint64)
+    if native is not None:
+        return native.varints(np.ascontiguousarray(values))
     most = int(values.max())
     if most < 1 << 7:
         return values.astype(np.uint8).tobytes()
     if most < 1 << 14:
-        wide = np.flatnonzero(values > 0x7F)
-        if len(wide) <= FEW_WIDE:
-            return _mostly_narrow(values, wide)
         values = values.astype("<u2")
         is_wide = values > 0x7F
         pairs = ((values & 0x7F) | (values >> 7 << 8) | is_wide.astype("<u2") << 7).view(np.uint8).reshape(len(values), 2)
@@ -44,20 +43,13 @@ def encode(counts: npt.NDArray[np.integer]) -> bytes:
     return planes[keep].tobytes()
 
 
-def _mostly_narrow(values: npt.NDArray[np.integer], wide: Int) -> bytes:
-    """Return the bytes of counts below 2^14, of which those at some places need two."""
-    low = values.astype(np.uint8)
-    low[wide] |= 0x80
-    high = (values[wide] >> values.dtype.type(7)).astype(np.uint8).tobytes()
-    narrow, parts, begin = low.tobytes(), list[bytes](), 0
-    for i, end in enumerate((wide + 1).tolist()):
-        parts += (narrow[begin:end], high[i : i + 1])
-        begin = end
-    return b"".join((*parts, narrow[begin:]))
-
-
 def decode(data: bytes, n: int) -> Int:
     """Return n counts, shape (n,) int64. Raises ValueError when `data` does not hold exactly n."""
+    if native is not None:
+        counts = np.empty(n, np.int64)
+        if not native.read_varints(data, counts.view(np.uint64)):
+            raise ValueError(f"{len(data)} bytes do not hold {n} counts")
+        return counts
     raw = np.frombuffer(data, np.uint8)
     last = raw < 0x80
     if int(last.sum()) != n or (n and not last[-1]) or (not n and len(raw)):

@@ -1,13 +1,14 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
-"""Rows of many profiles → their cells, exact sums and extremes, in one pass over each column.
+"""Rows of many profiles → their cells, exact sums and extremes, in one pass over each column; and counts → bytes, and back.
 
 What is counted is what numpy's searches, sums of integers and comparisons give, bit by bit: the same operations on the same doubles.
 """
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.mem cimport PyMem_Calloc, PyMem_Free, PyMem_Malloc
 from libc.math cimport fabs, floor
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 cdef extern from *:
     """
@@ -239,3 +240,71 @@ def count(
         PyMem_Free(buffers)
         PyMem_Free(below)
     return far
+
+
+ctypedef fused Count:
+    uint16_t
+    uint32_t
+    uint64_t
+
+
+cdef Py_ssize_t write_varints(const Count *counts, Py_ssize_t n, uint8_t *found) noexcept nogil:
+    """Write LEB128; return how many bytes it is."""
+    cdef Py_ssize_t at = 0, i
+    cdef Count rest
+    for i in range(n):
+        rest = counts[i]
+        while rest > 0x7F:
+            found[at] = <uint8_t>(rest | 0x80)
+            at += 1
+            rest >>= 7
+        found[at] = <uint8_t>rest
+        at += 1
+    return at
+
+
+def varints(counts):
+    """Return the LEB128 of unsigned integers of 2, 4 or 8 bytes, contiguous. Raises ValueError for others, BufferError for what has gaps."""
+    cdef Py_buffer buffer
+    cdef uint8_t *found = NULL
+    cdef Py_ssize_t n, longest
+    PyObject_GetBuffer(counts, &buffer, PyBUF_SIMPLE)
+    try:
+        if buffer.itemsize not in (2, 4, 8):
+            raise ValueError(f"counts of {buffer.itemsize} bytes")
+        n = buffer.len // buffer.itemsize
+        longest = (8 * buffer.itemsize + 6) // 7
+        found = <uint8_t *>PyMem_Malloc(max(1, n * longest))
+        if found == NULL:
+            raise MemoryError
+        if buffer.itemsize == 2:
+            n = write_varints(<const uint16_t *>buffer.buf, n, found)
+        elif buffer.itemsize == 4:
+            n = write_varints(<const uint32_t *>buffer.buf, n, found)
+        else:
+            n = write_varints(<const uint64_t *>buffer.buf, n, found)
+        return PyBytes_FromStringAndSize(<char *>found, n)
+    finally:
+        PyMem_Free(found)
+        PyBuffer_Release(&buffer)
+
+
+def read_varints(const uint8_t[::1] data, uint64_t[::1] found):
+    """Read as many integers as there are places; what is beyond 64 bits is lost. Return whether `data` holds exactly so many."""
+    cdef Py_ssize_t n = found.shape[0], size = data.shape[0], i, at = 0
+    cdef uint64_t read
+    cdef int shift
+    for i in range(n):
+        read, shift = 0, 0
+        while at < size and data[at] > 0x7F:
+            if shift < 64:
+                read |= <uint64_t>(data[at] & 0x7F) << shift
+            shift += 7
+            at += 1
+        if at == size:
+            return False
+        if shift < 64:
+            read |= <uint64_t>data[at] << shift
+        found[i] = read
+        at += 1
+    return at == size

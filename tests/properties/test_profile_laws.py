@@ -16,7 +16,7 @@ from monitor.errors import StateMismatch, UnknownCodec
 from monitor.features import CategoryFeature
 from monitor.layout import Layout, layout_of
 from monitor.profiles import Profile, merge_all
-from monitor.sketches import bounded, varint
+from monitor.sketches import bounded
 from monitor.sketches.moments import exact_sums, mean_std, scale_of
 from tests.shapes import number_feature_of
 
@@ -95,20 +95,6 @@ def test_moments_agree_with_numpy(data: np.ndarray) -> None:
 def test_a_constant_has_no_spread_at_all() -> None:
     centre, exponent = scale_of(12.0, 5.0)
     assert mean_std(3, *exact_sums(np.full(3, 0.1), centre, exponent), centre, exponent)[1] == 0.0
-
-
-def leb128(count: int) -> bytes:
-    low, rest = count & 0x7F, count >> 7
-    return bytes([low | 0x80]) + leb128(rest) if rest else bytes([low])
-
-
-@given(st.sampled_from([7, 8, 14, 15, 21, 62]).flatmap(lambda bits: st.lists(st.integers(0, (1 << bits) - 1), max_size=50)))
-def test_varints_are_leb128_of_any_type_and_come_back(counts: list[int]) -> None:
-    for dtype in (np.uint16, np.int32, np.int64, np.uint64):
-        if max(counts, default=0) <= np.iinfo(dtype).max:
-            data = varint.encode(np.array(counts, dtype))
-            assert data == b"".join(map(leb128, counts))
-            assert varint.decode(data, len(counts)).tolist() == counts
 
 
 @given(st.lists(st.dictionaries(st.integers(0, 200), st.integers(1, 9)), max_size=6), st.integers(1, 20))

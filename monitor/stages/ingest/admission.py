@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from monitor.columns import Bool, DecodedBatch, Int
+from monitor.columns import Bool, DecodedBatch, Int, by_first_row
 from monitor.events import Rejection, RejectionReason
 from monitor.ports import LOG_APPEND_TIME, Message, Record
 from monitor.stages.ingest.meta import IngestMeta
@@ -70,17 +70,16 @@ class Admission:
                 keep &= ~future
                 reason = Rejection(RejectionReason.FUTURE_TIMESTAMP, "time")
                 batch.rejections += [(o, reason) for o in batch.offsets[future].tolist()]
-        configured = self._settings.models
         observed = self._meta.models if self._settings.unknown_model == "observe" else {}
-        are_settled = all(model in observed or model in configured for model, _ in batch.keys)
-        if not are_settled:  # one may be refused for those that came before it
+        new = {model for model, _ in batch.keys}.difference(observed, self._settings.models)
+        if new:  # one may be refused for those that came before it
             self._refuse_unknown(batch, keep)
         return np.flatnonzero(keep), np.flatnonzero(future)
 
     def _refuse_unknown(self, batch: DecodedBatch, keep: Bool) -> None:
         """Apply the policy for unknown models to the rows that are kept so far; `keep` is changed in place."""
         known = set(self._meta.models)
-        for i in _by_first_row(batch.key_index, keep):
+        for i in by_first_row(batch.key_index[keep]).tolist():
             refusal = self._refusal(batch.keys[i][0], known)
             if refusal is None:
                 known.add(batch.keys[i][0])
@@ -181,9 +180,3 @@ class Admission:
         headers |= {f"__monitor.errors.{name}": str(value).encode() for name, value in facts.items()}
         partition = self._meta.partition % self._settings.partials_partitions
         return Message(self._settings.topic("dead-letter"), record.key, record.value, partition, headers)
-
-
-def _by_first_row(key_index: Int, keep: Bool) -> list[int]:
-    """Return the keys that have kept rows, by their first one: an order that the log decides, not the fetch."""
-    keys, first = np.unique(key_index[keep], return_index=True)
-    return [int(key) for key in keys[np.argsort(first)]]

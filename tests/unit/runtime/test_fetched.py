@@ -108,13 +108,18 @@ def test_the_next_offset_is_that_of_the_record_handed_over() -> None:
     assert [(next(found).offset, found.next_fetch_offset) for _ in range(2)] == [(5, 6), (6, 7)]
 
 
-def whole(data: bytes, most: int, first: int = 0, until: int = 100, aborted: Any = None) -> tuple[list[int], list[int]]:
-    """Return the offsets that a fetch gives, at most so many at a time, and the positions after each time."""
+def fetch_of(data: bytes, first: int = 0, aborted: Any = None) -> tuple[WholeFetch, SimpleNamespace]:
+    """Return what was fetched of a partition, and the state that has the consumer's position."""
     state = SimpleNamespace(paused=False, position=first)
     state.consumed_to = lambda position: vars(state).update(position=position)
     assignment = SimpleNamespace(active=True, state_value=lambda _: state)
     records = BareRecords(TP, SummedRecords(data), aborted, first, None, None, True, 0 if aborted is None else READ_COMMITTED)
-    fetch = WholeFetch(TP, assignment=assignment, partition_records=records, backoff=0)
+    return WholeFetch(TP, assignment=assignment, partition_records=records, backoff=0), state
+
+
+def whole(data: bytes, most: int, first: int = 0, until: int = 100, aborted: Any = None) -> tuple[list[int], list[int]]:
+    """Return the offsets that a fetch gives, at most so many at a time, and the positions after each time."""
+    fetch, state = fetch_of(data, first, aborted)
     offsets, positions = [], []
     while fetch.has_more() and len(positions) < until:
         found = fetch.getall(most)
@@ -142,16 +147,12 @@ def test_a_position_between_two_batches_is_the_end_of_the_first() -> None:
 def test_what_came_before_a_changed_byte_is_fetched_again() -> None:
     changed = bytearray(batch(1, [b"b" * 50]))
     changed[-1] ^= 1
-    positions = []
-    state = SimpleNamespace(paused=False, position=0, consumed_to=positions.append)
-    assignment = SimpleNamespace(active=True, state_value=lambda _: state)
-    records = BareRecords(TP, SummedRecords(batch(0, [b"a"]) + bytes(changed)), None, 0, None, None, True, 0)
-    fetch = WholeFetch(TP, assignment=assignment, partition_records=records, backoff=0)
+    fetch, state = fetch_of(batch(0, [b"a"]) + bytes(changed))
     with pytest.raises(CorruptRecordException):
         fetch.getall(10)
     assert fetch.getall(10) == []
     assert not fetch.has_more()
-    assert positions == []
+    assert state.position == 0
 
 
 def test_a_fetch_that_was_handed_over_is_gone_without_the_collector() -> None:

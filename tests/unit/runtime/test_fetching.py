@@ -7,13 +7,23 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
-from aiokafka.consumer.fetcher import Fetcher, FetchResult
+import pytest
+from aiokafka.consumer import fetcher
+from aiokafka.consumer.fetcher import Fetcher
 from faust.types import TP
 
 from monitor.runtime.batches import BatchScheduler
 from monitor.runtime.extensions import BatchConsumer
+from monitor.runtime.fetched import WholeFetch
 
 PAUSED, ACTIVE = TP("a-t-changelog", 1), TP("a-t-changelog", 2)
+
+
+@pytest.fixture(autouse=True)
+def _stock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether or not it was replaced in this process."""
+    (stock,) = WholeFetch.__bases__
+    monkeypatch.setattr(fetcher, "FetchResult", stock)
 
 
 class Fetched(list[int]):
@@ -33,10 +43,10 @@ class Thread:
         self.fetcher = SimpleNamespace(_records=found, _subscriptions=subscriptions, _notify=lambda _: None)
         self.fetcher._wait_consume_future = None
 
-    def _found(self, tp: TP) -> FetchResult:
+    def _found(self, tp: TP) -> Any:
         state = SimpleNamespace(paused=False, position=2, consumed_to=lambda _: self.consumed.add(tp))
         assignment = SimpleNamespace(active=True, state_value=lambda _: state)
-        return FetchResult(tp, assignment=assignment, partition_records=Fetched([0, 1]), backoff=0)
+        return fetcher.FetchResult(tp, assignment=assignment, partition_records=Fetched([0, 1]), backoff=0)
 
     async def getmany(self, active: Any, timeout: float) -> Any:
         return await Fetcher.fetched_records(self.fetcher, active, 0)
