@@ -92,7 +92,7 @@ def windows(bench: Bench, n: int, rounds: int) -> dict[str, Any]:
 
 
 def models(bench: Bench, n: int, rounds: int) -> dict[str, Any]:
-    """Models in turn on the same partitions; no window closes meanwhile."""
+    """Models in turn on the same partitions; no window closes meanwhile. A thousand write a checkpoint every ten seconds or more, so runs are longer."""
     cases = {k: Case(Traffic(n, models=k, hours=1)) for k in (1, 10, 100, 1_000)}
     rows: dict[str, Row] = {f"{k:,} model{'s'[: k > 1]}": partial(bench.worker, case) for k, case in cases.items()}
     return in_turn(rows, rounds)
@@ -171,7 +171,7 @@ ON_KAFKA: Mapping[str, tuple[Callable[[Bench, int, int], dict[str, Any]], int]] 
     "peers": (peers, 3_000_000),
     "streams": (streams, 4_000_000),
     "windows": (windows, 3_000_000),
-    "models": (models, 4_000_000),
+    "models": (models, 6_000_000),
     "segments": (segments, 2_000_000),
     "features": (features, 1_000_000),
     "workers": (workers, 2_000_000),
