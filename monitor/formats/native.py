@@ -61,7 +61,10 @@ _value_of = attrgetter("value")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Known:
-    """The reader of layouts of one shape, the decoder of events that reads its features in the same pass, and what does without events."""
+    """The reader of layouts of one shape, the decoder of events that reads its features in the same pass, and what does without events.
+
+    Told apart by identity: each model of a batch is asked for its own, and to hash three fields for each of them takes longer than that.
+    """
 
     reader: FeatureReader
     decode: Callable[[bytes], Event]

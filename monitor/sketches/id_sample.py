@@ -99,8 +99,7 @@ class IdSample:
         self._new, self._n_new = [], 0
         order = np.argsort(hashes, kind="stable")
         ranked = hashes[order]
-        is_first = np.ones(len(ranked), bool)
-        np.not_equal(ranked[1:], ranked[:-1], out=is_first[1:])
+        is_first = np.concatenate(([True], ranked[1:] != ranked[:-1]))
         if is_first.all():
             self._hashes, self._counts = ranked[: self._bound].copy(), counts[order[: self._bound]]
         else:

@@ -53,7 +53,7 @@ def decode(data: bytes, n: int) -> Int:
     raw = np.frombuffer(data, np.uint8)
     last = raw < 0x80
     if int(last.sum()) != n or (n and not last[-1]) or (not n and len(raw)):
-        raise ValueError(f"{int(last.sum())} counts where {n} were expected")
+        raise ValueError(f"{len(data)} bytes do not hold {n} counts")
     if not n:
         return np.zeros(0, np.int64)
     starts = np.concatenate(([0], np.flatnonzero(last)[:-1] + 1))

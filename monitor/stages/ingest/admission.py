@@ -79,7 +79,7 @@ class Admission:
     def _refuse_unknown(self, batch: DecodedBatch, keep: Bool) -> None:
         """Apply the policy for unknown models to the rows that are kept so far; `keep` is changed in place."""
         known = set(self._meta.models)
-        for i in by_first_row(batch.key_index[keep]).tolist():
+        for i in by_first_row(batch.key_index[keep]).tolist():  # an order that the log decides, not the fetch
             refusal = self._refusal(batch.keys[i][0], known)
             if refusal is None:
                 known.add(batch.keys[i][0])

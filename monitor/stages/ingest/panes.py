@@ -102,6 +102,11 @@ class Pane:
         return self.his[0]
 
     @property
+    def closes_ms(self) -> int:
+        """The clock at which it is to be closed, grace included."""
+        return self.due_ms + self.settings.grace_ms
+
+    @property
     def reference_sha256(self) -> str:
         """Of the reference whose layout the profile has; "" without one."""
         return self.reference.sha256 if self.reference else ""

@@ -77,7 +77,7 @@ class PartitionPanes:
         self._reading = Reading(meta, outcomes)
         self._counted = set[tuple[str, str]]()
         self._ahead = -1
-        self._first_due_ms = math.inf
+        self._next_close_ms = math.inf
         self._snapshot: list[tuple[Pane, int, int]] = []
 
     def __iter__(self) -> Iterator[Pane]:
@@ -113,7 +113,7 @@ class PartitionPanes:
             pane = load_pane(place, of_pane, settings, self._references)
             pane.emitted_ms = now_ms
             self._panes[pane.key] = pane
-            self._first_due_ms = min(self._first_due_ms, _due_ms(pane))
+            self._next_close_ms = min(self._next_close_ms, pane.closes_ms)
             self._ahead = max(self._ahead, *pane.his)
             if any(stored.codec != CODEC_VERSION for stored in of_pane.values()):
                 self._touch(pane)
@@ -271,7 +271,7 @@ class PartitionPanes:
             pane.lost, self._meta.lost_pending = self._meta.lost_pending, 0
             if reference is not None:
                 self._kept.use(reference)
-        self._first_due_ms = min(self._first_due_ms, _due_ms(pane))
+        self._next_close_ms = min(self._next_close_ms, pane.closes_ms)
         return pane
 
     def _readable(self, model: str, version: str, start_ms: int, cut_ms: int) -> Pane | None:
@@ -298,15 +298,15 @@ class PartitionPanes:
         """Whether `close` would close a pane."""
         if any(part.due_ms <= clock_ms for part in self._arrived):
             return True
-        if self._first_due_ms <= clock_ms:  # it may be that of a pane that is closed by now
-            self._first_due_ms = min((_due_ms(pane) for pane in self._panes.values() if pane.state == OPEN), default=math.inf)
-        return self._first_due_ms <= clock_ms
+        if self._next_close_ms <= clock_ms:  # it may be that of a pane that is closed by now
+            self._next_close_ms = min((pane.closes_ms for pane in self._panes.values() if pane.state == OPEN), default=math.inf)
+        return self._next_close_ms <= clock_ms
 
     def close(self, clock_ms: int) -> None:
         """Fold what waits, and close what has ended, grace included."""
         self._fold_all()
         for pane in self:
-            if pane.state == OPEN and _due_ms(pane) <= clock_ms:
+            if pane.state == OPEN and pane.closes_ms <= clock_ms:
                 pane.state = CLOSED
                 self._touch(pane)
 
@@ -386,11 +386,6 @@ class PartitionPanes:
             pane.state, pane.emitted_ms = EMITTED, now_ms
             pane.forget_rows()
             self._touch(pane)
-
-
-def _due_ms(pane: Pane) -> int:
-    """Return when a pane is to be closed, grace included."""
-    return pane.due_ms + pane.settings.grace_ms
 
 
 def _cuts(revising_of: Mapping[int, Revising], kind: Int, ends: Int, watermark: Int) -> Int:

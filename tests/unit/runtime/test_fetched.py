@@ -109,9 +109,14 @@ def test_the_next_offset_is_that_of_the_record_handed_over() -> None:
 
 
 def fetch_of(data: bytes, first: int = 0, aborted: Any = None) -> tuple[WholeFetch, SimpleNamespace]:
-    """Return what was fetched of a partition, and the state that has the consumer's position."""
-    state = SimpleNamespace(paused=False, position=first)
-    state.consumed_to = lambda position: vars(state).update(position=position)
+    """Return what was fetched of a partition, and the state that has the consumer's position and those that it moved to."""
+    state = SimpleNamespace(paused=False, position=first, moves=[])
+
+    def consumed_to(position: int) -> None:
+        state.position = position
+        state.moves.append(position)
+
+    state.consumed_to = consumed_to
     assignment = SimpleNamespace(active=True, state_value=lambda _: state)
     records = BareRecords(TP, SummedRecords(data), aborted, first, None, None, True, 0 if aborted is None else READ_COMMITTED)
     return WholeFetch(TP, assignment=assignment, partition_records=records, backoff=0), state
@@ -152,7 +157,7 @@ def test_what_came_before_a_changed_byte_is_fetched_again() -> None:
         fetch.getall(10)
     assert fetch.getall(10) == []
     assert not fetch.has_more()
-    assert state.position == 0
+    assert state.moves == []
 
 
 def test_a_fetch_that_was_handed_over_is_gone_without_the_collector() -> None:
