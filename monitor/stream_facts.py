@@ -13,7 +13,7 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from monitor.columns import Bool, Envelope, Float, HashedIds, Int, Names, by_place
+from monitor.columns import Envelope, Float, HashedIds, Int, Names, by_place
 from monitor.sketches import varint
 from monitor.sketches.bounded import key_hash
 from monitor.sketches.id_sample import IdSample
@@ -27,7 +27,7 @@ MAX_NAME_CHARS = 128
 DELAY_CELLS = 200
 """Cells of delay on each side of 0 ms: four to a doubling, up to 2^50 ms."""
 _MANTISSA_BITS, _BITS_OF_ONE = 50, 1023 << 2
-_LATEST_MS = 253_402_300_800_000
+LATEST_MS = 253_402_300_800_000
 """The year 10000. A record stamped later, or before 1970, has no timestamp: a file without them, or a very old broker."""
 
 OK = "ok"
@@ -52,16 +52,26 @@ class Sent(NamedTuple):
         return self.max_delay_ms > NEVER_MS
 
 
-class Timing(NamedTuple):
-    """When rows came: their event times; which records have a timestamp, their delays and the places of these in `StreamFacts.delays`.
-
-    disorder_ms: how far behind the clock a row was at most. Of records without a timestamp a delay says nothing: FOREVER, NEVER at most.
-    """
+class Times(NamedTuple):
+    """When rows came, by row; shape (n,). delays_ms: record timestamp − event time, NEVER where a record has no timestamp."""
 
     times_ms: Int
     delays_ms: Int
+
+
+NO_TIMES = Times(np.zeros(0, np.int64), np.zeros(0, np.int64))
+
+
+class Timing(NamedTuple):
+    """When rows came, in all. said: by row, of those of which an envelope has names.
+
+    cells: the places in `StreamFacts.delays` of the rows that have a delay, none where they have been counted already. disorder_ms: how far
+    behind the clock a row was at most. Where no row has a delay, the least and the greatest are FOREVER and NEVER.
+    """
+
+    rows: int
     cells: Int
-    is_stamped: Bool
+    said: Times
     first_ms: int
     last_ms: int
     out_of_order: int
@@ -70,23 +80,29 @@ class Timing(NamedTuple):
     max_delay_ms: int
 
 
-def timings_of(times_ms: Int, record_ms: Int, clock_ms: Int, starts: Sequence[int]) -> list[Timing]:
+def times_of(times_ms: Int, record_ms: Int) -> Times:
+    """Return when rows came. record_ms: timestamps of their records."""
+    is_stamped = (record_ms >= 0) & (record_ms < LATEST_MS)
+    return Times(times_ms, np.where(is_stamped, record_ms - times_ms, NEVER_MS))
+
+
+def timings_of(times: Times, clock_ms: Int, starts: Sequence[int]) -> list[Timing]:
     """Return the timing of each part of some rows, none of them empty; starts: the first row of each, rising from 0."""
-    disorder, delays = clock_ms - times_ms, record_ms - times_ms
-    stamped = (record_ms >= 0) & (record_ms < _LATEST_MS)
-    cells = delay_cells(np.where(stamped, delays, 0)) + DELAY_CELLS
+    times_ms, delays_ms = times
+    disorder, is_stamped = clock_ms - times_ms, delays_ms > NEVER_MS
+    cells = delay_cells(np.where(is_stamped, delays_ms, 0)) + DELAY_CELLS
     by_part = zip(
         np.minimum.reduceat(times_ms, starts).tolist(),
         np.maximum.reduceat(times_ms, starts).tolist(),
         np.add.reduceat(disorder > 0, starts, dtype=np.int64).tolist(),
         np.maximum.reduceat(disorder, starts).tolist(),
-        np.minimum.reduceat(np.where(stamped, delays, FOREVER_MS), starts).tolist(),
-        np.maximum.reduceat(np.where(stamped, delays, NEVER_MS), starts).tolist(),
+        np.minimum.reduceat(np.where(is_stamped, delays_ms, FOREVER_MS), starts).tolist(),
+        np.maximum.reduceat(delays_ms, starts).tolist(),
         strict=True,
     )
     parts = (slice(*part) for part in pairwise((*starts, len(times_ms))))
     return [
-        Timing(times_ms[part], delays[part], cells[part], stamped[part], *facts)
+        Timing(part.stop - part.start, cells[part][is_stamped[part]], Times(times_ms[part], delays_ms[part]), *facts)
         for part, facts in zip(parts, by_part, strict=True)
     ]
 
@@ -129,26 +145,25 @@ class StreamFacts:
 
         Cost: 0.3 µs per row with an id, 0.05 µs without.
         """
-        (timing,) = timings_of(times_ms, record_ms, clock_ms, (0,))
+        (timing,) = timings_of(times_of(times_ms, record_ms), clock_ms, (0,))
         self.add_timed(envelope, timing)
 
     def add_timed(self, envelope: Envelope | None, timing: Timing) -> None:
         """Count rows of which is known when they came."""
-        self._add("rows", len(timing.times_ms))
+        self._add("rows", timing.rows)
         self._raise("last", timing.last_ms)
         self._raise("-first", -timing.first_ms)
         if timing.disorder_ms > 0:
             self._add("out_of_order", timing.out_of_order)
             self._raise("disorder", timing.disorder_ms)
-        cells = timing.cells if timing.is_stamped.all() else timing.cells[timing.is_stamped]
-        if len(cells):
-            np.add.at(self.delays, cells, 1)
+        if timing.max_delay_ms > NEVER_MS:
             self._raise("delay", timing.max_delay_ms)
             self._raise("-delay", -timing.min_delay_ms)
+        np.add.at(self.delays, timing.cells, 1)
         if envelope is not None:
-            self._count_envelope(envelope, timing)
+            self._count_envelope(envelope, timing.said)
 
-    def _count_envelope(self, envelope: Envelope, timing: Timing) -> None:
+    def _count_envelope(self, envelope: Envelope, times: Times) -> None:
         if len(envelope.ids):
             self._add("with_id", len(envelope.ids))
             if isinstance(envelope.ids, HashedIds):
@@ -162,8 +177,7 @@ class StreamFacts:
         named = (("schema", envelope.schemas), ("producer", envelope.producers), ("status", envelope.statuses))
         for kind, names in named:
             if names is not None:
-                delays = np.where(timing.is_stamped, timing.delays_ms, NEVER_MS)
-                self._count_names(kind, _grouped(names, timing.times_ms, delays))
+                self._count_names(kind, _grouped(names, *times))
 
     def _count_names(self, kind: str, found: Mapping[str, Sent]) -> None:
         if found:

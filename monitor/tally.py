@@ -6,19 +6,21 @@ was counted of it. What a profile then holds is what `Profile.update` of its row
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from monitor.columns import Coded, ColumnBatch, Float, Indices, Int, Objects, Places, Special, present
+from monitor.columns import Bool, Coded, ColumnBatch, Float, Indices, Int, Objects, Places, Special, present
 from monitor.compiled import counting as native
 from monitor.layout import N_SPECIAL, Layout
 from monitor.outside import Found
 from monitor.parts import Part
 from monitor.profiles import Profile
 from monitor.sketches.moments import quantise_far
+from monitor.stream_facts import LATEST_MS, NO_TIMES, Timing
+from monitor.windows import FOREVER_MS, NEVER_MS
 
 MAX_GRIDS: Final = 2_048
 """Layouts that are remembered from one tally to the next."""
@@ -26,6 +28,8 @@ MAX_CODES: Final = 1 << 18
 """Different values of a category, times layouts, whose cells are remembered."""
 
 _NO_CELLS: Int = np.zeros(0, np.int64)
+_UNTIMED: Int = np.array([0, 0, 0, 0, NEVER_MS, 0, 0, 0, 0, FOREVER_MS, NEVER_MS])
+"""Of a profile that has had no row, what the compiled part's `count_times` adds to."""
 _UNKNOWN: Final = -1
 
 
@@ -42,11 +46,25 @@ class Grids(dict[str, Any]):
         return found
 
 
+class Counted(NamedTuple):
+    """What was counted of a profile's rows, less the cells, which the profile has already.
+
+    n_inspected: of the rows. first, last: their offsets. before: the clock before the first.
+    """
+
+    part: Part
+    timing: Timing
+    n_inspected: int
+    first: int
+    last: int
+    before: int
+
+
 class Tally:
     """Counts rows of profiles whose layouts have one shape and no segments; only where the compiled part is.
 
-    layout: of one of them. profile_of: of a place, asked once. held_bytes: memory that it takes, about. Cells are counted in the profiles
-    themselves; the rest is theirs with `parts`, after which nothing more may come.
+    layout: of one of them. profile_of: of a place, asked once. held_bytes: memory that it takes, about. Cells, and those of delays, are
+    counted in the profiles themselves; the rest is theirs with `counted`, after which nothing more may come.
     """
 
     def __init__(self, layout: Layout, profile_of: Callable[[int], Profile], grids: Grids) -> None:
@@ -56,25 +74,29 @@ class Tally:
         self._profiles: list[Profile] = []
         self._grids: list[Any] = []
         self._counts: list[npt.NDArray[Any]] = []
+        self._delays: list[Int] = []
         self._layout_places = Places()
         self._layouts: list[Layout] = []
         self._layout_of: Int = np.zeros(0, np.int64)
-        self._rows: Int = np.zeros(0, np.int64)
         self._room: Int = np.zeros(0, np.int64)
         self._sums: Int = np.zeros((0, len(layout.numbers), 4), np.int64)
         self._extremes: Float = np.zeros((0, len(layout.numbers), 2))
+        self._timed: Int = np.zeros((0, len(_UNTIMED)), np.int64)
         self._far: list[tuple[int, int, int]] = []
         self._categories = [_Category(i) for i in range(len(layout.categories))]
         self.held_bytes = 0
 
-    def add(self, batch: ColumnBatch, places: Int) -> None:
-        """Count rows. places: of their profiles, shape (n,)."""
+    def add(self, batch: ColumnBatch, places: Int, marks: Int, before: Int, inspected: Bool) -> None:
+        """Count rows, in the order of the log.
+
+        places: of their profiles, shape (n,). marks: offset, event time, timestamp of the record and running clock of each, shape (4, n).
+        before: the clock before each row. inspected: which were compared with the layout's names.
+        """
         slots = self._slots(places)
-        rows = self._rows + np.bincount(slots, minlength=len(self._profiles))
+        rows = self._timed[:, 0] + np.bincount(slots, minlength=len(self._profiles))
         for slot in np.flatnonzero(rows > self._room).tolist():
             self._counts[slot] = self._profiles[slot].room_for(int(rows[slot]))
             self._room[slot] = np.iinfo(self._counts[slot].dtype).max - self._profiles[slot].n
-        self._rows = rows
         cells = np.empty((len(self._categories), batch.n), np.int32)
         layout_of = None if len(self._layouts) == 1 else self._layout_of[slots]
         for category, column, of_column in zip(self._categories, batch.categories, cells, strict=True):
@@ -86,8 +108,10 @@ class Tally:
             centres, exponents = self._profiles[slot].layout.grid
             q = quantise_far(float(batch.numbers[number, row]), float(centres[number]), int(exponents[number]))
             self._far.append((slot, number, q))
+        times = (np.ascontiguousarray(marks), before, inspected.view(np.uint8), LATEST_MS)
+        native.count_times(slots, *times, self._timed, self._delays)
         of_categories = sum(category.held_bytes for category in self._categories)
-        self.held_bytes = self._sums.nbytes + self._extremes.nbytes + of_categories
+        self.held_bytes = self._sums.nbytes + self._extremes.nbytes + self._timed.nbytes + of_categories
 
     def _slots(self, places: Int) -> Int:
         """Return the slot of each row's profile; new ones get one."""
@@ -110,28 +134,34 @@ class Tally:
             self._profiles.append(profile)
             self._grids.append(self._known.of(layout))
             self._counts.append(profile.room_for(0))
+            self._delays.append(profile.stream.delays)
             layout_of.append(self._layout_places[layout.sha256])
             if layout_of[-1] == len(self._layouts):
                 self._layouts.append(layout)
         n = len(places)
         self._layout_of = np.concatenate((self._layout_of, np.array(layout_of, np.int64)))
-        self._rows, self._room = (np.concatenate((kept, np.zeros(n, np.int64))) for kept in (self._rows, self._room))
-        known, self._sums = self._sums, np.zeros((len(self._profiles), *self._sums.shape[1:]), np.int64)
-        self._sums[: len(known)] = known
-        ends, self._extremes = self._extremes, np.empty((len(self._profiles), *self._extremes.shape[1:]))
-        self._extremes[: len(ends)], self._extremes[len(ends) :] = ends, (np.inf, -np.inf)
+        self._room = _longer(self._room, n, 0)
+        self._sums, self._extremes = _longer(self._sums, n, 0), _longer(self._extremes, n, (np.inf, -np.inf))
+        self._timed = _longer(self._timed, n, _UNTIMED)
 
-    def parts(self, places: Iterable[int]) -> Iterator[Part]:
-        """Yield what was counted of the profiles of some places, all of which had rows."""
+    @property
+    def places(self) -> list[int]:
+        """Those that have had rows, rising."""
+        return np.flatnonzero(self._slot_of != _UNKNOWN).tolist()
+
+    def counted(self) -> Iterator[Counted]:
+        """Yield what was counted of the profiles of `places`."""
         sums = _sums_of(self._sums)
         for slot, number, q in self._far:
             sums[slot, number] += (q, q * q)
         low, high = np.moveaxis(self._extremes, -1, 0) + 0.0
         outside = [category.outside(self._profiles) for category in self._categories]
-        for place in places:
-            slot = int(self._slot_of[place])
+        timed = self._timed.tolist()
+        for slot in self._slot_of[self.places].tolist():
             found = [of_category.get(slot) for of_category in outside]
-            yield Part(int(self._rows[slot]), _NO_CELLS, (), sums[slot], low[slot], high[slot], found)
+            n, n_inspected, first, last, before, *when = timed[slot]
+            part = Part(n, _NO_CELLS, (), sums[slot], low[slot], high[slot], found)
+            yield Counted(part, Timing(n, _NO_CELLS, NO_TIMES, *when), n_inspected, first, last, before)
 
 
 class _Category:
@@ -211,6 +241,13 @@ def _grid_of(layout: Layout) -> Any:
         N_SPECIAL,
         layout.n_cells,
     )
+
+
+def _longer(known: npt.NDArray[Any], n: int, value: npt.ArrayLike) -> npt.NDArray[Any]:
+    """Return an array in C order with n more rows, each of a value."""
+    found = np.empty((len(known) + n, *known.shape[1:]), known.dtype)
+    found[: len(known)], found[len(known) :] = known, value
+    return found
 
 
 def _sums_of(halves: Int) -> Objects:

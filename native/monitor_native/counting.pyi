@@ -26,5 +26,14 @@ def count(
     sums: npt.NDArray[np.int64],
     extremes: npt.NDArray[np.float64],
 ) -> Sequence[tuple[int, int]]: ...
+def count_times(
+    slots: npt.NDArray[np.int64],
+    marks: npt.NDArray[np.int64],
+    before: npt.NDArray[np.int64],
+    inspected: npt.NDArray[np.uint8],
+    latest_ms: int,
+    timed: npt.NDArray[np.int64],
+    delays: list[npt.NDArray[np.int64]],
+) -> None: ...
 def varints(counts: npt.NDArray[np.unsignedinteger]) -> bytes: ...
 def read_varints(data: bytes, found: npt.NDArray[np.uint64]) -> bool: ...

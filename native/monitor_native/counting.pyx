@@ -242,6 +242,92 @@ def count(
     return far
 
 
+cdef enum:
+    OFFSET, TIME, STAMP, CLOCK, N_MARKS   # of a row
+cdef enum:                                # of a slot
+    ROWS, INSPECTED, FIRST, LAST, BEFORE, FIRST_MS, LAST_MS, OUT_OF_ORDER, DISORDER, MIN_DELAY, MAX_DELAY, N_TIMED
+cdef enum:
+    MANTISSA_BITS = 50        # all but two: four cells to a doubling
+    BITS_OF_ONE = 1023 << 2
+
+
+cdef inline Py_ssize_t delay_cell(int64_t delay, Py_ssize_t n_each) noexcept nogil:
+    """Find the cell of a delay among n_each for those below zero, one for zero, and n_each for those above."""
+    cdef double size = fabs(<double>delay)
+    cdef Py_ssize_t cell = <Py_ssize_t>((<int64_t *>&size)[0] >> MANTISSA_BITS) - (BITS_OF_ONE - 1)
+    cell = min(max(cell, 0), n_each)
+    return n_each + (cell if delay > 0 else -cell)
+
+
+def count_times(
+    const int64_t[::1] slots,
+    const int64_t[:, ::1] marks,
+    const int64_t[::1] before,
+    const uint8_t[::1] inspected,
+    int64_t latest_ms,
+    int64_t[:, ::1] timed,
+    list delays,
+):
+    """Add to what is known of the slots of rows when these came.
+
+    slots: of each row, shape (n,); offsets rise. marks: offset, event time, timestamp of the record and running clock of each, ms, shape (4, n). before: the clock before
+    it. inspected: 0 or 1. latest_ms: a timestamp from it on, or below 0, is none. timed: of each slot the rows and the inspected ones; offset of
+    the first and of the last row, and the clock before the first; least and greatest time; rows behind the clock, and by how much at most; least and greatest
+    delay; shape (slots or more, 11). delays: by slot rows by cell of their delay, shape (2 k + 1,) int64.
+
+    Raises ValueError for shapes that do not fit, and for a slot that is none; nothing is counted then.
+    """
+    cdef Py_ssize_t n = slots.shape[0], n_slots = len(delays), i, n_cells = 0
+    cdef int64_t **cells
+    cdef Py_buffer *buffers
+    cdef int64_t *of_slot
+    cdef int64_t time, stamp, behind, delay
+    if marks.shape[0] != N_MARKS or marks.shape[1] != n or before.shape[0] != n or inspected.shape[0] != n:
+        raise ValueError(f"{n} rows with marks of shape {(marks.shape[0], marks.shape[1])}, {before.shape[0]} clocks and {inspected.shape[0]} inspected or not")
+    if timed.shape[0] < n_slots or timed.shape[1] != N_TIMED:
+        raise ValueError(f"{n_slots} slots have times of shape {(timed.shape[0], timed.shape[1])}")
+    cells = <int64_t **>PyMem_Calloc(max(1, n_slots), sizeof(int64_t *))
+    buffers = <Py_buffer *>PyMem_Calloc(max(1, n_slots), sizeof(Py_buffer))
+    try:
+        if cells == NULL or buffers == NULL:
+            raise MemoryError
+        for i in range(n):
+            if not 0 <= slots[i] < n_slots:
+                raise ValueError(f"row {i} is of slot {slots[i]} of {n_slots}")
+            if cells[slots[i]] != NULL:
+                continue
+            PyObject_GetBuffer(delays[slots[i]], &buffers[slots[i]], PyBUF_SIMPLE | PyBUF_WRITABLE)
+            cells[slots[i]] = <int64_t *>buffers[slots[i]].buf
+            n_cells = n_cells or buffers[slots[i]].len // 8
+            if buffers[slots[i]].itemsize != 8 or buffers[slots[i]].len != 8 * n_cells or n_cells % 2 == 0:
+                raise ValueError(f"slot {slots[i]} has {buffers[slots[i]].len} bytes of delays, {buffers[slots[i]].itemsize} each")
+        for i in range(n):
+            of_slot = &timed[slots[i], 0]
+            time, stamp = marks[TIME, i], marks[STAMP, i]
+            if of_slot[ROWS] == 0:
+                of_slot[FIRST], of_slot[BEFORE] = marks[OFFSET, i], before[i]
+                of_slot[FIRST_MS] = of_slot[LAST_MS] = time
+            of_slot[ROWS] += 1
+            of_slot[INSPECTED] += inspected[i]
+            of_slot[LAST] = marks[OFFSET, i]
+            of_slot[FIRST_MS] = min(of_slot[FIRST_MS], time)
+            of_slot[LAST_MS] = max(of_slot[LAST_MS], time)
+            behind = marks[CLOCK, i] - time
+            of_slot[OUT_OF_ORDER] += behind > 0
+            of_slot[DISORDER] = max(of_slot[DISORDER], behind)
+            if 0 <= stamp < latest_ms:
+                delay = stamp - time
+                of_slot[MIN_DELAY] = min(of_slot[MIN_DELAY], delay)
+                of_slot[MAX_DELAY] = max(of_slot[MAX_DELAY], delay)
+                cells[slots[i]][delay_cell(delay, n_cells // 2)] += 1
+    finally:
+        for i in range(n_slots):
+            if buffers != NULL and buffers[i].buf != NULL:
+                PyBuffer_Release(&buffers[i])
+        PyMem_Free(cells)
+        PyMem_Free(buffers)
+
+
 ctypedef fused Count:
     uint16_t
     uint32_t

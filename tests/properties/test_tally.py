@@ -12,13 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monitor import tally
-from monitor.columns import NOTHING_SAID, Coded, ColumnBatch, Int, NoValue, Special
+from monitor.columns import NOTHING_SAID, About, Bool, Coded, ColumnBatch, Int, NoValue, Special
 from monitor.features import CategoryFeature, NumberFeature
 from monitor.hash_key import HashKey
 from monitor.layout import Layout
 from monitor.profiles import Profile
 from monitor.sketches.moments import scale_of
+from monitor.stream_facts import DELAY_CELLS, LATEST_MS, delay_cells
 from monitor.tally import Grids, Tally
+from monitor.windows import NEVER_MS
 from tests.native import needs_native
 from tests.properties.test_counting import EDGES, FINITE
 
@@ -29,12 +31,26 @@ TEXTS = ["a", "b", "c", "d", "é", "new", "newer"]
 VALUES = [*TEXTS, None, NoValue.ABSENT, NoValue.WRONG_TYPE]
 SPECIALS = st.sampled_from([Special.VALUE] * 4 + [s for s in Special if s != Special.NEVER_SEEN])
 
+T0 = 1_700_000_000_000
+STAMPS = st.integers(T0 - 10_000, T0 + 10_000) | st.sampled_from([-1, 0, LATEST_MS - 1, LATEST_MS, 1 << 62])
+"""Of records; some are none."""
+
+
+class Rows(NamedTuple):
+    """Some rows in the order of a log; as `Tally.add` takes them in."""
+
+    batch: ColumnBatch
+    places: Int
+    marks: Int
+    before: Int
+    inspected: Bool
+
 
 class Case(NamedTuple):
-    """layouts: of one shape, by place. batches: each with the places of its rows."""
+    """layouts: of one shape, by place."""
 
     layouts: list[Layout]
-    batches: list[tuple[ColumnBatch, Int]]
+    batches: list[Rows]
 
 
 @st.composite
@@ -42,7 +58,16 @@ def cases(draw: st.DrawFn) -> Case:
     n_numbers, n_categories = draw(st.integers(0, 3)), draw(st.integers(0, 2))
     layouts = [_layout(draw, n_numbers, n_categories) for _ in range(draw(st.integers(1, 3)))]
     by_place = [draw(st.sampled_from(layouts)) for _ in range(draw(st.integers(1, 5)))]
-    return Case(by_place, [_batch(draw, by_place, n_numbers, n_categories) for _ in range(draw(st.integers(1, 3)))])
+    found, offset, clock = [], draw(st.integers(0, 1 << 40)), NEVER_MS
+    for _ in range(draw(st.integers(1, 3))):
+        batch, places = _batch(draw, by_place, n_numbers, n_categories)
+        times = np.array(draw(st.lists(st.integers(T0 - 5_000, T0 + 5_000), min_size=batch.n, max_size=batch.n)), np.int64)
+        running = np.maximum.accumulate([clock, *times.tolist()])
+        stamps = np.array(draw(st.lists(STAMPS, min_size=batch.n, max_size=batch.n)), np.int64)
+        marks = np.stack((offset + np.arange(batch.n), times, stamps, running[1:]))
+        found.append(Rows(batch, places, marks, running[:-1], marks[0] % 3 == 0))
+        offset, clock = offset + batch.n + draw(st.integers(0, 2)), int(running[-1])
+    return Case(by_place, found)
 
 
 def _layout(draw: st.DrawFn, n_numbers: int, n_categories: int) -> Layout:
@@ -103,25 +128,46 @@ def of_place(batch: ColumnBatch, rows: Int) -> ColumnBatch:
 def tallied(case: Case) -> list[Profile]:
     profiles = [Profile(layout) for layout in case.layouts]
     counts = Tally(case.layouts[0], profiles.__getitem__, Grids())
-    for batch, places in case.batches:
-        counts.add(batch, places)
-    touched = sorted({place for _, places in case.batches for place in places.tolist()})
-    for place, part in zip(touched, counts.parts(touched), strict=True):
-        profiles[place].add_part(part, NOTHING_SAID)
+    for rows in case.batches:
+        counts.add(*rows)
+    for place, counted in zip(counts.places, counts.counted(), strict=True):
+        profiles[place].add_part(counted.part, About(None, counted.n_inspected))
+        profiles[place].stream.add_timed(None, counted.timing)
     return profiles
 
 
 def updated(case: Case) -> list[Profile]:
     profiles = [Profile(layout) for layout in case.layouts]
-    for batch, places in case.batches:
+    for batch, places, marks, _, inspected in case.batches:
         for place in sorted(set(places.tolist())):
-            profiles[place].update(of_place(batch, np.flatnonzero(places == place)))
+            at = np.flatnonzero(places == place)
+            rows = of_place(batch, at)
+            rows.inspected = int(inspected[at].sum())
+            profiles[place].update(rows)
+            profiles[place].stream.add_rows(None, *marks[1:, at])
     return profiles
+
+
+def add(counts: Tally, batch: ColumnBatch, places: Int) -> None:
+    """Count rows whenever they came."""
+    counts.add(batch, places, np.zeros((4, batch.n), np.int64), np.zeros(batch.n, np.int64), np.zeros(batch.n, bool))
 
 
 @given(cases())
 def test_a_tally_counts_what_updates_do(case: Case) -> None:
     assert [p.to_bytes() for p in tallied(case)] == [p.to_bytes() for p in updated(case)]
+
+
+@given(cases())
+def test_it_tells_where_the_rows_of_each_are_in_the_log(case: Case) -> None:
+    counts = Tally(case.layouts[0], [Profile(layout) for layout in case.layouts].__getitem__, Grids())
+    for rows in case.batches:
+        counts.add(*rows)
+    of_row = [(place, *row) for rows in case.batches for place, *row in zip(rows.places, rows.marks[0], rows.before, strict=True)]
+    by_place = {place: [row[1:] for row in of_row if row[0] == place] for place in counts.places}
+    assert {row[0] for row in of_row} == set(by_place)
+    found = [(one.first, one.before, one.last, one.part.n) for one in counts.counted()]
+    assert found == [(*rows[0], rows[-1][0], len(rows)) for rows in by_place.values()]
 
 
 @given(cases())
@@ -135,10 +181,10 @@ def test_values_that_are_coded_later_are_known_then() -> None:
     profile, values = Profile(layout), ["b"]
     counts = Tally(layout, lambda _: profile, Grids())
     for _ in range(3):
-        counts.add(ColumnBatch(1, np.zeros((0, 1)), None, [Coded(values, np.array([len(values) - 1]))]), np.zeros(1, np.int64))
+        add(counts, ColumnBatch(1, np.zeros((0, 1)), None, [Coded(values, np.array([len(values) - 1]))]), np.zeros(1, np.int64))
         values += ["new" if "a" in values else "a"]
-    (part,) = counts.parts((0,))
-    profile.add_part(part, NOTHING_SAID)
+    (counted,) = counts.counted()
+    profile.add_part(counted.part, NOTHING_SAID)
     summary = profile.summary("y")
     assert (summary.values.tolist(), summary.never_seen) == ([1, 1, 0], 1)
 
@@ -150,8 +196,8 @@ def test_profiles_may_come_one_after_another_and_arrays_in_any_order_of_memory()
     for places in ([0], [1, 2], [3, 0]):
         numbers = np.ones((len(places), 2)).T[:1]
         specials = np.zeros((len(places), 2), np.uint8).T[:1]
-        counts.add(ColumnBatch(len(places), numbers, specials, []), np.array(places))
-    assert [(part.n, part.maximum.tolist()) for part in counts.parts(range(4))] == [(2, [1.0]), *[(1, [1.0])] * 3]
+        add(counts, ColumnBatch(len(places), numbers, specials, []), np.array(places))
+    assert [(part.n, part.maximum.tolist()) for part, *_ in counts.counted()] == [(2, [1.0]), *[(1, [1.0])] * 3]
 
 
 def test_counts_are_widened_before_they_pass_their_limit() -> None:
@@ -159,9 +205,9 @@ def test_counts_are_widened_before_they_pass_their_limit() -> None:
     profiles = [Profile(layout), Profile(layout)]
     counts, n = Tally(layout, profiles.__getitem__, Grids()), 40_000
     for _ in range(2):
-        counts.add(ColumnBatch(n + 1, np.ones((1, n + 1)), None, []), np.array([1] * n + [0]))
-    for profile, part in zip(profiles, counts.parts((0, 1)), strict=True):
-        profile.add_part(part, NOTHING_SAID)
+        add(counts, ColumnBatch(n + 1, np.ones((1, n + 1)), None, []), np.array([1] * n + [0]))
+    for profile, counted in zip(profiles, counts.counted(), strict=True):
+        profile.add_part(counted.part, NOTHING_SAID)
     assert [profile.summary("x").values.tolist() for profile in profiles] == [[0, 2], [0, 2 * n]]
     assert [profile.summary("x").mean for profile in profiles] == [1.0, 1.0]
 
@@ -198,3 +244,49 @@ def test_the_compiled_part_refuses_what_does_not_fit_and_counts_nothing_then() -
     assert counts.tolist() == [0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1]
     with pytest.raises(ValueError, match="cells"):
         native.Grid([np.array([0.0, 1.0])], [10], [-1], [0.0], [1.0], 7, 12)
+
+
+def test_so_it_does_of_times() -> None:
+    from monitor_native import counting as native
+
+    slots, marks, before = np.array([1, 1]), np.array([[7, 8], [50, 40], [60, LATEST_MS], [50, 50]]), np.array([NEVER_MS, 50])
+    inspected, timed, delays = np.array([0, 1], np.uint8), np.zeros((2, 11), np.int64), [np.zeros(5, np.int64) for _ in range(2)]
+    good: tuple[Any, ...] = (slots, marks, before, inspected, LATEST_MS, timed, delays)
+    bad: list[tuple[int, Any]] = [
+        (0, slots + 1),
+        (0, slots - 2),
+        (1, marks[:3].copy()),
+        (1, marks[:, :1].copy()),
+        (2, before[:1]),
+        (3, inspected[:1]),
+        (5, timed[:1]),
+        (5, timed[:, :10].copy()),
+        (6, [delays[0], delays[1][:4]]),
+        (6, [delays[0], delays[1].astype(np.int32)]),
+    ]
+    for place, value in bad:
+        arguments = [*good]
+        arguments[place] = value
+        with pytest.raises(ValueError, match=r"slot|rows"):
+            native.count_times(*arguments)
+        assert not timed.any()
+        assert not delays[1].any()
+    native.count_times(*good)
+    assert timed.tolist() == [[0] * 11, [2, 1, 7, 8, NEVER_MS, 40, 50, 1, 10, 0, 10]]
+    assert [cells.tolist() for cells in delays] == [[0] * 5, [0, 0, 0, 0, 1]]  # 10 ms is beyond the two cells there are
+
+
+def test_delays_are_in_the_cells_that_numpy_finds() -> None:
+    from monitor_native import counting as native
+
+    sizes = np.concatenate(
+        ([0], 2 ** np.arange(62), 2 ** np.arange(62) - 1, np.random.default_rng(1).integers(0, 1 << 61, 5_000))
+    )
+    for delays in (sizes, -sizes):
+        n = len(delays)
+        marks = np.stack((np.arange(n), -delays, np.zeros(n, np.int64), np.zeros(n, np.int64)))
+        timed, counted = np.zeros((1, 11), np.int64), np.zeros(2 * DELAY_CELLS + 1, np.int64)
+        native.count_times(
+            np.zeros(n, np.int64), marks, np.zeros(n, np.int64), np.zeros(n, np.uint8), LATEST_MS, timed, [counted]
+        )
+        assert counted.tolist() == np.bincount(delay_cells(delays) + DELAY_CELLS, minlength=len(counted)).tolist()

@@ -38,8 +38,8 @@ MAX_PENDING_ROWS = 50_000
 """Rows of all panes together that may wait."""
 COMPACT = 5
 """So many times as many rows wait where they do so as columns: they are small, and in order when they are folded."""
-COUNTED_ROWS = 50_000
-"""At least so many wait where they have been counted: a fold is a pane's own part only, however few its rows."""
+COUNTED_ROWS, COUNTED_EACH = 50_000, 500
+"""So many, and so many of each model version, are counted before their panes are told of them, which tells of how many ids samples still need."""
 
 
 class PartitionPanes:
@@ -141,8 +141,8 @@ class PartitionPanes:
                 self._arrived.append(arrived)
             if len(admitted.future) or arrived.late.any():
                 self.settle()
-        is_enough = self._waiting_rows >= enough or self._reading.n >= COMPACT * enough
-        if is_enough or self._reading.n_counted >= max(COUNTED_ROWS, COMPACT * enough) or self._waiting.is_too_much:
+        is_enough = self._waiting_rows >= enough or self._reading.n_waiting >= COMPACT * enough
+        if is_enough or self._reading.n_counted >= max(COUNTED_ROWS, COUNTED_EACH * len(batch.keys)) or self._waiting.is_too_much:
             self._fold_all()
 
     @property

@@ -16,12 +16,13 @@ from monitor.formats import Format
 from monitor.layout import Layout
 from monitor.profiles import Profile
 from monitor.stages.ingest.arrivals import Arrived
-from monitor.stages.ingest.folding import fold_gathered
 from monitor.stages.ingest.gathered import Gathered
+from monitor.stages.ingest.gathered.counts import GatheredCounts
+from monitor.stages.ingest.gathered.rows import GatheredRows
 from monitor.stages.ingest.meta import COUNTED, REVISED, IngestMeta
 from monitor.stages.ingest.outcome_rows import OutcomeRows
 from monitor.stages.ingest.panes import Pane
-from monitor.tally import Grids, Tally
+from monitor.tally import Grids
 
 READ_ROWS = 64
 """Rows of a shape in a fetch: reading fewer at once costs as much as reading so many."""
@@ -32,13 +33,12 @@ PaneOf = Callable[[str, str, int, int], Pane | None]
 
 
 class Reading:
-    """The rows of one partition that were read with their fetch. n: how many wait as columns. n_counted: how many have been counted.
+    """The rows of one partition that were read with their fetch.
 
     meta: the owner's; `settle` brings its counts by model up to date. outcomes: told of every row as it is folded, where there is a join.
     """
 
     def __init__(self, meta: IngestMeta, outcomes: OutcomeRows | None = None) -> None:
-        self.n = self.n_counted = 0
         self._meta = meta
         self._outcomes = outcomes
         self._gathered: dict[_Shape, Gathered] = {}
@@ -52,6 +52,16 @@ class Reading:
         self._shape_of: list[int] = []
         self._grids = Grids()
         self._uncounted: list[Int] = []
+
+    @property
+    def n_waiting(self) -> int:
+        """How many rows wait as columns."""
+        return sum(gathered.n_waiting for gathered in self._gathered.values())
+
+    @property
+    def n_counted(self) -> int:
+        """How many rows were counted of which their panes do not know yet."""
+        return sum(gathered.n_counted for gathered in self._gathered.values())
 
     @property
     def held_bytes(self) -> int:
@@ -76,10 +86,6 @@ class Reading:
             if self._outcomes is not None:
                 read = read._replace(ids=wire.ids(part.payloads))
             gathered.add(read, places[mine], part.marks, part.before, limits)
-            if gathered.is_counted:
-                self.n_counted += len(part.rows)
-            else:
-                self.n += len(part.rows)
         if not is_read.any():
             return arrived
         self._uncounted.append(places[is_read])
@@ -87,8 +93,7 @@ class Reading:
 
     def pause(self) -> None:
         """Read nothing up to the next `fold`; nothing was since the last one."""
-        assert not self.n
-        assert not self.n_counted
+        assert not self._gathered
         self._is_paused = True
 
     def _places_of(self, arrived: Arrived, pane_of: PaneOf) -> Int:
@@ -138,7 +143,7 @@ class Reading:
             return False
         layout = self._panes[places[0]].layout
         is_counted = in_tables and not layout.segmentations and self._outcomes is None
-        self._gathered[shape] = Gathered(layout, Tally(layout, self._profile_of, self._grids) if is_counted else None)
+        self._gathered[shape] = GatheredCounts(layout, self._profile_of, self._grids) if is_counted else GatheredRows(layout)
         return True
 
     def _profile_of(self, place: int) -> Profile:
@@ -159,8 +164,7 @@ class Reading:
     def fold(self) -> list[Pane]:
         """Fold what waits, and return the panes that it was for."""
         self.settle()
-        folded = [pane for gathered in self._gathered.values() for pane in fold_gathered(gathered, self._panes, self._outcomes)]
-        self.n = self.n_counted = 0
+        folded = [pane for gathered in self._gathered.values() for pane in gathered.fold(self._panes, self._outcomes)]
         self._gathered, self._left_out, self._places, self._is_paused = {}, set(), {}, False
         self._panes, self._limits, self._keys, self._shapes, self._shape_of = [], [], [], Places(), []
         return folded

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pytest
 
-from monitor import table_reader
+from monitor import compiled, table_reader
 from monitor.columns import DecodedBatch
 from monitor.errors import OffsetGap
 from monitor.features import CategoryFeature
@@ -22,10 +21,12 @@ from monitor.reference import PREDICTION, Reference, ReferencePerformance, Refer
 from monitor.segments import Key, Segmentation
 from monitor.stages.ingest import folding, partition_panes, reading
 from monitor.stages.ingest import partition as partition_module
-from monitor.stages.ingest.gathered import Gathered
+from monitor.stages.ingest.gathered import rows as gathered_rows
+from monitor.stages.ingest.gathered.counts import GatheredCounts
 from monitor.stages.ingest.meta import IngestMeta
 from monitor.stages.ingest.panes import Pane
 from monitor.stages.ingest.partition import IngestPartition
+from monitor.stages.ingest.reading import Reading
 from monitor.stages.rows import META, parse
 from monitor.stages.settings import ModelSettings, Settings, SourceSettings
 from monitor.table_rows import TableRows
@@ -161,16 +162,19 @@ def test_rows_read_with_their_fetch_are_counted_as_those_that_were_not(
     records = log(1_400)
     monkeypatch.setattr(reading, "READ_ROWS", 1 << 30)
     later = rows(partition(references(), joins=joins), records, fetch, 350)
-    folded: list[int] = []
+    n_read, fold = Counter[type](), Reading.fold
 
-    def fold(gathered: Gathered, *others: Any) -> list[Pane]:
-        folded.append(gathered.n)
-        return folding.fold_gathered(gathered, *others)
+    def folded(read: Reading) -> list[Pane]:
+        for gathered in read._gathered.values():
+            n_read[type(gathered)] += gathered.n_waiting + gathered.n_counted
+        return fold(read)
 
     monkeypatch.setattr(reading, "READ_ROWS", 1)
-    monkeypatch.setattr(reading, "fold_gathered", fold)
+    monkeypatch.setattr(Reading, "fold", folded)
     assert rows(partition(references(), joins=joins), records, fetch, 350) == later
-    assert sum(folded) > len(records) // 3
+    assert n_read.total() > len(records) // 3
+    if compiled.is_available and not joins:
+        assert n_read[GatheredCounts] > len(records) // 5
 
 
 @needs_native
@@ -235,7 +239,8 @@ def test_rows_that_panes_held_before_a_crash_are_not_lost_and_not_counted_twice(
 def test_groups_of_any_size_hold_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     records = log(700, seed=1)
     whole = rows(partition(references()), records, 70, 350)
-    monkeypatch.setattr(folding, "ROWS_AT_ONCE", 60)
+    for module in (folding, gathered_rows):
+        monkeypatch.setattr(module, "ROWS_AT_ONCE", 60)
     assert rows(partition(references()), records, 70, 350) == whole
 
 
