@@ -72,9 +72,7 @@ class Tally:
         self._known = grids
         self._slot_of: Int = np.zeros(0, np.int64)
         self._profiles: list[Profile] = []
-        self._grids: list[Any] = []
-        self._counts: list[npt.NDArray[Any]] = []
-        self._delays: list[Int] = []
+        self._counted_in = native.Slots()
         self._layout_places = Places()
         self._layouts: list[Layout] = []
         self._layout_of: Int = np.zeros(0, np.int64)
@@ -95,21 +93,23 @@ class Tally:
         slots = self._slots(places)
         rows = self._timed[:, 0] + np.bincount(slots, minlength=len(self._profiles))
         for slot in np.flatnonzero(rows > self._room).tolist():
-            self._counts[slot] = self._profiles[slot].room_for(int(rows[slot]))
-            self._room[slot] = np.iinfo(self._counts[slot].dtype).max - self._profiles[slot].n
+            profile = self._profiles[slot]
+            counts = profile.room_for(int(rows[slot]))
+            self._counted_in.put(slot, self._known.of(profile.layout), counts, profile.stream.delays)
+            self._room[slot] = np.iinfo(counts.dtype).max - profile.n
         cells = np.empty((len(self._categories), batch.n), np.int32)
         layout_of = None if len(self._layouts) == 1 else self._layout_of[slots]
         for category, column, of_column in zip(self._categories, batch.categories, cells, strict=True):
             category.place(column, slots, self._layouts, layout_of, of_column)
         specials = None if batch.specials is None else np.ascontiguousarray(batch.specials)
-        counted = (slots, np.ascontiguousarray(batch.numbers), specials, cells, self._sums, self._extremes)
-        for number, row in native.count(self._grids, self._counts, *counted):
+        values = (np.ascontiguousarray(batch.numbers), specials, cells)
+        for number, row in native.count(self._counted_in, slots, *values, self._sums, self._extremes):
             slot = int(slots[row])
             centres, exponents = self._profiles[slot].layout.grid
             q = quantise_far(float(batch.numbers[number, row]), float(centres[number]), int(exponents[number]))
             self._far.append((slot, number, q))
         times = (np.ascontiguousarray(marks), before, inspected.view(np.uint8), LATEST_MS)
-        native.count_times(slots, *times, self._timed, self._delays)
+        native.count_times(self._counted_in, slots, *times, self._timed)
         of_categories = sum(category.held_bytes for category in self._categories)
         self.held_bytes = self._sums.nbytes + self._extremes.nbytes + self._timed.nbytes + of_categories
 
@@ -132,9 +132,6 @@ class Tally:
             layout = profile.layout
             self._slot_of[place] = len(self._profiles)
             self._profiles.append(profile)
-            self._grids.append(self._known.of(layout))
-            self._counts.append(profile.room_for(0))
-            self._delays.append(profile.stream.delays)
             layout_of.append(self._layout_places[layout.sha256])
             if layout_of[-1] == len(self._layouts):
                 self._layouts.append(layout)

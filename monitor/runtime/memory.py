@@ -57,23 +57,26 @@ def trim() -> None:
 
 
 class Trimmer:
-    """Gives free pages back when the process has grown by a sixteenth of `limit` since it last did."""
+    """Gives free pages back when the process has grown by a sixteenth of `limit` since it last did.
+
+    What it takes again by the next look was in use between two fetches: as long as no more than that grows, nothing is given back.
+    """
 
     def __init__(self, limit: int) -> None:
         self._growth = limit // GROWTH
-        self._least = resident_bytes()
+        self._least: int | None = None
 
     @property
     def is_due(self) -> bool:
         """Whether there may be much to give back."""
         resident = resident_bytes()
-        self._least = min(self._least, resident)
+        self._least = resident if self._least is None else min(self._least, resident)
         return resident - self._least >= self._growth
 
     def trim(self) -> None:
         """Give back what can be; what is left is held."""
         trim()
-        self._least = resident_bytes()
+        self._least = None
 
 
 class MemoryWatch:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from weakref import WeakKeyDictionary
 
-SHARE = 0.05
-"""Of a processor, that all checkpoints of a worker may take before they become rarer …"""
+SHARE = 0.03
+"""Of a processor, that making all checkpoints of a worker may take before they become rarer; to send and store them takes half as much again …"""
 LONGEST = 10.0
 """… and how many times as rare they become at most."""
 
@@ -31,9 +31,9 @@ class Pace:
 
         >>> class Driver: ...
         >>> one, other, pace = Driver(), Driver(), Pace(2.0)
-        >>> pace.spent(one, 0.05), pace.interval_s
+        >>> pace.spent(one, 0.03), pace.interval_s
         (None, 2.0)
-        >>> pace.spent(other, 0.15), pace.interval_s
+        >>> pace.spent(other, 0.09), pace.interval_s
         (None, 4.0)
         >>> pace.spent(other, 3.0), pace.interval_s
         (None, 20.0)

@@ -16,10 +16,13 @@ class Grid:
         n_cells: int,
     ) -> None: ...
 
+class Slots:
+    def __len__(self) -> int: ...
+    def put(self, slot: int, grid: Grid, counts: npt.NDArray[Any], delays: npt.NDArray[np.int64]) -> None: ...
+
 def count(
-    grids: list[Grid],
-    counts: list[npt.NDArray[Any]],
-    slots: npt.NDArray[np.int64],
+    slots: Slots,
+    slot_of: npt.NDArray[np.int64],
     numbers: npt.NDArray[np.float64],
     specials: npt.NDArray[np.uint8] | None,
     cells: npt.NDArray[np.int32],
@@ -27,13 +30,13 @@ def count(
     extremes: npt.NDArray[np.float64],
 ) -> Sequence[tuple[int, int]]: ...
 def count_times(
-    slots: npt.NDArray[np.int64],
+    slots: Slots,
+    slot_of: npt.NDArray[np.int64],
     marks: npt.NDArray[np.int64],
     before: npt.NDArray[np.int64],
     inspected: npt.NDArray[np.uint8],
     latest_ms: int,
     timed: npt.NDArray[np.int64],
-    delays: list[npt.NDArray[np.int64]],
 ) -> None: ...
 def varints(counts: npt.NDArray[np.unsignedinteger]) -> bytes: ...
 def read_varints(data: bytes, found: npt.NDArray[np.uint64]) -> bool: ...

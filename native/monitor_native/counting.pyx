@@ -6,7 +6,7 @@ What is counted is what numpy's searches, sums of integers and comparisons give,
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_FromStringAndSize
-from cpython.mem cimport PyMem_Calloc, PyMem_Free, PyMem_Malloc
+from cpython.mem cimport PyMem_Calloc, PyMem_Free, PyMem_Malloc, PyMem_Realloc
 from libc.math cimport fabs, floor
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
@@ -71,6 +71,90 @@ cdef struct Counts:
     Py_ssize_t width     # bytes of a count
     Py_ssize_t n_cells
     const Number *numbers
+    int64_t *delays      # rows by cell
+    Py_ssize_t n_delays  # cells on each side of that of no delay
+
+
+cdef class Slots:
+    """Where rows are counted, by slot; what is written to is held until its slot is given something else."""
+
+    cdef Counts *counts
+    cdef Py_buffer *buffers   # two of each slot: counts, delays
+    cdef Py_ssize_t n, room, n_numbers, n_specials
+    cdef list grids
+
+    def __cinit__(self):
+        self.n, self.room, self.n_numbers, self.n_specials, self.grids = 0, 0, -1, 0, []
+
+    def __dealloc__(self):
+        cdef Py_ssize_t i
+        for i in range(2 * self.n):
+            PyBuffer_Release(&self.buffers[i])
+        PyMem_Free(self.counts)
+        PyMem_Free(self.buffers)
+
+    def __len__(self):
+        return self.n
+
+    def put(self, Py_ssize_t slot, Grid grid, counts, delays):
+        """Say where rows of a slot are counted, one that is there or the next one.
+
+        grid: with as many numbers and as many cells of what is no value as those of other slots. counts: shape (cells,), unsigned of 2 or 4 bytes,
+        or int64; it stays below its limit. delays: rows by cell of their delay, shape (2 k + 1,) int64.
+
+        Raises ValueError for what does not fit, BufferError for what cannot be written to; the slot is then as it was.
+        """
+        cdef Py_buffer buffers[2]
+        if not 0 <= slot <= self.n:
+            raise ValueError(f"slot {slot} of {self.n}")
+        if self.n_numbers >= 0 and (grid.n != self.n_numbers or grid.n_specials != self.n_specials):
+            raise ValueError(f"slot {slot} has {grid.n} numbers and {grid.n_specials} cells of what is none, not {self.n_numbers} and {self.n_specials}")
+        if slot == self.room:
+            self.grow()
+        PyObject_GetBuffer(counts, &buffers[0], PyBUF_SIMPLE | PyBUF_WRITABLE)
+        try:
+            if buffers[0].itemsize not in (2, 4, 8) or buffers[0].len != grid.n_cells * buffers[0].itemsize:
+                raise ValueError(f"slot {slot} has {buffers[0].len} bytes of counts, {buffers[0].itemsize} each, for {grid.n_cells} cells")
+            PyObject_GetBuffer(delays, &buffers[1], PyBUF_SIMPLE | PyBUF_WRITABLE)
+        except BaseException:
+            PyBuffer_Release(&buffers[0])
+            raise
+        if buffers[1].itemsize != 8 or buffers[1].len // 8 % 2 == 0:
+            found = f"slot {slot} has {buffers[1].len} bytes of delays, {buffers[1].itemsize} each"
+            PyBuffer_Release(&buffers[0])
+            PyBuffer_Release(&buffers[1])
+            raise ValueError(found)
+        if slot == self.n:
+            self.n += 1
+            self.grids.append(grid)
+        else:
+            PyBuffer_Release(&self.buffers[2 * slot])
+            PyBuffer_Release(&self.buffers[2 * slot + 1])
+            self.grids[slot] = grid
+        self.n_numbers, self.n_specials = grid.n, grid.n_specials
+        self.buffers[2 * slot], self.buffers[2 * slot + 1] = buffers[0], buffers[1]
+        self.counts[slot] = Counts(buffers[0].buf, buffers[0].itemsize, grid.n_cells, grid.numbers, <int64_t *>buffers[1].buf, buffers[1].len // 16)
+
+    cdef int grow(self) except -1:
+        cdef Py_ssize_t room = max(16, 2 * self.room)
+        cdef void *counts = PyMem_Realloc(self.counts, room * sizeof(Counts))
+        if counts == NULL:
+            raise MemoryError
+        self.counts = <Counts *>counts
+        cdef void *buffers = PyMem_Realloc(self.buffers, 2 * room * sizeof(Py_buffer))
+        if buffers == NULL:
+            raise MemoryError
+        self.buffers = <Py_buffer *>buffers
+        self.room = room
+        return 0
+
+    cdef int check(self, const int64_t[::1] slots) except -1:
+        """Raise ValueError where a row's slot is none."""
+        cdef Py_ssize_t i
+        for i in range(slots.shape[0]):
+            if not 0 <= slots[i] < self.n:
+                raise ValueError(f"row {i} is of slot {slots[i]} of {self.n}")
+        return 0
 
 
 cdef inline void count_one(Counts *counts, int64_t cell) noexcept nogil:
@@ -142,9 +226,8 @@ cdef inline bint count_number(Counts *counts, const Number *number, double x, in
 
 
 def count(
-    list grids,
-    list counts,
-    const int64_t[::1] slots,
+    Slots slots,
+    const int64_t[::1] slot_of,
     const double[:, ::1] numbers,
     specials,
     const int32_t[:, ::1] cells,
@@ -153,91 +236,65 @@ def count(
 ):
     """Add rows to the counts of their slots; return the (number, row) that are in no sum, since they are too far from the centre.
 
-    grids, counts: by slot; all grids have as many numbers and as many cells of what is no value, and counts, shape (cells,), are unsigned
-    of 2 or 4 bytes, or int64, and stay below their limit. slots: of each row, shape (n,). numbers: shape (numbers, n). specials: likewise; 0 for a value, else one of the cells of
+    slot_of: of each row, shape (n,). numbers: shape (numbers, n). specials: likewise; 0 for a value, else one of the cells of
     what is none, from 1 on; or None. cells: of the categories, shape (categories, n). sums: of each slot and number the low and the high
     half of its first and of its second sum, shape (slots or more, numbers, 4). extremes: least and greatest, shape (slots or more, numbers, 2).
 
     Raises ValueError for shapes that do not fit, and for a slot or a cell that is none; nothing is counted then.
     """
-    cdef Py_ssize_t n = slots.shape[0], n_slots = len(grids), n_numbers = numbers.shape[0], n_specials = -1, i, j, first, upto
+    cdef Py_ssize_t n = slot_of.shape[0], n_numbers = slots.n_numbers, n_specials = slots.n_specials, i, j, first, upto
     cdef const uint8_t[:, ::1] of_special
-    cdef Counts *taken
-    cdef Py_buffer *buffers
+    cdef Counts *taken = slots.counts
     cdef int32_t *below
     cdef Counts *of_row
     cdef const Number *number
-    cdef Grid grid
     cdef list far = []
-    if len(counts) != n_slots or numbers.shape[1] != n or cells.shape[1] != n:
-        raise ValueError(f"{n_slots} slots with {len(counts)} counts; {n} rows with {numbers.shape[1]} numbers and {cells.shape[1]} cells")
-    if sums.shape[0] < n_slots or sums.shape[1] != n_numbers or sums.shape[2] != 4:
-        raise ValueError(f"{n_slots} slots of {n_numbers} numbers have sums of shape {(sums.shape[0], sums.shape[1], sums.shape[2])}")
-    if extremes.shape[0] < n_slots or extremes.shape[1] != n_numbers or extremes.shape[2] != 2:
-        raise ValueError(f"{n_slots} slots of {n_numbers} numbers have extremes of shape {(extremes.shape[0], extremes.shape[1], extremes.shape[2])}")
+    if n == 0:
+        return far
+    slots.check(slot_of)
+    if numbers.shape[0] != n_numbers or numbers.shape[1] != n or cells.shape[1] != n:
+        raise ValueError(f"{n} rows of {n_numbers} numbers have numbers of shape {(numbers.shape[0], numbers.shape[1])} and {cells.shape[1]} cells")
+    if sums.shape[0] < slots.n or sums.shape[1] != n_numbers or sums.shape[2] != 4:
+        raise ValueError(f"{slots.n} slots of {n_numbers} numbers have sums of shape {(sums.shape[0], sums.shape[1], sums.shape[2])}")
+    if extremes.shape[0] < slots.n or extremes.shape[1] != n_numbers or extremes.shape[2] != 2:
+        raise ValueError(f"{slots.n} slots of {n_numbers} numbers have extremes of shape {(extremes.shape[0], extremes.shape[1], extremes.shape[2])}")
+    for j in range(cells.shape[0]):
+        for i in range(n):
+            if not 0 <= cells[j, i] < taken[slot_of[i]].n_cells:
+                raise ValueError(f"category {j} of row {i} has cell {cells[j, i]} of {taken[slot_of[i]].n_cells}")
     if specials is not None:
         of_special = specials
         if of_special.shape[0] != n_numbers or of_special.shape[1] != n:
             raise ValueError(f"{n_numbers} numbers of {n} rows have specials of shape {(of_special.shape[0], of_special.shape[1])}")
-    if n == 0:
-        return far
-    taken = <Counts *>PyMem_Calloc(max(1, n_slots), sizeof(Counts))
-    buffers = <Py_buffer *>PyMem_Calloc(max(1, n_slots), sizeof(Py_buffer))
-    below = <int32_t *>PyMem_Malloc(max(1, n_numbers) * CHUNK * sizeof(int32_t))
-    try:
-        if taken == NULL or buffers == NULL or below == NULL:
-            raise MemoryError
-        for i in range(n):
-            if not 0 <= slots[i] < n_slots:
-                raise ValueError(f"row {i} is of slot {slots[i]} of {n_slots}")
-            taken[slots[i]].width = 1  # has rows
-        for i in range(n_slots):
-            if taken[i].width == 0:
-                continue
-            grid = grids[i]
-            PyObject_GetBuffer(counts[i], &buffers[i], PyBUF_SIMPLE | PyBUF_WRITABLE)
-            taken[i] = Counts(buffers[i].buf, buffers[i].itemsize, grid.n_cells, grid.numbers)
-            if n_specials < 0:
-                n_specials = grid.n_specials
-            if grid.n != n_numbers or grid.n_specials != n_specials:
-                raise ValueError(f"slot {i} has {grid.n} numbers and {grid.n_specials} cells of what is none, not {n_numbers} and {n_specials}")
-            if buffers[i].itemsize not in (2, 4, 8) or buffers[i].len != grid.n_cells * buffers[i].itemsize:
-                raise ValueError(f"slot {i} has {buffers[i].len} bytes of counts, {buffers[i].itemsize} each, for {grid.n_cells} cells")
-        for j in range(cells.shape[0]):
+        for j in range(n_numbers):
             for i in range(n):
-                if not 0 <= cells[j, i] < taken[slots[i]].n_cells:
-                    raise ValueError(f"category {j} of row {i} has cell {cells[j, i]} of {taken[slots[i]].n_cells}")
-        if specials is not None:
-            for j in range(n_numbers):
-                for i in range(n):
-                    if of_special[j, i] > n_specials:
-                        raise ValueError(f"number {j} of row {i} is special {of_special[j, i]} of {n_specials}")
+                if of_special[j, i] > n_specials:
+                    raise ValueError(f"number {j} of row {i} is special {of_special[j, i]} of {n_specials}")
+    below = <int32_t *>PyMem_Malloc(max(1, n_numbers) * CHUNK * sizeof(int32_t))
+    if below == NULL:
+        raise MemoryError
+    try:
         for first in range(0, n, CHUNK):
             upto = min(n, first + CHUNK)
             for j in range(n_numbers):
-                search_all(j, taken, &slots[first], &numbers[j, first], upto - first, &below[j * CHUNK])
+                search_all(j, taken, &slot_of[first], &numbers[j, first], upto - first, &below[j * CHUNK])
             for i in range(first, upto):
                 if i + AHEAD < upto:
-                    of_row = &taken[slots[i + AHEAD]]
+                    of_row = &taken[slot_of[i + AHEAD]]
                     for j in range(n_numbers):
                         __builtin_prefetch(<char *>of_row.first + of_row.width * (of_row.numbers[j].cell + below[j * CHUNK + i + AHEAD - first]))
-                        __builtin_prefetch(&sums[slots[i + AHEAD], j, 0])
-                        __builtin_prefetch(&extremes[slots[i + AHEAD], j, 0])
-                of_row = &taken[slots[i]]
+                        __builtin_prefetch(&sums[slot_of[i + AHEAD], j, 0])
+                        __builtin_prefetch(&extremes[slot_of[i + AHEAD], j, 0])
+                of_row = &taken[slot_of[i]]
                 for j in range(cells.shape[0]):
                     count_one(of_row, cells[j, i])
                 for j in range(n_numbers):
                     number = &of_row.numbers[j]
                     if specials is not None and of_special[j, i]:
                         count_one(of_row, number.cell - n_specials + of_special[j, i] - 1)
-                    elif not count_number(of_row, number, numbers[j, i], below[j * CHUNK + i - first], &sums[slots[i], j, 0], &extremes[slots[i], j, 0]):
+                    elif not count_number(of_row, number, numbers[j, i], below[j * CHUNK + i - first], &sums[slot_of[i], j, 0], &extremes[slot_of[i], j, 0]):
                         far.append((j, i))
     finally:
-        for i in range(n_slots):
-            if buffers != NULL and buffers[i].buf != NULL:
-                PyBuffer_Release(&buffers[i])
-        PyMem_Free(taken)
-        PyMem_Free(buffers)
         PyMem_Free(below)
     return far
 
@@ -260,72 +317,51 @@ cdef inline Py_ssize_t delay_cell(int64_t delay, Py_ssize_t n_each) noexcept nog
 
 
 def count_times(
-    const int64_t[::1] slots,
+    Slots slots,
+    const int64_t[::1] slot_of,
     const int64_t[:, ::1] marks,
     const int64_t[::1] before,
     const uint8_t[::1] inspected,
     int64_t latest_ms,
     int64_t[:, ::1] timed,
-    list delays,
 ):
-    """Add to what is known of the slots of rows when these came.
+    """Add to what is known of the slots of rows when these came, and to the counts of their delays.
 
-    slots: of each row, shape (n,); offsets rise. marks: offset, event time, timestamp of the record and running clock of each, ms, shape (4, n). before: the clock before
-    it. inspected: 0 or 1. latest_ms: a timestamp from it on, or below 0, is none. timed: of each slot the rows and the inspected ones; offset of
-    the first and of the last row, and the clock before the first; least and greatest time; rows behind the clock, and by how much at most; least and greatest
-    delay; shape (slots or more, 11). delays: by slot rows by cell of their delay, shape (2 k + 1,) int64.
+    slot_of: of each row, shape (n,); offsets rise. marks: offset, event time, timestamp of the record and running clock of each, ms, shape (4, n).
+    before: the clock before it. inspected: 0 or 1. latest_ms: a timestamp from it on, or below 0, is none. timed: of each slot the rows and
+    the inspected ones; offset of the first and of the last row, and the clock before the first; least and greatest time; rows behind the
+    clock, and by how much at most; least and greatest delay; shape (slots or more, 11).
 
     Raises ValueError for shapes that do not fit, and for a slot that is none; nothing is counted then.
     """
-    cdef Py_ssize_t n = slots.shape[0], n_slots = len(delays), i, n_cells = 0
-    cdef int64_t **cells
-    cdef Py_buffer *buffers
-    cdef int64_t *of_slot
+    cdef Py_ssize_t n = slot_of.shape[0], i
+    cdef Counts *of_row
+    cdef int64_t *found
     cdef int64_t time, stamp, behind, delay
     if marks.shape[0] != N_MARKS or marks.shape[1] != n or before.shape[0] != n or inspected.shape[0] != n:
         raise ValueError(f"{n} rows with marks of shape {(marks.shape[0], marks.shape[1])}, {before.shape[0]} clocks and {inspected.shape[0]} inspected or not")
-    if timed.shape[0] < n_slots or timed.shape[1] != N_TIMED:
-        raise ValueError(f"{n_slots} slots have times of shape {(timed.shape[0], timed.shape[1])}")
-    cells = <int64_t **>PyMem_Calloc(max(1, n_slots), sizeof(int64_t *))
-    buffers = <Py_buffer *>PyMem_Calloc(max(1, n_slots), sizeof(Py_buffer))
-    try:
-        if cells == NULL or buffers == NULL:
-            raise MemoryError
-        for i in range(n):
-            if not 0 <= slots[i] < n_slots:
-                raise ValueError(f"row {i} is of slot {slots[i]} of {n_slots}")
-            if cells[slots[i]] != NULL:
-                continue
-            PyObject_GetBuffer(delays[slots[i]], &buffers[slots[i]], PyBUF_SIMPLE | PyBUF_WRITABLE)
-            cells[slots[i]] = <int64_t *>buffers[slots[i]].buf
-            n_cells = n_cells or buffers[slots[i]].len // 8
-            if buffers[slots[i]].itemsize != 8 or buffers[slots[i]].len != 8 * n_cells or n_cells % 2 == 0:
-                raise ValueError(f"slot {slots[i]} has {buffers[slots[i]].len} bytes of delays, {buffers[slots[i]].itemsize} each")
-        for i in range(n):
-            of_slot = &timed[slots[i], 0]
-            time, stamp = marks[TIME, i], marks[STAMP, i]
-            if of_slot[ROWS] == 0:
-                of_slot[FIRST], of_slot[BEFORE] = marks[OFFSET, i], before[i]
-                of_slot[FIRST_MS] = of_slot[LAST_MS] = time
-            of_slot[ROWS] += 1
-            of_slot[INSPECTED] += inspected[i]
-            of_slot[LAST] = marks[OFFSET, i]
-            of_slot[FIRST_MS] = min(of_slot[FIRST_MS], time)
-            of_slot[LAST_MS] = max(of_slot[LAST_MS], time)
-            behind = marks[CLOCK, i] - time
-            of_slot[OUT_OF_ORDER] += behind > 0
-            of_slot[DISORDER] = max(of_slot[DISORDER], behind)
-            if 0 <= stamp < latest_ms:
-                delay = stamp - time
-                of_slot[MIN_DELAY] = min(of_slot[MIN_DELAY], delay)
-                of_slot[MAX_DELAY] = max(of_slot[MAX_DELAY], delay)
-                cells[slots[i]][delay_cell(delay, n_cells // 2)] += 1
-    finally:
-        for i in range(n_slots):
-            if buffers != NULL and buffers[i].buf != NULL:
-                PyBuffer_Release(&buffers[i])
-        PyMem_Free(cells)
-        PyMem_Free(buffers)
+    if timed.shape[0] < slots.n or timed.shape[1] != N_TIMED:
+        raise ValueError(f"{slots.n} slots have times of shape {(timed.shape[0], timed.shape[1])}")
+    slots.check(slot_of)
+    for i in range(n):
+        of_row, found = &slots.counts[slot_of[i]], &timed[slot_of[i], 0]
+        time, stamp = marks[TIME, i], marks[STAMP, i]
+        if found[ROWS] == 0:
+            found[FIRST], found[BEFORE] = marks[OFFSET, i], before[i]
+            found[FIRST_MS] = found[LAST_MS] = time
+        found[ROWS] += 1
+        found[INSPECTED] += inspected[i]
+        found[LAST] = marks[OFFSET, i]
+        found[FIRST_MS] = min(found[FIRST_MS], time)
+        found[LAST_MS] = max(found[LAST_MS], time)
+        behind = marks[CLOCK, i] - time
+        found[OUT_OF_ORDER] += behind > 0
+        found[DISORDER] = max(found[DISORDER], behind)
+        if 0 <= stamp < latest_ms:
+            delay = stamp - time
+            found[MIN_DELAY] = min(found[MIN_DELAY], delay)
+            found[MAX_DELAY] = max(found[MAX_DELAY], delay)
+            of_row.delays[delay_cell(delay, of_row.n_delays)] += 1
 
 
 ctypedef fused Count:

@@ -212,27 +212,33 @@ def test_counts_are_widened_before_they_pass_their_limit() -> None:
     assert [profile.summary("x").mean for profile in profiles] == [1.0, 1.0]
 
 
+def grid() -> Any:
+    """Return what the compiled part knows of a layout of one number, whose three cells are followed by two of a category."""
+    from monitor_native import counting as native
+
+    return native.Grid([np.array([0.0, 1.0])], [7], [-1], [0.0], [1.0], 7, 12)
+
+
 def test_the_compiled_part_refuses_what_does_not_fit_and_counts_nothing_then() -> None:
     from monitor_native import counting as native
 
-    grid = native.Grid([np.array([0.0, 1.0])], [7], [-1], [0.0], [1.0], 7, 12)
     counts, cells = np.zeros(12, np.uint16), np.array([[10, 11]], np.int32)
     sums, extremes = np.zeros((1, 1, 4), np.int64), np.zeros((1, 1, 2))
-    slots, numbers = np.zeros(2, np.int64), np.array([[0.5, 2.0]])
-    good: tuple[Any, ...] = ([grid], [counts], slots, numbers, None, cells, sums, extremes)
+    slot_of, numbers, slots = np.zeros(2, np.int64), np.array([[0.5, 2.0]]), native.Slots()
+    slots.put(0, grid(), counts, np.zeros(5, np.int64))
+    good: tuple[Any, ...] = (slots, slot_of, numbers, None, cells, sums, extremes)
     bad: list[tuple[int, Any]] = [
-        (0, [grid, grid]),
-        (1, [counts[:11]]),
-        (1, [counts.astype(np.uint8)]),
-        (2, slots + 1),
-        (2, slots - 1),
-        (3, numbers[:, :1].copy()),
-        (4, np.zeros((1, 1), np.uint8)),
-        (4, np.full((1, 2), 8, np.uint8)),
-        (5, cells + 1),
-        (5, cells - 11),
-        (6, sums[:, :0]),
-        (7, np.zeros((0, 1, 2))),
+        (0, native.Slots()),
+        (1, slot_of + 1),
+        (1, slot_of - 1),
+        (2, numbers[:, :1].copy()),
+        (2, numbers[:0]),
+        (3, np.zeros((1, 1), np.uint8)),
+        (3, np.full((1, 2), 8, np.uint8)),
+        (4, cells + 1),
+        (4, cells - 11),
+        (5, sums[:, :0]),
+        (6, np.zeros((0, 1, 2))),
     ]
     for place, value in bad:
         arguments = [*good]
@@ -246,23 +252,56 @@ def test_the_compiled_part_refuses_what_does_not_fit_and_counts_nothing_then() -
         native.Grid([np.array([0.0, 1.0])], [10], [-1], [0.0], [1.0], 7, 12)
 
 
-def test_so_it_does_of_times() -> None:
+def test_a_slot_takes_nothing_that_does_not_fit_and_counts_where_it_did_then() -> None:
     from monitor_native import counting as native
 
-    slots, marks, before = np.array([1, 1]), np.array([[7, 8], [50, 40], [60, LATEST_MS], [50, 50]]), np.array([NEVER_MS, 50])
-    inspected, timed, delays = np.array([0, 1], np.uint8), np.zeros((2, 11), np.int64), [np.zeros(5, np.int64) for _ in range(2)]
-    good: tuple[Any, ...] = (slots, marks, before, inspected, LATEST_MS, timed, delays)
+    counts, delays, slots = np.zeros(12, np.uint16), np.zeros(5, np.int64), native.Slots()
+    slots.put(0, grid(), counts, delays)
+    fixed = counts.copy()
+    fixed.flags.writeable = False
+    bad: list[tuple[int, Any, Any, Any]] = [
+        (2, grid(), counts, delays),
+        (-1, grid(), counts, delays),
+        (0, native.Grid([], [], [], [], [], 7, 12), counts, delays),
+        (0, native.Grid([np.array([0.0, 1.0])], [6], [-1], [0.0], [1.0], 6, 12), counts, delays),
+        (0, grid(), counts[:11], delays),
+        (0, grid(), counts.astype(np.uint8), delays),
+        (1, grid(), fixed, delays),
+        (0, grid(), counts, delays[:4]),
+        (1, grid(), counts, delays.astype(np.int32)),
+        (0, grid(), counts, None),
+    ]
+    for one in bad:
+        with pytest.raises((ValueError, BufferError, TypeError)):
+            slots.put(*one)
+        assert len(slots) == 1
+    wider, rows = np.zeros(12, np.uint32), (np.array([[0.5]]), None, np.zeros((0, 1), np.int32))
+    for slot in range(1, 40):
+        slots.put(slot, grid(), np.zeros(12, np.int64), np.zeros(5, np.int64))
+    for slot_of in (0, 0, 39):
+        native.count(slots, np.array([slot_of]), *rows, np.zeros((40, 1, 4), np.int64), np.zeros((40, 1, 2)))
+        slots.put(0, grid(), wider, delays)
+    assert (counts[8], wider[8]) == (1, 1)
+
+
+def test_times_that_do_not_fit_are_refused_too() -> None:
+    from monitor_native import counting as native
+
+    slots, delays = native.Slots(), [np.zeros(5, np.int64) for _ in range(2)]
+    for slot in range(2):
+        slots.put(slot, grid(), np.zeros(12, np.uint16), delays[slot])
+    slot_of, marks, before = np.array([1, 1]), np.array([[7, 8], [50, 40], [60, LATEST_MS], [50, 50]]), np.array([NEVER_MS, 50])
+    inspected, timed = np.array([0, 1], np.uint8), np.zeros((2, 11), np.int64)
+    good: tuple[Any, ...] = (slots, slot_of, marks, before, inspected, LATEST_MS, timed)
     bad: list[tuple[int, Any]] = [
-        (0, slots + 1),
-        (0, slots - 2),
-        (1, marks[:3].copy()),
-        (1, marks[:, :1].copy()),
-        (2, before[:1]),
-        (3, inspected[:1]),
-        (5, timed[:1]),
-        (5, timed[:, :10].copy()),
-        (6, [delays[0], delays[1][:4]]),
-        (6, [delays[0], delays[1].astype(np.int32)]),
+        (1, slot_of + 1),
+        (1, slot_of - 2),
+        (2, marks[:3].copy()),
+        (2, marks[:, :1].copy()),
+        (3, before[:1]),
+        (4, inspected[:1]),
+        (6, timed[:1]),
+        (6, timed[:, :10].copy()),
     ]
     for place, value in bad:
         arguments = [*good]
@@ -286,7 +325,7 @@ def test_delays_are_in_the_cells_that_numpy_finds() -> None:
         n = len(delays)
         marks = np.stack((np.arange(n), -delays, np.zeros(n, np.int64), np.zeros(n, np.int64)))
         timed, counted = np.zeros((1, 11), np.int64), np.zeros(2 * DELAY_CELLS + 1, np.int64)
-        native.count_times(
-            np.zeros(n, np.int64), marks, np.zeros(n, np.int64), np.zeros(n, np.uint8), LATEST_MS, timed, [counted]
-        )
+        slots, zeros = native.Slots(), np.zeros(n, np.int64)
+        slots.put(0, grid(), np.zeros(12, np.uint16), counted)
+        native.count_times(slots, zeros, marks, zeros, np.zeros(n, np.uint8), LATEST_MS, timed)
         assert counted.tolist() == np.bincount(delay_cells(delays) + DELAY_CELLS, minlength=len(counted)).tolist()

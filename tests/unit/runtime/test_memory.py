@@ -58,7 +58,19 @@ def test_it_does_whenever_the_process_has_grown_by_a_sixteenth_of_its_limit(monk
     takes = iter([300, 331, 332, 280, 311, 290, 312])
     monkeypatch.setattr(memory, "resident_bytes", lambda: next(takes))
     monkeypatch.setattr(memory, "trim", lambda: None)
-    trimmer = Trimmer(limit=512)  # it takes 300
-    assert [trimmer.is_due, trimmer.is_due] == [False, True]
-    trimmer.trim()  # down to 280
+    trimmer = Trimmer(limit=512)
     assert [trimmer.is_due, trimmer.is_due, trimmer.is_due] == [False, False, True]
+    trimmer.trim()
+    assert [trimmer.is_due, trimmer.is_due, trimmer.is_due, trimmer.is_due] == [False, False, False, True]
+
+
+def test_what_is_taken_again_at_once_was_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    takes, n_trims = iter([300, 340, 338, 341, 339, 371]), 0
+    monkeypatch.setattr(memory, "resident_bytes", lambda: next(takes))
+    monkeypatch.setattr(memory, "trim", lambda: None)
+    trimmer = Trimmer(limit=512)
+    for _ in range(6):
+        if trimmer.is_due:
+            trimmer.trim()
+            n_trims += 1
+    assert n_trims == 2
