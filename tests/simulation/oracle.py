@@ -201,13 +201,11 @@ def _windows(
     unseen: Counter[str] = Counter()
     live: list[str] = []
     empty = 0
-    for end in range(min(touched), max(touched) + (LONGEST_SILENCE + 1) * spec.step_ms, spec.step_ms):
+    for end in sorted({end + k * spec.step_ms for end in touched for k in range(LONGEST_SILENCE + 1)}):
         if not scenario.is_live and end > (scenario.end_ms - own.grace_ms) // own.pane_ms * own.pane_ms:
             break
         begin = end - spec.size_ms
         inside = {key: counts for key, counts in panes.items() if begin <= key[0] < end}
-        if not inside and empty >= LONGEST_SILENCE:
-            continue
         empty = 0 if inside else empty + 1
         live = sorted({version for _, version in inside}) or live
         for version in [v for v in ordinal if v not in live]:
