@@ -170,10 +170,10 @@ ON_KAFKA: Mapping[str, tuple[Callable[[Bench, int, int], dict[str, Any]], int]] 
     "slow": (slow, 2_000_000),
     "peers": (peers, 3_000_000),
     "streams": (streams, 4_000_000),
-    "windows": (windows, 3_000_000),
+    "windows": (windows, 5_000_000),
     "models": (models, 6_000_000),
     "segments": (segments, 2_000_000),
     "features": (features, 1_000_000),
-    "workers": (workers, 2_000_000),
+    "workers": (workers, 4_000_000),
 }
 """Section → what measures it, events."""
