@@ -117,7 +117,7 @@ class Tally:
         """Return the slot of each row's profile; new ones get one."""
         n = int(places.max()) + 1
         if n > len(self._slot_of):
-            self._slot_of = np.concatenate((self._slot_of, np.full(n - len(self._slot_of), _UNKNOWN)))
+            self._slot_of = _longer(self._slot_of, n - len(self._slot_of), _UNKNOWN)
         slots = self._slot_of[places]
         if (slots == _UNKNOWN).any():
             self._open(present(places[slots == _UNKNOWN]).tolist())

@@ -12,7 +12,7 @@ from monitor.columns import Int, More, Read, by_place
 from monitor.layout import Layout
 from monitor.profiles import Profile
 from monitor.stages.ingest.gathered.columns import ordered
-from monitor.stages.ingest.gathered.said import Crcs, GatheredSaid, more_bytes, more_of
+from monitor.stages.ingest.gathered.said import Crcs, GatheredSaid, more_bytes, more_of, part_of
 from monitor.stages.ingest.outcome_rows import OutcomeRows
 from monitor.stages.ingest.panes import Pane
 from monitor.stream_facts import NO_TIMES, Times, times_of
@@ -68,16 +68,15 @@ class GatheredCounts:
             pane.take_in(counted.last, about, counted.timing._replace(said=times), counted.part, None)
         return [panes[place] for place in places]
 
-    def _named_by_place(self) -> dict[int, tuple[Times, More]]:
+    def _named_by_place(self) -> dict[int, tuple[Times, More | None]]:
         """Return, by place, when the rows of fetches in which some say more than their id came, and what they say."""
         if not self._named:
             return {}
         order, found, starts = by_place(np.concatenate([part.places for part in self._named]))
         times_ms, delays_ms = (ordered(list(column), order) for column in zip(*(part.times for part in self._named), strict=True))
         more = more_of([(part.more, len(part.places)) for part in self._named], order)
-        assert more is not None
         parts = starmap(slice, pairwise((*starts.tolist(), len(order))))
         return {
-            place: (Times(times_ms[part], delays_ms[part]), tuple(values[part] for values in more))
+            place: (Times(times_ms[part], delays_ms[part]), part_of(more, part))
             for place, part in zip(found.tolist(), parts, strict=True)
         }

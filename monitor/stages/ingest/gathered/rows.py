@@ -110,7 +110,7 @@ class _Ordered(NamedTuple):
 
     def about(self, begin: int, end: int, n_inspected: int, place: int) -> About:
         """Return what rows [begin, end) say, those of the pane of a place; n_inspected: of them."""
-        return self.said[place].about(n_inspected, part_of(self.more, begin, end))
+        return self.said[place].about(n_inspected, part_of(self.more, slice(begin, end)))
 
 
 def _texts(taken: Sequence[_Taken], order: Int | None) -> Sequence[str | None]:

@@ -99,9 +99,9 @@ def more_of(parts: Sequence[tuple[More | None, int]], order: Int | None) -> More
     return tuple([values[place] for place in places] for values in map(list, map(chain.from_iterable, by_field)))
 
 
-def part_of(more: More | None, begin: int, end: int) -> More | None:
-    """Return what events [begin, end) say."""
-    return None if more is None else tuple(values[begin:end] for values in more)
+def part_of(more: More | None, part: slice) -> More | None:
+    """Return what some of the events say."""
+    return None if more is None else tuple(values[part] for values in more)
 
 
 def more_bytes(more: More | None) -> int:
