@@ -34,7 +34,7 @@ test: check ## Everything; the tests on Apache Kafka too, where Java and Maven a
 	@$(BIN)/python -m pytest --doctest-modules --numprocesses 2 --ignore tests/integration
 	@$(BIN)/python -m pytest --numprocesses 3 --dist loadfile -m "not chaos" tests/integration
 
-bench: $(STAMP) ## Speed on Apache Kafka beside other tools, growth, closing, latency (40 min); ARGS="--only models,close --rounds 2"
+bench: $(STAMP) ## Speed on Apache Kafka beside other tools, growth, closing, latency (60 min); ARGS="--only models,close --rounds 2"
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 bench-decisions: $(STAMP) ## False alarms and power of the default rules beside other tools; ARGS="--seed 1 --only iid"

@@ -16,13 +16,12 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
-from benchmarks import closing, latency, memory, profiling, stored, updating
+from benchmarks import closing, latency, memory, stored, updating
 from benchmarks.performance import FIGURES, tables, write_page
 from benchmarks.readers import Bench
-from benchmarks.sections import ON_KAFKA as COMPARED
+from benchmarks.sections import ON_KAFKA
 from tests.kafka import KafkaCluster
 
-ON_KAFKA = {**COMPARED, "profile": (profiling.measure, 1_000_000)}
 ONCE: dict[str, Callable[[KafkaCluster, Path], dict[str, Any]]] = {"latency": latency.measure, "memory": memory.measure}
 """Sections that fill topics of their own."""
 ALONE: dict[str, Callable[[], dict[str, Any]]] = {
@@ -38,7 +37,7 @@ def main() -> None:
     """Measure, write figures and page, print the tables."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--only", default="", help=f"sections, comma-separated: {', '.join(SECTIONS)}")
-    parser.add_argument("--rounds", type=int, default=3, help="how often each row is run")
+    parser.add_argument("--rounds", type=int, help="how often each row is run, instead of as often as its section asks for")
     parser.add_argument("--share", type=float, default=1.0, help="of the events of each run; less is faster, and less exact")
     parser.add_argument("--json", type=Path, default=FIGURES, help="where the figures are kept")
     options = parser.parse_args()
@@ -66,10 +65,10 @@ def on_kafka(wanted: Collection[str], options: argparse.Namespace, keep: Callabl
     """Measure sections that need a broker, each with a topic of its own."""
     with KafkaCluster() as cluster, tempfile.TemporaryDirectory() as folder:
         bench = Bench(cluster, Path(folder))
-        for name, (measure, n) in ON_KAFKA.items():
+        for name, (measure, n, rounds) in ON_KAFKA.items():
             if name in wanted:
                 began = time.monotonic()
-                keep(name, measure(bench, int(n * options.share), options.rounds))
+                keep(name, measure(bench, int(n * options.share), options.rounds or rounds))
                 print(f"{name} took {time.monotonic() - began:.0f} s", file=sys.stderr)
         for name, measure_once in ONCE.items():
             if name in wanted:

@@ -98,6 +98,15 @@ def _line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
+def between(ratios: Sequence[float]) -> str:
+    """Return the least and the greatest ratio.
+
+    >>> between([0.912, 1.164])
+    '0.91–1.16'
+    """
+    return "–".join(times(ratio) for ratio in ratios)
+
+
 def count(value: float) -> str:
     """Return a whole number."""
     return f"{round(value):,}"
@@ -122,10 +131,10 @@ READING = ("this worker's consume only", "this worker's consume + decode")
 RATE = ("events/s", "events_per_second", count)
 COST = ("CPU µs per event", "cpu_us_per_event", times)
 COMPARED = columns(RATE, COST, ("our events/s are ×", "rate_ratio", times), ("its CPU per event is × ours", "cpu_ratio", times))
-CURVE = columns(RATE, COST, ("CPU per event × first row", "cpu_ratio", times))
+GROWTH = (("CPU per event × first row", "cpu_ratio", times), ("rounds from–to", "cpu_ratios", between))
+CURVE = columns(RATE, COST, *GROWTH)
 WIDE = columns(
-    ("bytes per event", "event_bytes", count), RATE, COST, ("CPU µs per feature", "cpu_us_per_feature", times),
-    ("CPU per event × first row", "cpu_ratio", times),
+    ("bytes per event", "event_bytes", count), RATE, COST, ("CPU µs per feature", "cpu_us_per_feature", times), *GROWTH,
 )  # fmt: skip
 UPDATE = columns(("cells", "cells", count), ("CPU µs per row", "cpu_us_per_row", times), ("× first row", "cpu_ratio", times))
 CLOSE = columns(("CPU ms", "cpu_ms", times), ("longest 5 %, ms", "p95_ms", times), ("× ours, shifted", "cpu_ratio", times))
