@@ -20,7 +20,7 @@ from monitor.config.file import load_config
 from monitor.runtime import topics
 from monitor.runtime.supervisor import die_with_parent
 from monitor.segments import Segmentation
-from tests.kafka import ROOT, KafkaCluster, free_port
+from tests.kafka import ROOT, KafkaCluster, free_ports
 
 PEERS, WITHOUT_NATIVE = ROOT / "benchmarks" / "peers", ROOT / "benchmarks" / "without_native"
 LIMIT_S = 150
@@ -92,9 +92,7 @@ class Bench:
 
     def worker(self, case: Case, begun: Callable[[int], None] = lambda _: None) -> Usage:
         """Run our workers over a topic, by their own metrics. begun: told a worker's pid once they are well at work."""
-        app, ports = f"bench-{time.time_ns()}", [free_port()]
-        while len(ports) < case.workers:  # worker i listens at the first one's port + i
-            ports.append(ports[0] + len(ports))
+        app, ports = f"bench-{time.time_ns()}", free_ports(case.workers)  # worker i listens at the first one's port + i
         pairs = [(window, *window.split("/")) for window in case.windows]
         spec = ", ".join(f"{{size: {pair[1]}}}" if len(pair) == 2 else f"{{size: {pair[1]}, step: {pair[2]}}}" for pair in pairs)
         path = self.folder / f"{app}.yaml"

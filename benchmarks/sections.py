@@ -178,7 +178,7 @@ class Measured(NamedTuple):
 
 
 ON_KAFKA: Mapping[str, Measured] = {
-    "parsing": Measured(parsing, 2_000_000),
+    "parsing": Measured(parsing, 3_000_000),
     "slow": Measured(slow, 2_000_000),
     "peers": Measured(peers, 3_000_000),
     "streams": Measured(streams, 4_000_000),
@@ -187,5 +187,5 @@ ON_KAFKA: Mapping[str, Measured] = {
     "segments": Measured(segments, 2_000_000),
     "features": Measured(features, 1_000_000),
     "workers": Measured(workers, 4_000_000, rounds=8),
-    "profile": Measured(profiling.measure, 1_000_000, rounds=1),
+    "profile": Measured(profiling.measure, 4_000_000, rounds=1),
 }

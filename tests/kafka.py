@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -11,6 +12,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import confluent_kafka as ck
@@ -23,6 +25,8 @@ JARS = ROOT / ".cache" / "kafka-jars"
 CLUSTER_ID = "MkU3OEVBNTcwNTJENDM2Qg"
 START_ATTEMPTS = 3
 READY_S = 40
+PORTS = range(15_000, 32_000)
+"""Below those that a system gives to connections that go out: one of these would take a port before its server does."""
 
 PROPERTIES: Mapping[str, str] = {
     "process.roles": "broker,controller",
@@ -66,10 +70,18 @@ def fetch_jars() -> None:
         partial.rename(JARS)
 
 
+def free_ports(n: int) -> range:
+    """Return neighbouring ports at which nobody listens."""
+    while True:
+        first = secrets.choice(PORTS[: len(PORTS) - n])
+        with suppress(OSError), ExitStack() as held:
+            for port in range(first, first + n):
+                held.enter_context(socket.socket()).bind(("127.0.0.1", port))
+            return range(first, first + n)
+
+
 def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
+    return free_ports(1)[0]
 
 
 class KafkaCluster:
