@@ -9,7 +9,7 @@ import typer
 
 from monitor.cli.console import DEFAULT_CONFIG, ConfigPath, say
 from monitor.config.file import load_config
-from monitor.errors import ConfigError, MonitorError
+from monitor.errors import MonitorError
 
 
 def run(
@@ -44,10 +44,8 @@ def worker(
 
     try:
         Worker(found, index, embedded=embedded).run()
-    except ConfigError:
-        ending(EXIT_CONFIG)
-        raise
     except MonitorError:
+        ending(EXIT_CONFIG)
         raise
     except Exception as error:  # noqa: BLE001 - whatever it is, supervisor, metrics and log are told
         end_process(f"an error that nobody expected: {error!r}", exc_info=True)

@@ -9,12 +9,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from scipy import special  # type: ignore[import-untyped]  # it has no stubs
 
-from monitor.columns import Float, Int
-
-Mask = npt.NDArray[np.bool_]
+from monitor.columns import Bool, Float, Int
 
 SMALLEST = 1e-300
 _LARGEST = 0.99
@@ -114,7 +111,7 @@ def two_sided_p(z: Float, skewness: Float, phi: Float, independent: Float) -> Fl
     return np.asarray(np.where(phi > 1, heavy, p))
 
 
-def cauchy(p_values: Float, is_used: Mask) -> Float:
+def cauchy(p_values: Float, is_used: Bool) -> Float:
     """Return the p of several tests of one thing, whatever they have to do with one another (Liu & Xie 2020); (t, …) → (…,).
 
     >>> cauchy(np.array([[1e-6], [0.5], [0.3]]), np.ones((3, 1), bool)).round(9).tolist()
@@ -130,7 +127,7 @@ def cauchy(p_values: Float, is_used: Mask) -> Float:
     return np.asarray(np.where(used > 0, combined, 1.0))
 
 
-def benjamini_hochberg(p_values: Float, alpha: float) -> tuple[Mask, float]:
+def benjamini_hochberg(p_values: Float, alpha: float) -> tuple[Bool, float]:
     """Return which of (h,) hypotheses are rejected at a false discovery rate, and the p up to which one is (Benjamini & Hochberg 1995).
 
     >>> benjamini_hochberg(np.array([0.001, 0.02, 0.5, 0.6]), 0.05)

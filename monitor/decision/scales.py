@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 
 from monitor.chance.calibration import MAX_CATEGORY_CELLS, SCALES, quantised_scores
-from monitor.columns import Float, Int
+from monitor.columns import Bool, Float, Int
 from monitor.errors import UnknownCodec
 from monitor.features import NumberFeature
 from monitor.findings import ClosedWindow
@@ -28,7 +28,6 @@ MIN_MERGED_SHARE = 2 / 3
 CODEC_VERSION = 1
 
 Int32 = np.ndarray[tuple[int, ...], np.dtype[np.int32]]
-Mask = np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
 
 
 class Tallies(NamedTuple):
@@ -39,7 +38,7 @@ class Tallies(NamedTuple):
     scores: Int
     """(n_numbers, 2) sums of location and dispersion scores (calibration.quantised_scores)"""
 
-    def without(self, features: Mask, plan: Plan) -> Tallies:
+    def without(self, features: Bool, plan: Plan) -> Tallies:
         """Return it without the rows of some features: a window that drifts for all to see must not speak again with later ones."""
         scores = self.scores.copy()
         scores[features[plan.numbers]] = 0

@@ -15,8 +15,8 @@ import numpy as np
 
 from monitor.chance.calibration import MIN_ROWS, SCALES, Calibration, ScaleLaw
 from monitor.chance.scores import category_groups, chi_square, number_groups
-from monitor.columns import Float, Int
-from monitor.decision.probabilities import Mask, Moments, cauchy, chi_square_moments, chi_square_p, one_cell_p, two_sided_p
+from monitor.columns import Bool, Float, Int
+from monitor.decision.probabilities import Moments, cauchy, chi_square_moments, chi_square_p, one_cell_p, two_sided_p
 from monitor.decision.scales import MIN_MERGED_SHARE, Merged, Plan, Sampled, Tallies, merged, sampled
 from monitor.features import CategoryFeature
 from monitor.findings import CheckInfo, Evidence, Measurement, ScaleTest, reference_segment
@@ -45,7 +45,7 @@ TESTS = ("chi_square", "location", "dispersion")
 class Laws(NamedTuple):
     """How the scores are distributed, by scale and feature; (s, n_features) each. `calibration.ScaleLaw` says what they mean."""
 
-    is_judged: Mask
+    is_judged: Bool
     rows: Float
     dof: Float
     phi: Float
@@ -66,7 +66,7 @@ class Laws(NamedTuple):
         phis = {name: 1 + (getattr(self, name) - 1) * grown for name in ("phi", "phi_location", "phi_dispersion")}
         return self._replace(**phis)
 
-    def of(self, judged: Mask) -> Laws:
+    def of(self, judged: Bool) -> Laws:
         """Return those that (s, n_features) chooses, (r,) each."""
         return Laws(self.is_judged[judged], *(column[judged] for column in self[1:]))
 
@@ -102,7 +102,7 @@ class Side:
             self._laws[scales] = Laws(columns[0] > 0, *columns[1:])
         return self._laws[scales]
 
-    def pool(self, plan: Plan, step: int, features: Mask) -> Pool:
+    def pool(self, plan: Plan, step: int, features: Bool) -> Pool:
         """Return groups of cells of which each expects enough of 2^(step/GRID) rows, right for some features, (n_features,)."""
         if step not in self._pools:
             if len(self._pools) >= MAX_STEPS:
@@ -250,7 +250,7 @@ def _tests(plan: Plan, side: Side, together: Merged, laws: Laws) -> Iterator[tup
         )
 
 
-def _pooled(plan: Plan, side: Side, together: Merged, judged: Mask) -> tuple[Int, Int, Int]:
+def _pooled(plan: Plan, side: Side, together: Merged, judged: Bool) -> tuple[Int, Int, Int]:
     """Return reference and window counts by pooled cell, (r, k) each, zeros behind the last; and how many cells each row has.
 
     A row for each scale and feature of judged, (s, n_features).

@@ -325,6 +325,8 @@ class Worker:
         forward_libraries()
         http = f"{self.config.http.bind.rpartition(':')[0]}:{self.server.server_port}"
         log.info("worker_starts", http=http, has_native=compiled.is_available)
+        if why := compiled.why_not():
+            log.warning("compiled_part_is_not_used", reason=why)
         worker = _Process(self.app, override_logging=False, redirect_stdouts=False, quiet=True)
         threading.Thread(target=_end_by_force, args=(worker,), daemon=True).start()
         self._topic_watch.start()

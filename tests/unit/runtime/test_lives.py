@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from monitor.runtime.exits import EXIT_CRASH, EXIT_LOOP, EXIT_OWNERSHIP, REASONS, reason_of
+from monitor.runtime.exits import EXIT_CONFIG, EXIT_CRASH, EXIT_LOOP, EXIT_OWNERSHIP, REASONS, reason_of
 from monitor.runtime.lives import FILE, SIZE, Lives
 
 
@@ -67,21 +67,32 @@ def test_each_exit_code_has_a_word_of_its_own() -> None:
     assert os.EX_CONFIG in REASONS
 
 
-def test_a_worker_that_meets_an_error_that_nobody_expected_leaves_a_word_and_the_trace(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("error", "code", "word", "has_trace"),
+    [
+        ("RuntimeError('out of the blue')", EXIT_CRASH, "crash", True),
+        ("StateMismatch('out of the blue')", EXIT_CONFIG, "configuration", False),
+        ("ConfigError('out of the blue')", EXIT_CONFIG, "configuration", False),
+    ],
+)
+def test_a_worker_that_cannot_start_leaves_a_word_and_the_trace_of_what_nobody_expected(
+    error: str, code: int, word: str, has_trace: bool, tmp_path: Path
+) -> None:
     (tmp_path / "monitor.yaml").write_text("sources: [{topic: events}]\n")
-    code = (
+    program = (
         "import sys; from pathlib import Path\n"
         "from monitor.cli import main\n"
+        "from monitor.errors import ConfigError, StateMismatch\n"
         "from monitor.runtime import worker\n"
         "folder = Path(sys.argv[1])\n"
         "def broken(*_, **__):\n"
         "    worker.begin_life(folder)\n"
-        "    raise RuntimeError('out of the blue')\n"
+        f"    raise {error}\n"
         "worker.Worker = broken\n"
         "sys.argv[1:] = ['worker', '--config', str(folder / 'monitor.yaml')]\n"
         "main()\n"
     )
-    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False)
-    assert done.returncode == EXIT_CRASH
-    assert "out of the blue" in done.stderr and "in broken" in done.stderr
-    assert Lives(tmp_path).restarts == {"crash": 1}
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert done.returncode == code
+    assert "out of the blue" in done.stderr and ("in broken" in done.stderr) is has_trace
+    assert Lives(tmp_path).restarts == {word: 1}
