@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,11 +11,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from monitor.runtime.supervisor import die_with_parent
 from tests.kafka import free_port
+from tests.servers import serving
 
 PROGRAM = shutil.which("prometheus-alertmanager") or shutil.which("alertmanager")
-READY_S = 20
 
 CONFIG = """\
 route: {{receiver: told, group_by: ["..."], group_wait: 0s, group_interval: 1s, repeat_interval: 12h}}
@@ -71,19 +67,6 @@ def running(folder: Path, receiver_url: str) -> Iterator[Alertmanager]:
         PROGRAM, f"--config.file={folder}/alertmanager.yml", f"--storage.path={folder}/data", f"--web.listen-address=127.0.0.1:{port}",
         "--cluster.listen-address=",
     ]  # fmt: skip
-    with (folder / "alertmanager.log").open("ab") as out:
-        process = subprocess.Popen(command, stdout=out, stderr=out, preexec_fn=die_with_parent)
-    try:
-        found = Alertmanager(port)
-        deadline = time.monotonic() + READY_S
-        while True:
-            try:
-                found.ask("/api/v2/status")
-                break
-            except (urllib.error.URLError, OSError):
-                assert process.poll() is None and time.monotonic() < deadline, (folder / "alertmanager.log").read_text()
-                time.sleep(0.1)
+    found = Alertmanager(port)
+    with serving(command, folder / "alertmanager.log", lambda: found.ask("/api/v2/status")):
         yield found
-    finally:
-        process.terminate()
-        process.wait(20)
