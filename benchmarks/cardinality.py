@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 
@@ -16,15 +15,11 @@ from monitor.features import CategoryFeature
 from monitor.hash_key import HashKey
 from monitor.layout import layout_of
 from monitor.profiles import Profile
+from monitor.runtime.memory import resident_bytes
 from monitor.sketches.id_sample import IdSample
 
 FOLD = 1_000
 KEY = HashKey("a key of the benchmark")
-
-
-def resident_bytes() -> int:
-    """Return the memory that this process holds now (Linux)."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
 
 
 def main(n: int = 10_000_000) -> None:

@@ -16,12 +16,12 @@ import numpy as np
 from rocksdict import Options, Rdict
 
 from benchmarks import events
-from benchmarks.cardinality import resident_bytes
 from monitor.formats.native import NativeFormat
 from monitor.hash_key import HashKey
 from monitor.ports import StoredRecord
 from monitor.profiles import Profile
 from monitor.reference import Reference, References
+from monitor.runtime.memory import resident_bytes
 from monitor.stages.ingest.partition import IngestPartition
 from monitor.stages.ingest.seen_ids import SeenIds
 from monitor.stages.settings import ModelSettings, Settings, SourceSettings

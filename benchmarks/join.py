@@ -18,7 +18,6 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import events
-from benchmarks.cardinality import resident_bytes
 from monitor.columns import Codes
 from monitor.features import CategoryFeature
 from monitor.formats.native import NativeFormat
@@ -28,6 +27,7 @@ from monitor.performance import PerformanceSpec
 from monitor.ports import StoredRecord
 from monitor.profiles import Profile
 from monitor.reference import PREDICTION, SCORE, Reference, ReferencePerformance, References
+from monitor.runtime.memory import resident_bytes
 from monitor.runtime.pending import PendingStore
 from monitor.runtime.store import StoreMemory
 from monitor.stages.ingest.partition import IngestPartition

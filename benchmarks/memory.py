@@ -30,6 +30,7 @@ from monitor.layout import layout_of
 from monitor.profiles import Profile
 from monitor.reference import Reference
 from monitor.runtime import references, topics
+from monitor.runtime.memory import resident_bytes
 from monitor.runtime.supervisor import die_with_parent
 from tests.kafka import KafkaCluster, free_port
 from tests.shapes import number_feature_of
@@ -62,9 +63,11 @@ class Sample(NamedTuple):
 
 def look(pid: int, since: float) -> Sample:
     process = Path(f"/proc/{pid}")
-    resident = int((process / "statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     return Sample(
-        time.monotonic() - since, resident, len(list((process / "fd").iterdir())), len(list((process / "task").iterdir()))
+        time.monotonic() - since,
+        resident_bytes(pid),
+        len(list((process / "fd").iterdir())),
+        len(list((process / "task").iterdir())),
     )
 
 

@@ -11,6 +11,7 @@ import ctypes
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Literal
 
 import structlog
 
@@ -44,9 +45,9 @@ def max_batches(memory: int) -> int:
     return max(2, memory // FETCHED // FETCH_BYTES)
 
 
-def resident_bytes() -> int:
-    """Return what the process takes of the machine's memory."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+def resident_bytes(pid: int | Literal["self"] = "self") -> int:
+    """Return what a process takes of the machine's memory (Linux)."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def trim() -> None:

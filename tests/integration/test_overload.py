@@ -15,8 +15,9 @@ import pytest
 
 from monitor.config.file import load_config
 from monitor.config.settings import Config
+from monitor.runtime.memory import resident_bytes
 from tests import prometheus
-from tests.integration.test_runtime_lives import Worker, worker
+from tests.integration.test_runtime_lives import EVENTS, Worker, worker
 from tests.integration.workers import event, wait_for, write_config
 from tests.kafka import ROOT, KafkaCluster
 
@@ -26,14 +27,13 @@ pytestmark = [
     pytest.mark.skipif(prometheus.PROGRAM is None, reason="prometheus is not installed"),
 ]
 
-CONFIG = "sources: [{topic: EVENTS, clock: event}]\ndefaults: {windows: [{size: 1h}], grace: 1m}\n"
 ALERT = "MonitorCannotKeepUp"
 SHORTER = {"[10m]": "[25s]", "> 300": "> 3", "for: 10m": "for: 5s"}
 """The same rule for a test that has no twenty minutes."""
 RATE, SENT_AT_ONCE = 25_000, 2_500
 """Events a second, many times what a fiftieth of a processor reads."""
 PERIOD_S, AT_WORK = 0.5, 0.02
-MEMORY_MIB = 512
+MEMORY = 512 << 20
 
 
 def rules() -> str:
@@ -88,20 +88,16 @@ class Producer(threading.Thread):
         assert self._client.flush(30) == 0
 
 
-def resident_mib(pid: int) -> float:
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
-
-
 def test_what_is_too_much_is_told_and_waits_and_all_of_it_is_counted(kafka: KafkaCluster, app: str, tmp_path: Path) -> None:
-    path = write_config(kafka, app, tmp_path, CONFIG)
+    path = write_config(kafka, app, tmp_path, EVENTS)
     with worker(path) as found:
         target = str(found.events("worker_starts")[0]["http"])
-        producer, most_mib = Producer(load_config(path)), 0.0
+        producer, most = Producer(load_config(path)), 0
 
         def says() -> list[str]:
             """Return the sources that the alert names."""
-            nonlocal most_mib
-            most_mib = max(most_mib, resident_mib(found.process.pid))
+            nonlocal most
+            most = max(most, resident_bytes(found.process.pid))
             return [alert["labels"]["source"] for alert in told.firing() if alert["labels"]["alertname"] == ALERT]
 
         with prometheus.running(tmp_path / "prometheus", target, rules()) as told:
@@ -113,7 +109,7 @@ def test_what_is_too_much_is_told_and_waits_and_all_of_it_is_counted(kafka: Kafk
                 producer.is_over.set()
                 producer.join()
             found.wait_counted(producer.n)
-            assert most_mib < MEMORY_MIB
+            assert most < MEMORY
             assert wait_for(lambda: not says() and not found.metric("monitor_lag_records{"), 60)
         assert found.metric("monitor_worker_restarts_total{") == 0
         assert found.end() == 0
